@@ -1,0 +1,1 @@
+"""From plain values to a plan with every key decided."""

@@ -1,0 +1,59 @@
+"""What can go wrong, sorted by whose mistake it is.
+
+``UserError`` ends a command with exit code 2 and one message; ``RunFailed`` is recorded in the run's folder and ends it
+with exit code 1. Anything else is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: what was found, where, what is allowed, what to do."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One configuration mistake.
+
+    Args:
+        key (str): The key as the user writes it, e.g. ``kd_structure.kernel``.
+        found (str): What stands there.
+        allowed (str): What may stand there, or what to do.
+    """
+
+    key: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.found}. {self.allowed}"
+
+
+class ConfigError(UserError):
+    """All configuration mistakes of one file at once.
+
+    Args:
+        problems (iterable of Problem): The mistakes, in the order of the keys.
+        where (str, optional): The file they stand in.
+    """
+
+    def __init__(self, problems: Iterable[Problem], where: str | None = None) -> None:
+        self.problems = tuple(problems)
+        self.where = where
+        count = len(self.problems)
+        head = f"{count} mistake{'s' if count != 1 else ''} in the configuration{f' {where}' if where else ''}:"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``"Did you mean 'x'? "`` for the closest known word, or nothing."""
+    match = get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
+    return f"Did you mean '{match[0]}'? " if match else ""

@@ -1,0 +1,1 @@
+"""The five axes of graph knowledge distillation."""

@@ -1,0 +1,124 @@
+"""The shapes of answers on the smaller axes. Each is a frozen record of a name's meaning and one function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gkd_plugin.space.observation import Outline
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Similarity of two nodes.
+
+    Args:
+        function (callable): ``function(x, y, scale)`` of rows ``[P, d]``, ``[P, d]`` and a scalar gives ``[P]``.
+        summary, reference (str): For ``gkd list``.
+        scaled (bool): Whether ``kernel_scale`` applies.
+    """
+
+    function: Callable[[Tensor, Tensor, Any], Tensor]
+    summary: str
+    reference: str
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What a pair of nodes adds to the distance of two structures.
+
+    Args:
+        function (callable): ``function(learner, source)`` gives each pair's share ``[P]``. Arguments are
+            log-probabilities, or raw kernel values where ``raw`` and ``distribution: none``.
+        summary, reference (str): For ``gkd list``.
+        raw (bool): Whether it also compares raw kernel values.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    summary: str
+    reference: str
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Which learner layer listens to which source layer, how strongly.
+
+    Args:
+        summary, reference (str): For ``gkd list``.
+        weights (callable, optional): ``weights(L, K, values, own)`` gives the ``[L, K]`` matrix; ``values`` are the
+            group's keys, ``own`` is true for source ``self``. Raises ``ValueError`` where depths do not allow the map.
+        module (callable, optional): For learned maps: ``module(values, learner, source, tap, own)`` gives a module whose
+            ``forward(learner, source)`` of two observations returns the matrix.
+        keys (tuple of str): Keys of the group that only this map reads (``shift``, ``pairs``).
+        allows_self (bool): Whether source ``self`` may use it.
+    """
+
+    summary: str
+    reference: str
+    weights: Callable[[int, int, Mapping[str, Any], bool], Tensor] | None = None
+    module: Callable[[Mapping[str, Any], Outline, Outline, str, bool], nn.Module] | None = None
+    keys: tuple[str, ...] = ()
+    allows_self: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who teaches.
+
+    Args:
+        members (callable): ``members(learner, students)`` names the models that teach student ``learner`` (both from 1):
+            a student's number, ``"teacher"`` or ``"self"``. The value of a term is the mean over them.
+        summary, reference (str): For ``gkd list``.
+        needs_students (int): The smallest number of students with which anybody teaches.
+    """
+
+    members: Callable[[int, int], tuple[int | str, ...]]
+    summary: str
+    reference: str
+    needs_students: int = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a weight moves with the epoch (from 0).
+
+    Args:
+        pattern (str): Regular expression of the whole word; its groups are whole numbers.
+        factor (callable): ``factor(epoch, *numbers)``.
+        summary, reference (str): For ``gkd list``.
+        valid (callable, optional): ``valid(*numbers)`` returns what is wrong with the numbers, or ``None``.
+    """
+
+    pattern: str
+    factor: Callable[..., float]
+    summary: str
+    reference: str
+    valid: Callable[..., str | None] | None = None
+
+    def numbers(self, word: str) -> tuple[int, ...] | None:
+        """The numbers in ``word``, or ``None`` where it is not of this schedule."""
+        match = re.fullmatch(self.pattern, word)
+        return tuple(int(part) for part in match.groups()) if match else None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published method as a point of the space.
+
+    Args:
+        summary, reference (str): For ``gkd list``.
+        groups (mapping): Keys by group as YAML names it (``kd``, ``kd_structure``, ...).
+        teacher (bool): Whether it distils a trained teacher: its groups get ``source: teacher``.
+    """
+
+    summary: str
+    reference: str
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    teacher: bool = False

@@ -1,0 +1,17 @@
+"""The axes themselves. Empty until ``gkd_plugin.plugins`` has asked every plugin, our own first."""
+
+from __future__ import annotations
+
+from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
+from gkd_plugin.space.registry import Axis
+from gkd_plugin.space.terms import Term
+
+sources: Axis[Source] = Axis("sources", "who teaches?")
+layer_maps: Axis[LayerMap] = Axis("layer_maps", "which learner layer listens to which source layer?")
+knowledge: Axis[type[Term]] = Axis("knowledge", "what is compared?")
+kernels: Axis[Kernel] = Axis("kernels", "how alike are two nodes (structure)?")
+divergences: Axis[Divergence] = Axis("divergences", "how far apart are two structures?")
+schedules: Axis[Schedule] = Axis("schedules", "when does a term count?")
+presets: Axis[Preset] = Axis("presets", "which published method is that?")
+
+ALL: tuple[Axis, ...] = (sources, layer_maps, knowledge, kernels, divergences, schedules, presets)  # type: ignore[type-arg]

@@ -1,0 +1,109 @@
+"""What one forward pass of one model leaves behind; everything downstream of the models takes this and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+TAPS = ("conv", "layer", "stage")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted.
+
+    Args:
+        level (str): ``node``, ``edge`` (also link prediction) or ``graph``.
+        kind (str): ``multiclass``, ``binary`` (two classes as one logit), ``multilabel`` or ``regression``.
+    """
+
+    level: str
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The (batched) graph an observation lives on.
+
+    Args:
+        edge_index (Tensor): Directed edges u -> v, shape ``[2, E]``.
+        num_nodes (int): N.
+        train_mask (Tensor, optional): Training nodes, bool ``[N]``; ``None`` where the graph has no masks.
+        y (Tensor, optional): Labels of the predicted items.
+        batch (Tensor, optional): The graph each node belongs to, ``[N]``.
+        node_id (Tensor, optional): Ids of the nodes in the whole graph where this is a sampled part, ``[N]``.
+        memo (dict): What was derived from this graph and may be used again (edge sets with self-loops, say).
+    """
+
+    edge_index: Tensor
+    num_nodes: int
+    train_mask: Tensor | None = None
+    y: Tensor | None = None
+    batch: Tensor | None = None
+    node_id: Tensor | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value under ``key``, computed on first use."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        value: T = self.memo[key]
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Logits and hidden states of one model on one graph.
+
+    Args:
+        logits (Tensor): Predictions of *every* item (node, graph or decoded edge), ``[N, C]`` or ``[N]``.
+        hidden (mapping): For each observed tap (``conv``, ``layer``, ``stage``) the states of layers 1..L, ``[N, d_l]``.
+        graph (Graph): The graph.
+        memo (dict): Edge distributions and the like, computed once and shared by all terms and peers.
+    """
+
+    logits: Tensor
+    hidden: Mapping[str, tuple[Tensor, ...]]
+    graph: Graph
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def layer(self, tap: str, index: int) -> Tensor:
+        """States of layer ``index`` (from 1) at ``tap``."""
+        return self.hidden[tap][index - 1]
+
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value under ``key``, computed on first use."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        value: T = self.memo[key]
+        return value
+
+    def detached(self) -> Observation:
+        """The same values without gradient and with a memo of their own."""
+        hidden = {tap: tuple(h.detach() for h in states) for tap, states in self.hidden.items()}
+        return Observation(self.logits.detach(), hidden, self.graph)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a term must know of a model before it is built.
+
+    Args:
+        depth (int): Number of layers; the classifier is none of them.
+        widths (mapping): For each observed tap the width of every layer.
+        dim_out (int): Number of logits per item (1 for a single one).
+    """
+
+    depth: int
+    widths: Mapping[str, tuple[int, ...]]
+    dim_out: int
+
+    @classmethod
+    def of(cls, seen: Observation, depth: int) -> Outline:
+        """The outline of an observed model."""
+        widths = {tap: tuple(int(h.size(-1)) for h in states) for tap, states in seen.hidden.items()}
+        return cls(depth, widths, int(seen.logits.size(-1)) if seen.logits.dim() > 1 else 1)
