@@ -1,0 +1,1 @@
+"""Data sets, splits and checks that the host lacks."""

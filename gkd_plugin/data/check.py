@@ -1,0 +1,113 @@
+"""The host's loaders, with one clear message where the data are missing, damaged or have no splits."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.graphgym.config import cfg
+from torch_geometric.graphgym.loader import create_loader
+from torch_geometric.loader import DataLoader
+
+from gkd_plugin.errors import UserError, nearest
+
+PYG_NAMES = (
+    "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
+).split()
+WITH_SPLITS = "Cora, CiteSeer, PubMed, digits"
+SPLIT_KEYS = {
+    "node": ("train_mask", "val_mask", "test_mask"),
+    "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
+    "link_pred": ("train_edge_index", "val_edge_index", "test_edge_index"),
+    "graph": ("train_graph_index", "val_graph_index", "test_graph_index"),
+}
+
+
+def load() -> list[DataLoader]:
+    """The host's loaders (train, val, test) of the data set that the active ``cfg`` names; fills ``cfg.share`` as the host
+    does.
+
+    Raises:
+        UserError: If the host knows no such data set, its files are missing or damaged, or it lacks a split.
+    """
+    try:
+        loaders: list[DataLoader] = create_loader()
+    except Exception as error:
+        message = _explanation(error)
+        if message is None:  # a registered loader of the user's, say: its own traceback tells more
+            raise
+        raise UserError(message) from error
+    check_splits(loaders)
+    return loaders
+
+
+def check_splits(loaders: Sequence[Any]) -> None:
+    """Refuses a data set on which nothing could be selected or tested.
+
+    Args:
+        loaders (sequence): The host's loaders for the active ``cfg``.
+
+    Raises:
+        UserError: If a split is missing or empty.
+    """
+    keys = SPLIT_KEYS[cfg.dataset.task]
+    data = getattr(loaders[0].dataset, "_data", {})
+    if len(loaders) < 3:
+        # graph indices are taken out of the data by the host: its number of loaders tells which there were
+        missing = keys[len(loaders) :] if cfg.dataset.task == "graph" else [key for key in keys if key not in data]
+        raise UserError(_no_split(missing))
+    if cfg.dataset.task == "node":
+        empty = [key for key in keys if key in data and not bool(data[key].any())]
+        if empty:
+            raise UserError(
+                f"dataset.name: '{cfg.dataset.name}' has no node in {', '.join(empty)}. Every split needs one."
+            )
+
+
+def _explanation(error: Exception) -> str | None:
+    """What the user can do about an error of the host's loaders, or ``None`` where it is not about their data."""
+    dataset = cfg.dataset
+    if isinstance(error, KeyError) and error.args and error.args[0] in SPLIT_KEYS["graph"]:
+        return _no_split(SPLIT_KEYS["graph"])
+    if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
+        return (
+            f"dataset.name: the host knows no '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
+            f"Allowed: {', '.join(PYG_NAMES)}, or what a registered loader takes."
+        )
+    if isinstance(error, ValueError) and str(error) == f"Unknown data format '{dataset.format}'":
+        return f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, OGB, or what a registered loader takes."
+    return _bad_files(error) if _raised_while_reading(error) else None
+
+
+def _raised_while_reading(error: Exception) -> bool:
+    """Whether PyG was fetching or reading files: a damaged one can raise nearly anything there."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
+
+
+def _bad_files(error: Exception) -> str:
+    name, folder = cfg.dataset.name, Path(cfg.dataset.dir) / cfg.dataset.name
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if any(path.is_file() for path in folder.rglob("raw/**/*")):
+        text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
+    else:
+        text = f"dataset.dir: there is no '{name}' in {folder}, and fetching it failed ({what}). "
+    source = os.environ.get("GKD_DATA_DIR")
+    if source and (Path(source) / "prepare.py").is_file():
+        todo = (
+            f"copy it with: python {Path(source) / 'prepare.py'} copy --layout graphgym --out {cfg.dataset.dir} {name}"
+        )
+    else:
+        todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {name}/."
+    return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])
+
+
+def _no_split(missing: Sequence[str]) -> str:
+    return (
+        f"dataset.name: '{cfg.dataset.name}' comes without {', '.join(missing)} (task: {cfg.dataset.task}), so no epoch can "
+        f"be selected or tested. The host's own with three splits: {WITH_SPLITS}. For others, register a loader that draws "
+        f"one (gkd_plugin.data.splits)."
+    )

@@ -1,0 +1,130 @@
+"""What every test may use, and the state of the process that every test leaves as it found it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+REGISTRIES = (
+    "act node_encoder edge_encoder stage head layer pooling network config dataset loader optimizer scheduler loss "
+    "train metric"
+).split()
+
+# The host's `custom_graphgym` as its repository lays it out, without the examples (which need further packages).
+CUSTOM_INIT = "from .train import *  # noqa\n"
+CUSTOM_TRAIN_INIT = """\
+import glob
+from os.path import basename, dirname, isfile, join
+
+modules = glob.glob(join(dirname(__file__), '*.py'))
+__all__ = [basename(f)[:-3] for f in modules if isfile(f) and not f.endswith('__init__.py')]
+"""
+
+
+def _folder(variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable) or ROOT / default).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; {variable} names another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``data_sets('Cora', 'PPI')`` is a ``dataset.dir`` that holds them; the originals are never written to."""
+    out = tmp_path_factory.mktemp("datasets")
+
+    def copy(*names: str) -> Path:
+        missing = [name for name in names if not (out / name).exists()]
+        if missing:
+            prepare = _folder("GKD_DATA_DIR", "../shared/data") / "prepare.py"
+            command = [sys.executable, str(prepare), "copy", "--layout", "graphgym", "--out", str(out), *missing]
+            subprocess.run(command, check=True)
+            for path in out.rglob("*"):  # read-only originals give read-only copies
+                path.chmod(path.stat().st_mode | 0o200)
+        return out
+
+    return copy
+
+
+@pytest.fixture
+def data_dir(data_sets: Callable[..., Path]) -> Path:
+    """A ``dataset.dir`` with Cora, CiteSeer and PubMed."""
+    return data_sets("Cora", "CiteSeer", "PubMed")
+
+
+@pytest.fixture(scope="session")
+def host_dir() -> Path:
+    """The host's own programs (``main.py``, ``configs_gen.py``, ``agg_batch.py``, ...), unmodified."""
+    return _folder("GKD_HOST_DIR", "../shared/host")
+
+
+@pytest.fixture
+def host_program(host_dir: Path, tmp_path: Path) -> Path:
+    """A user's folder: the host's programs and an empty ``custom_graphgym``."""
+    folder = tmp_path / "program"
+    shutil.copytree(host_dir, folder, copy_function=shutil.copyfile)
+    (folder / "custom_graphgym" / "train").mkdir(parents=True)
+    (folder / "custom_graphgym" / "__init__.py").write_text(CUSTOM_INIT)
+    (folder / "custom_graphgym" / "train" / "__init__.py").write_text(CUSTOM_TRAIN_INIT)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_process() -> Iterator[None]:
+    """One thread, one seed; afterwards the host's ``cfg`` and registries and our plugins are as they were."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+    registries, plugins = _registries(), _plugins()
+    yield
+    _restore_plugins(plugins)
+    _restore_host(registries)
+
+
+def _registries() -> dict[str, tuple[Any, dict[str, Any]]] | None:
+    """The host's dictionaries and their content, once ours is in them (importing the host just for this is slow)."""
+    if "gkd_plugin.registration" not in sys.modules:
+        return None
+    register = sys.modules["torch_geometric.graphgym.register"]
+    return {name: (known := getattr(register, f"{name}_dict"), dict(known)) for name in REGISTRIES}
+
+
+def _restore_host(registries: dict[str, tuple[Any, dict[str, Any]]] | None) -> None:
+    if "torch_geometric.graphgym" not in sys.modules:
+        return
+    register = sys.modules["torch_geometric.graphgym.register"]
+    for name, (mapping, content) in (registries or {}).items():
+        setattr(register, f"{name}_dict", mapping)
+        if dict(mapping) != content:
+            mapping.clear()
+            mapping.update(content)
+    config = importlib.import_module("torch_geometric.graphgym.config")
+    config.cfg.defrost()
+    config.cfg.clear()
+    config.set_cfg(config.cfg)  # calls every registered config function, ours among them
+
+
+def _plugins() -> set[str]:
+    plugins = sys.modules.get("gkd_plugin.plugins")
+    if plugins is None:
+        return set()
+    plugins.load()
+    return {plugin.name for plugin in plugins.loaded()}
+
+
+def _restore_plugins(before: set[str]) -> None:
+    plugins = sys.modules.get("gkd_plugin.plugins")
+    if plugins is not None and before:
+        for name in {plugin.name for plugin in plugins.loaded()} - before:
+            plugins.unregister_plugin(name)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch_geometric.graphgym import register
+from torch_geometric.graphgym.config import cfg
+from torch_geometric.graphgym.loader import create_loader
+from torch_geometric.utils import contains_self_loops, is_undirected
+
+from gkd_plugin.data.digits import DigitsGraph, load_digits_graph
+from gkd_plugin.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return DigitsGraph()[0]
+
+
+def test_images_and_labels_are_scikit_learns(graph):
+    images = load_digits()
+    assert graph.x.dtype == torch.float32
+    assert graph.y.dtype == torch.long
+    assert (float(graph.x.min()), float(graph.x.max())) == (0.0, 1.0)
+    np.testing.assert_array_equal(graph.x.numpy() * 16, images.data)
+    np.testing.assert_array_equal(graph.y.numpy(), images.target)
+
+
+def test_edges_are_the_nearest_neighbours_of_a_dense_search(graph):
+    assert is_undirected(graph.edge_index)
+    assert not contains_self_loops(graph.edge_index)
+    pixels = load_digits().data.astype(np.int64)
+    squares = (pixels**2).sum(1)
+    distance = squares[:, None] + squares[None] - 2 * pixels @ pixels.T  # whole numbers: exact
+    np.fill_diagonal(distance, distance.max() + 1)
+    radius = np.sort(distance, axis=1)[:, 9]  # the 10th neighbour; several may be equally far
+    linked = np.zeros_like(distance, dtype=bool)
+    linked[graph.edge_index[0], graph.edge_index[1]] = True
+    nearer, within = distance < radius[:, None], distance <= radius[:, None]
+    assert (linked | ~(nearer | nearer.T)).all(), "a strictly nearer image is not linked"
+    assert (~linked | (within | within.T)).all(), "a link to an image that is farther than the 10th neighbour"
+    assert np.bincount(graph.edge_index[0], minlength=1797).min() >= 10
+
+
+def test_split_is_planetoids_and_fixed(graph):
+    masks = torch.stack([graph.train_mask, graph.val_mask, graph.test_mask])
+    assert masks.sum(1).tolist() == [200, 500, 1000]
+    assert int(masks.sum(0).max()) == 1
+    assert graph.y[graph.train_mask].bincount().tolist() == [20] * 10
+    torch.manual_seed(123)  # whatever state the global stream is in
+    again = DigitsGraph()[0]
+    assert torch.equal(again.train_mask, graph.train_mask)
+    assert torch.equal(again.edge_index, graph.edge_index)
+
+
+def test_drawing_the_split_leaves_the_global_stream_alone():
+    before = torch.get_rng_state()
+    DigitsGraph()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loader_takes_its_own_names_only():
+    assert load_digits_graph("PyG", "Cora", ".") is None
+    assert load_digits_graph("PyG", "digits_5", ".") is None
+    assert load_digits_graph("OGB", "digits", ".") is None
+    assert isinstance(load_digits_graph("gkd", "digits", "."), DigitsGraph)
+    assert (
+        load_digits_graph("PyG", "digits_k5", ".")[0].num_edges < load_digits_graph("PyG", "digits", ".")[0].num_edges
+    )
+
+
+@pytest.mark.parametrize("k", [0, 1797])
+def test_impossible_k_is_named(k):
+    with pytest.raises(UserError, match=rf"digits_k{k}.*Allowed: 1 to 1796"):
+        load_digits_graph("PyG", f"digits_k{k}", ".")
+
+
+@pytest.mark.parametrize(("format", "name"), [("PyG", "digits"), ("gkd", "digits_k5")])
+def test_the_host_makes_three_loaders_of_it_and_writes_nothing(format, name, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(register.loader_dict, "digits_under_test", load_digits_graph)
+    cfg.dataset.format, cfg.dataset.name = format, name
+    loaders = create_loader()
+    assert (len(loaders), cfg.share.dim_in, cfg.share.dim_out, cfg.share.num_splits) == (3, 64, 10, 3)
+    (batch,) = loaders[0]
+    assert batch.num_nodes == 1797
+    assert int(batch.val_mask.sum()) == 500
+    assert list(tmp_path.iterdir()) == []
