@@ -18,15 +18,23 @@ class Kernel:
     """Similarity of two nodes.
 
     Args:
-        function (callable): ``function(x, y, scale)`` of rows ``[P, d]``, ``[P, d]`` and a scalar gives ``[P]``.
+        function (callable): ``function(x, y, scale)`` of rows ``[P, d]``, ``[P, d]`` and a scalar gives ``[P]``. It
+            draws nothing at random: large edge sets are computed again for the gradient.
         summary, reference (str): For ``gkd list``.
         scaled (bool): Whether ``kernel_scale`` applies.
+        norm (int): ``kernel_scale: median`` takes the median of these distances, 1 (Manhattan) or 2 (Euclidean).
+        symmetric (bool): Whether (u, v) and (v, u) have one value, so that it is computed once.
+        dense (callable, optional): ``dense(rows, scale)`` gives all pairs ``[n, n]`` of ``[n, d]`` at once, where there
+            is a faster way than pair by pair.
     """
 
     function: Callable[[Tensor, Tensor, Any], Tensor]
     summary: str
     reference: str
     scaled: bool = False
+    norm: int = 2
+    symmetric: bool = False
+    dense: Callable[[Tensor, Any], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,11 @@ class Divergence:
     """What a pair of nodes adds to the distance of two structures.
 
     Args:
-        function (callable): ``function(learner, source)`` gives each pair's share ``[P]``. Arguments are
-            log-probabilities, or raw kernel values where ``raw`` and ``distribution: none``.
+        function (callable): ``function(learner, source)`` gives each pair's share, of the arguments' shape. Arguments
+            are log-probabilities; where ``raw``, plain values instead (probabilities, or kernel values for
+            ``distribution: none``).
         summary, reference (str): For ``gkd list``.
-        raw (bool): Whether it also compares raw kernel values.
+        raw (bool): Whether it compares plain values, and so raw kernel values too.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -116,9 +125,11 @@ class Preset:
         summary, reference (str): For ``gkd list``.
         groups (mapping): Keys by group as YAML names it (``kd``, ``kd_structure``, ...).
         teacher (bool): Whether it distils a trained teacher: its groups get ``source: teacher``.
+        multilabel (mapping): Keys that differ where each item may have several labels, by group.
     """
 
     summary: str
     reference: str
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     teacher: bool = False
+    multilabel: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

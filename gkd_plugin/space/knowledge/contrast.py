@@ -1,0 +1,125 @@
+"""Knowledge ``contrast``: each of the learner's nodes must find itself among the source's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from gkd_plugin.config.plan import GroupPlan
+from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.space.knowledge.projected import ProjectedTerm
+from gkd_plugin.space.observation import Observation, Outline, Task
+
+BLOCK = 2**20  # pairs of nodes that are compared at a time
+
+
+def _block(rows: Tensor, targets: Tensor, start: int, temperature: float) -> Tensor:
+    positives = torch.arange(start, start + rows.size(0), device=rows.device)
+    return functional.cross_entropy(rows / temperature @ targets.T, positives, reduction="sum")
+
+
+def info_nce(rows: Tensor, targets: Tensor, temperature: float, block: int = BLOCK) -> Tensor:
+    """Mean cross-entropy of finding each row's own target among all targets.
+
+    Blocks of rows are recomputed in the backward pass, so memory does not grow with the square of the nodes.
+
+    Args:
+        rows (Tensor): The learner's rows of length 1, ``[N, d]``.
+        targets (Tensor): The source's, ``[N, d]``.
+        temperature (float): Divides the similarities.
+        block (int, optional): Pairs of nodes held at a time.
+    """
+    count = rows.size(0)
+    step = max(1, block // max(count, 1))
+    total = rows.new_zeros(())
+    for start in range(0, count, step):
+        part = rows[start : start + step]
+        total = total + checkpoint(  # nothing in a block is random
+            _block, part, targets, start, temperature, use_reentrant=False, preserve_rng_state=False
+        )
+    return total / max(count, 1)
+
+
+class ContrastTerm(ProjectedTerm):
+    r"""G-CRD from the `"On Representation Knowledge Distillation for Graph Neural Networks"
+    <https://arxiv.org/abs/2111.04964>`_ paper.
+
+    With projected rows of length 1, :math:`\mathbf{x}_v` of the learner and :math:`\mathbf{y}_v` of the source, over
+    the :math:`n` sampled nodes
+
+    .. math::
+        D = - \frac{1}{n} \sum_{v=1}^{n} \log \frac{\exp(\mathbf{x}_v^\top \mathbf{y}_v / \tau)}
+        {\sum_{u=1}^{n} \exp(\mathbf{x}_v^\top \mathbf{y}_u / \tau)} .
+
+    The nodes are drawn once per step for both sides and all layer pairs; with a single node :math:`D = 0`. The term is
+    :math:`\sum_{lk} w_{lk} D_{lk}`.
+
+    Args:
+        group (GroupPlan): The resolved ``kd_contrast`` group.
+        learner (Outline): Depth and widths of the learner.
+        source (Outline): The same of the source.
+        task (Task): What is predicted.
+
+    Shapes:
+        - **input:** two observations of the same nodes and the weights :math:`(L, K)`
+        - **output:** a scalar
+
+    Raises:
+        UserError: If nothing is projected and widths are unequal.
+
+    .. code-block:: yaml
+
+        kd: {teacher: cora_teacher}
+        kd_contrast: {weight: 0.1, tap: layer, layer_map: last, temperature: 0.075, samples: 1024}
+    """
+
+    name: ClassVar[str] = "contrast"
+    summary: ClassVar[str] = "which node is which (InfoNCE between learner and source)"
+    reference: ClassVar[str] = "G-CRD"
+    keys: ClassVar[tuple[Key, ...]] = (
+        Key("temperature", 0.075, Number(0, above=True), "divides the similarities"),
+        Key("samples", 1024, Number(1, integer=True), "nodes per step, one draw for both sides"),
+        Key("projector", "linear_bn_relu", Choice(("linear_bn_relu", "linear", "none")), "on both sides"),
+        Key(
+            "dim",
+            256,
+            Number(1, integer=True),
+            "common width",
+            lambda values: "nothing is projected with projector none" if values.get("projector") == "none" else None,
+        ),
+    )
+
+    def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
+        super().__init__(group, learner, source, task, str(group["projector"]), "both", group.get("dim"), "l2")
+        self.projectors.require_equal_widths(group.name)
+
+    def draw(self, learner: Observation) -> Tensor | None:
+        """The sampled nodes, or ``None`` for all; one draw per observation of the learner, also with several peers."""
+        count, samples = learner.graph.num_nodes, int(self.group["samples"])
+        if count <= samples:
+            return None
+        device = learner.logits.device
+        return learner.remember(("contrast", samples), lambda: torch.randperm(count, device=device)[:samples])
+
+    def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
+        if learner.graph.num_nodes < 2:
+            return learner.logits[:0].sum()
+        index, like = self.draw(learner), learner.layer(self.tap, 1)
+
+        def rows(seen: Observation, layer: int) -> Tensor:
+            states = seen.layer(self.tap, layer)
+            return states if index is None else states[index]
+
+        sampled = self.reduced(learner, {row for row, _ in self.pairs}, lambda layer: rows(learner, layer), None)
+        targets = self.reduced(
+            source, {column for _, column in self.pairs}, lambda layer: rows(source, layer).detach().to(like), None
+        )
+        return super().forward(sampled, targets, weights)
+
+    def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
+        x, y = self.projected(learner, source, row, column)
+        return info_nce(x, y, float(self.group["temperature"]))
