@@ -1,0 +1,61 @@
+"""Graph knowledge distillation for PyTorch Geometric's GraphGym.
+
+Importing the package makes it known to the host: the ``kd`` groups stand in the global ``cfg``, ``train.mode: distill``
+is registered, and the stock program dispatches on it again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gkd_plugin.hookspecs import hookimpl
+from gkd_plugin.plugins import register_plugin, unregister_plugin
+from gkd_plugin.registration import register_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+register_all()
+
+__version__ = "0.1.0"
+__all__ = [
+    "check",
+    "explain",
+    "hookimpl",
+    "load_student",
+    "register_all",
+    "register_plugin",
+    "run",
+    "unregister_plugin",
+]
+
+
+def check(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
+    """Checks a configuration (a path or nested mapping) without training; see :mod:`gkd_plugin.commands.check`."""
+    from gkd_plugin.commands.check import check as command
+
+    return command([cfg], overrides)
+
+
+def explain(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
+    """Says what a configuration means: every key with where it came from, and the loss as a formula."""
+    from gkd_plugin.commands.explain import explain as command
+
+    return command(cfg, overrides)
+
+
+def run(cfg: Any, repeat: int = 1, overrides: Sequence[Any] = (), **options: Any) -> Any:
+    """Trains a configuration; see :func:`gkd_plugin.commands.run.run`."""
+    from gkd_plugin.commands.run import run as command
+
+    return command(cfg, repeat=repeat, overrides=overrides, **options)
+
+
+def load_student(run: str | Path, student: int | None = None) -> nn.Module:
+    """The selected student of a finished run; see :func:`gkd_plugin.commands.load.load_student`."""
+    from gkd_plugin.commands.load import load_student as command
+
+    return command(run, student)

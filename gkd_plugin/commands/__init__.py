@@ -1,0 +1,1 @@
+"""What each ``gkd`` command does, as functions that a notebook can call too."""

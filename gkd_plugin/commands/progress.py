@@ -1,0 +1,46 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gkd_plugin.training.trainer import Progress as EpochProgress
+
+
+@contextmanager
+def run_progress(title: str, epochs: int, quiet: bool = False) -> Iterator[EpochProgress]:
+    """A progress bar on a terminal; one line at the end where the output goes into a file.
+
+    Args:
+        title (str): The run and its seed.
+        epochs (int): Epochs in all.
+        quiet (bool): Shows nothing.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda epoch, total, score: None
+    elif not console.is_terminal:
+        last = [0, float("nan")]
+
+        def note(epoch: int, total: int, score: float) -> None:
+            last[:] = [epoch, score]
+
+        yield note
+        console.print(f"{title}: {last[0]}/{epochs} epochs, validation {last[1]:.4f}", highlight=False)
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("validation {task.fields[score]:.4f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=epochs, score=float("nan"))
+            yield lambda epoch, total, score: bar.update(task, completed=epoch, score=score)

@@ -1,0 +1,243 @@
+"""A model under its own cfg, observed from outside: one forward pass gives one :class:`Observation`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from yacs.config import CfgNode
+
+from gkd_plugin import host
+from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
+
+SPLITS = ("train", "val", "test")
+
+
+def infer_task(own: CfgNode) -> Task:
+    """The task that a host configuration describes."""
+    level = {"link_pred": "edge"}.get(own.dataset.task, own.dataset.task)
+    kind = own.dataset.task_type.removeprefix("classification_")
+    if kind == "classification":
+        kind = "binary" if own.share.dim_out <= 2 else "multi"
+    return Task(level, {"multi": "multiclass"}.get(kind, kind))
+
+
+@dataclass(eq=False)
+class Sample:
+    """One batch of the host's loaders with the graph that observations of it share.
+
+    Args:
+        batch (Batch): The batch; it is copied for every forward pass, because the host's layers write into theirs.
+        task (Task): What is predicted on it.
+    """
+
+    batch: Batch
+    task: Task
+    _graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
+
+    def graph(self, split: str) -> Graph:
+        """The graph as terms see it; only edge tasks have one of their own for each split."""
+        key = split if self.task.level == "edge" else ""
+        if key not in self._graphs:
+            pairs = self.batch.get(f"{split}_edge_index") if self.task.level == "edge" else None
+            self._graphs[key] = Graph(
+                self.batch.edge_index,
+                int(self.batch.num_nodes),
+                train_mask=self.mask("train"),
+                batch=self.batch.get("batch"),
+                node_id=self.batch.get("n_id"),
+                pairs=pairs,
+            )
+        return self._graphs[key]
+
+    def mask(self, split: str) -> Tensor | None:
+        """The nodes of a split, or ``None`` where every item counts."""
+        mask = self.batch.get(f"{split}_mask") if self.task.level == "node" else None
+        return mask if isinstance(mask, Tensor) else None
+
+    def answers(self, seen: Observation, split: str) -> tuple[Tensor, Tensor]:
+        """Predictions and labels of a split's items, as the host's head would return them."""
+        assert seen.labels is not None
+        mask = self.mask(split)
+        return (seen.logits, seen.labels) if mask is None else (seen.logits[mask], seen.labels[mask])
+
+
+def _rows(value: Any) -> Tensor:
+    """The node states in what a module takes or returns: a tensor, a batch, or a tuple that starts with one."""
+    while isinstance(value, (tuple, list)):
+        value = value[0]
+    return value if isinstance(value, Tensor) else value.x
+
+
+class ObservedModel:
+    """A network, the configuration it was made from, and its layers.
+
+    Args:
+        module (nn.Module): Maps a batch to ``(pred, true)``; the host's ``GraphGymModule`` or a bare network.
+        own (CfgNode): The configuration it was made from; it is in force during every forward pass.
+        layers (str, optional): Pattern of module names for networks without ``mp`` (``kd.layers``).
+
+    Raises:
+        UserError: If the pattern matches no module, or there is neither a pattern nor ``mp``.
+    """
+
+    def __init__(self, module: nn.Module, own: CfgNode, layers: str | None = None) -> None:
+        self.module, self.own = module, own
+        self.task = infer_task(own)
+        self.network: nn.Module = getattr(module, "model", module)
+        self.stage: nn.Module | None = None
+        self._layers: list[nn.Module] | None = None
+        if layers is not None:
+            self._layers = self._match(layers)
+        elif isinstance(getattr(self.network, "mp", None), nn.Module):
+            self.stage = self.network.mp
+            self._layers = list(self.stage.children())
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers that knowledge can be read from, in order; the classifier is none of them."""
+        if self._layers is None:
+            raise UserError(
+                f"kd.layers: the network '{self.own.model.type}' has no part called 'mp', so its layers must be named. "
+                f"Give a pattern of module names; there are: {', '.join(self._names())}."
+            )
+        return self._layers
+
+    @property
+    def depth(self) -> int:
+        """Number of layers (0 for a network whose layers nobody named)."""
+        return len(self._layers or ())
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.network.named_modules() if name]
+
+    def _match(self, pattern: str) -> list[nn.Module]:
+        # "layers.*" means the entries of `layers`, not everything below them
+        found = [
+            module
+            for name, module in self.network.named_modules()
+            if name and name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
+        ]
+        if not found:
+            names = self._names()
+            raise UserError(
+                f"kd.layers: no module is called '{pattern}'. {nearest(pattern, names)}There are: {', '.join(names)}."
+            )
+        return found
+
+    def outline(self, seen: Observation) -> Outline:
+        """Depth and widths, read off an observation."""
+        return Outline.of(seen, self.depth)
+
+    def observe(self, sample: Sample, taps: Iterable[str] = (), split: str = "train") -> Observation:
+        """One forward pass in the model's present mode, with gradient where that is on.
+
+        Args:
+            sample (Sample): The batch; it is left as it is.
+            taps (iterable of str): Which of ``conv``, ``layer``, ``stage`` to record.
+            split (str): The split whose pairs are decoded; only edge tasks need it.
+        """
+        batch = copy.copy(sample.batch)
+        if sample.task.level != "edge" and "split" in batch:
+            del batch.split  # without it the host's head returns every row
+        if sample.task.level == "edge":
+            batch.split = split
+        with host.scoped(self.own), self._recording(taps) as states:
+            pred, true = self.module(batch)
+        return Observation(pred, self._complete(states), sample.graph(split), true)
+
+    def observe_splits(self, sample: Sample, taps: Iterable[str], splits: Iterable[str]) -> Mapping[str, Observation]:
+        """One observation for each split from one forward pass (edge tasks decode each from the same hidden states)."""
+        splits = tuple(splits)
+        if sample.task.level != "edge":
+            seen = self.observe(sample, taps)
+            return dict.fromkeys(splits, seen)
+        head = getattr(self.network, "post_mp", None)
+        if head is None:
+            return {split: self.observe(sample, taps, split) for split in splits}
+        inputs: list[Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _module, args: inputs.append(_rows(args)))
+        try:
+            first = self.observe(sample, taps, splits[0])
+        finally:
+            handle.remove()
+        found = {splits[0]: first}
+        for split in splits[1:]:
+            batch = copy.copy(sample.batch)
+            batch.x, batch.split = inputs[0], split
+            with host.scoped(self.own):
+                pred, true = head(batch)
+            found[split] = Observation(pred, first.hidden, sample.graph(split), true)
+        return found
+
+    @contextmanager
+    def untouched(self, train: bool = False) -> Iterator[None]:
+        """Reads the model in evaluation mode (or training mode) without gradient, then restores modes and buffers."""
+        modes = [(module, module.training) for module in self.module.modules()]
+        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if train else []
+        self.module.train(train)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+    @contextmanager
+    def _recording(self, taps: Iterable[str]) -> Iterator[dict[str, list[Tensor | None]]]:
+        """Hooks that live during one forward pass only: a deep copy of the model would carry them along."""
+        states: dict[str, list[Tensor | None]] = {tap: [None] * len(self.layers) for tap in taps}
+        handles = []
+
+        def keep(tap: str, index: int, clone: bool) -> Callable[..., None]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+                rows = _rows(output)  # at once: all layers write into one batch
+                states[tap][index] = rows.clone() if clone else rows
+
+            return hook
+
+        def keep_input(index: int) -> Callable[..., None]:
+            def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
+                states["stage"][index] = _rows(args or tuple(kwargs.values()))
+
+            return hook
+
+        try:
+            for index, layer in enumerate(self.layers if states else ()):
+                if "conv" in states:  # an in-place activation would overwrite it
+                    convolution = getattr(layer, "layer", layer)
+                    handles.append(convolution.register_forward_hook(keep("conv", index, True)))
+                if "layer" in states:
+                    handles.append(layer.register_forward_hook(keep("layer", index, False)))
+                if "stage" in states and index > 0:
+                    handles.append(layer.register_forward_pre_hook(keep_input(index - 1), with_kwargs=True))
+            if "stage" in states:
+                last = self.stage if self.stage is not None else self.layers[-1]
+                handles.append(last.register_forward_hook(keep("stage", len(self.layers) - 1, False)))
+            yield states
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _complete(self, states: dict[str, list[Tensor | None]]) -> dict[str, tuple[Tensor, ...]]:
+        hidden: dict[str, tuple[Tensor, ...]] = {}
+        for tap, found in states.items():
+            missing = [str(index) for index, state in enumerate(found, 1) if state is None]
+            if missing:
+                raise UserError(
+                    f"tap {tap}: layer {', '.join(missing)} of '{self.own.model.type}' was not run in its forward pass. "
+                    "Name modules that are called (kd.layers)."
+                )
+            hidden[tap] = tuple(state for state in found if state is not None)
+        return hidden

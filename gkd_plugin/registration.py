@@ -1,0 +1,74 @@
+"""The only file that writes to the host's registries. Everything is imported before anything is registered, so that a
+failing import leaves nothing half done, and every step may be taken twice."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+from torch_geometric.graphgym import register
+from torch_geometric.graphgym.config import cfg
+
+from gkd_plugin import plugins
+from gkd_plugin.config.table import set_cfg_kd
+from gkd_plugin.data.digits import load_digits_graph
+from gkd_plugin.models import marks
+from gkd_plugin.training.doors import MODE, dispatching, distill
+
+
+def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
+    """Registers once; a user's own answer under the same name wins."""
+    if key not in registry:
+        registry[key] = value
+
+
+def _set_cfg(node: Any) -> None:
+    """Our groups and ``train.mode`` in whatever configuration the host hands over."""
+    set_cfg_kd(node)
+    if "mode" not in node.train:
+        node.train.mode = "standard"
+
+
+def _new_groups() -> None:
+    """Gives the global cfg the groups of plugins that came later, leaving what is set."""
+    for name, group in _fresh_groups().items():
+        if name not in cfg:
+            cfg[name] = group
+
+
+def _fresh_groups() -> dict[str, Any]:
+    from yacs.config import CfgNode
+
+    node = CfgNode()
+    set_cfg_kd(node)
+    return dict(node)
+
+
+def _install_dispatch() -> None:
+    """In the host's module, in the package's binding, and in a main program that bound ``train`` before."""
+    module = import_module("torch_geometric.graphgym.train")
+    standard = module.train
+    if hasattr(standard, "gkd_standard"):
+        return
+    train = dispatching(standard)
+    module.train = train  # type: ignore[attr-defined]
+    for name in ("torch_geometric.graphgym", "__main__"):
+        holder = sys.modules.get(name)
+        if holder is not None and getattr(holder, "train", None) is standard:
+            holder.train = train  # type: ignore[attr-defined]
+
+
+def register_all() -> None:
+    """Makes the plugin known to the host. A second call does nothing."""
+    plugins.load()
+    _place(register.config_dict, "gkd_plugin", _set_cfg)
+    _new_groups()
+    if "mode" not in cfg.train:
+        cfg.train.mode = "standard"
+    if _new_groups not in plugins.listeners:
+        plugins.listeners.append(_new_groups)
+    _place(register.train_dict, MODE, distill)
+    _place(register.loader_dict, "gkd_digits", load_digits_graph)
+    marks.install()
+    _install_dispatch()

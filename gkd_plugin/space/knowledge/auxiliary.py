@@ -1,0 +1,157 @@
+"""Knowledge ``auxiliary``: classifiers on hidden layers, supervised by labels and, if wanted, by soft targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.graphgym import register
+from torch_geometric.nn import GCNConv
+
+from gkd_plugin import host
+from gkd_plugin.config.plan import GroupPlan
+from gkd_plugin.errors import Problem
+from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
+from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.terms import Term
+
+
+def _no_soft_targets(values: Mapping[str, Any]) -> str | None:
+    return None if values.get("soft_weight") else "soft_weight is 0"
+
+
+class Head(nn.Module):
+    """One auxiliary classifier, ending in the host's read-out of the task.
+
+    Args:
+        kind (str): ``linear``; ``mlp`` (one hidden layer of the same width, ReLU); ``gnn`` (one GCN convolution).
+        width (int): Width of the layer it reads.
+        dim_out (int): Logits per item.
+        level (str): ``node``, ``graph`` (pooled before the last map) or ``edge`` (dot product of both ends).
+    """
+
+    def __init__(self, kind: str, width: int, dim_out: int, level: str) -> None:
+        super().__init__()
+        self.level = level
+        out = width if level == "edge" else dim_out
+        self.convolution = GCNConv(width, width if level == "graph" else out) if kind == "gnn" else None
+        self.map: nn.Module = nn.Identity()
+        if kind == "linear":
+            self.map = nn.Linear(width, out)
+        elif kind == "mlp":
+            self.map = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+        elif level == "graph":
+            self.map = nn.Linear(width, out)
+
+    def forward(self, states: Tensor, seen: Observation) -> Tensor:
+        """The head's logits for every item of the observation, in the shape of the network's own."""
+        if self.convolution is not None:
+            states = self.convolution(states, seen.graph.edge_index)
+        if self.level == "graph":
+            pool = register.pooling_dict[host.cfg.model.graph_pooling]
+            states = pool(states, seen.graph.batch)
+        rows: Tensor = self.map(states)
+        if self.level == "edge":
+            assert seen.graph.pairs is not None
+            ends = rows[seen.graph.pairs]
+            rows = (ends[0] * ends[1]).sum(-1)
+        return rows.view(seen.logits.shape)
+
+
+class AuxiliaryTerm(Term):
+    r"""Deep supervision by auxiliary classifiers, from the `"Alignahead++" <https://arxiv.org/abs/2210.13743>`_ and
+    `"Be Your Own Teacher" <https://arxiv.org/abs/1905.08094>`_ papers.
+
+    With :math:`H` heads :math:`c_l` on layers :math:`\mathbf{h}_l` (tap ``layer``) and factors :math:`g_l` (1, or
+    :math:`2l/(H+1)` where ``growth: increasing``, :math:`l` counting the heads), the two parts are
+
+    .. math::
+        \sum_{l} g_l \, \mathcal{L}_{\mathrm{task}}(c_l(\mathbf{h}_l), y) \qquad \text{and} \qquad
+        \sum_{l} g_l \, \mathcal{L}_{\mathrm{resp}}(c_l(\mathbf{h}_l), \mathbf{z}),
+
+    the first on labelled items with ``weight``, the second on all items with ``soft_weight``, where :math:`\mathbf{z}`
+    are the learner's own final logits (detached) or a peer's, compared as in ``kd_response``. Heads stand outside the
+    network: its parameters, budget and state dict are the plain ones, and heads are dropped at inference.
+
+    Args:
+        group (GroupPlan): The resolved ``kd_auxiliary`` group; ``layers`` may also be a tuple of marked layers.
+        learner (Outline): Depth and widths of the learner.
+        source (Outline): Unused; heads have the learner's own classes.
+        task (Task): Decides the read-out and the loss.
+
+    Shapes:
+        - **input:** two observations of the same items
+        - **output:** ``{"weight": scalar, "soft_weight": scalar}``, the second only where ``soft_weight`` is above 0
+
+    .. code-block:: yaml
+
+        kd_auxiliary: {weight: 0.3, head: linear, layers: all_but_last, growth: increasing}
+    """
+
+    name: ClassVar[str] = "auxiliary"
+    summary: ClassVar[str] = "label loss (and soft targets) of heads on hidden layers: deep supervision"
+    reference: ClassVar[str] = "Alignahead++ (arXiv 2210.13743), BYOT (arXiv 1905.08094)"
+    keys: ClassVar[tuple[Key, ...]] = (
+        Key("head", "linear", Choice(("linear", "mlp", "gnn")), "what a head is made of"),
+        Key("layers", "all", Choice(("all", "all_but_last")), "which layers carry a head; wins over marks"),
+        Key("growth", "uniform", Choice(("uniform", "increasing")), "weights equal, or growing with depth (mean 1)"),
+        Key("soft_weight", 0.0, Number(), "absolute weight of soft targets, on all nodes"),
+        Key("soft_source", "self", Choice(("self", "peers")), "own final logits (detached), or the peers'", _no_soft_targets),
+        Key("temperature", 1.0, Number(above=True), "softens the soft targets", _no_soft_targets),
+    )
+    sourced: ClassVar[bool] = False
+    per_source: ClassVar[bool] = False
+
+    def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
+        super().__init__(group, learner, source, task)
+        chosen = group["layers"]
+        last = {"all": learner.depth, "marked": learner.depth, "all_but_last": learner.depth - 1}
+        self.layers = tuple(range(1, last[chosen] + 1)) if isinstance(chosen, str) else tuple(chosen)
+        widths = learner.widths["layer"]
+        self.heads = nn.ModuleDict(
+            {str(n): Head(str(group["head"]), widths[n - 1], learner.dim_out, task.level) for n in self.layers}
+        )
+        count = len(self.layers)
+        growing = group["growth"] == "increasing"
+        self.factors = {n: 2 * i / (count + 1) if growing else 1.0 for i, n in enumerate(self.layers, 1)}
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
+        return ()
+
+    def logits(self, seen: Observation) -> dict[int, Tensor]:
+        """Every head's logits by layer; computed once per observation."""
+
+        def compute() -> dict[int, Tensor]:
+            return {n: self.heads[str(n)](seen.layer("layer", n), seen) for n in self.layers}
+
+        return seen.remember(("auxiliary", id(self), torch.is_grad_enabled()), compute)
+
+    def forward(
+        self, learner: Observation, source: Observation, weights: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
+        logits = self.logits(learner)
+        zero = learner.logits.new_zeros(())
+        label: Tensor = zero
+        if self.group["weight"]:
+            for number, rows in logits.items():
+                label = label + self.factors[number] * self._label_loss(rows, learner)
+        if not self.group.get("soft_weight"):
+            return {"weight": label}
+        soft: Tensor = zero
+        target = source.logits.detach().to(learner.logits)
+        loss = LOSS_BY_TASK[self.task.kind]
+        for number, rows in logits.items():
+            flat, goal = rows.view(rows.size(0), -1), target.view(target.size(0), -1)
+            distance = response_loss(flat, goal, loss, float(self.group.get("temperature", 1.0)))
+            soft = soft + self.factors[number] * distance
+        return {"weight": label, "soft_weight": soft}
+
+    def _label_loss(self, rows: Tensor, learner: Observation) -> Tensor:
+        assert learner.labels is not None
+        mask = learner.graph.train_mask if self.task.level == "node" else None
+        pred, true = (rows, learner.labels) if mask is None else (rows[mask], learner.labels[mask])
+        return host.task_loss(pred, true)[0]

@@ -1,0 +1,1 @@
+"""Loops, evaluation, selection, checkpoints."""

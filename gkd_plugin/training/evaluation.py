@@ -1,0 +1,84 @@
+"""One evaluation pass for all splits of each student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gkd_plugin import host
+from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.ops.oversmoothing import dirichlet_energy, mad
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.metrics import measure
+
+
+@dataclass
+class Outcome:
+    """What one model answered on one split, batch by batch.
+
+    Args:
+        true, score (list of Tensor): Labels and scores.
+        losses (list of float): The task loss of each batch.
+        extras (list of dict): Further numbers of each batch.
+    """
+
+    true: list[Tensor] = field(default_factory=list)
+    score: list[Tensor] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    extras: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, true: Tensor, score: Tensor, loss: float, extras: Mapping[str, float] | None = None) -> None:
+        """Adds one batch."""
+        self.true.append(true.detach().cpu())
+        self.score.append(score.detach().cpu())
+        self.losses.append(loss)
+        self.extras.append(dict(extras or {}))
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over items, as the host's logger weighs batches."""
+        sizes = [len(true) for true in self.true]
+        return sum(loss * size for loss, size in zip(self.losses, sizes, strict=True)) / max(sum(sizes), 1)
+
+    def metrics(self, kind: str) -> dict[str, float]:
+        """The split's metrics."""
+        return measure(self.true, self.score, kind)
+
+    def mean_extras(self) -> dict[str, float]:
+        """Further numbers, averaged over batches by size."""
+        sizes = [len(true) for true in self.true]
+        names = self.extras[0] if self.extras else {}
+        total = max(sum(sizes), 1)
+        return {n: sum(e[n] * s for e, s in zip(self.extras, sizes, strict=True)) / total for n in names}
+
+
+def score(model: ObservedModel, sample: Sample, seen: Observation, split: str) -> tuple[Tensor, Tensor, float]:
+    """Labels, scores and task loss of a split's items in an observation."""
+    pred, true = sample.answers(seen, split)
+    with torch.no_grad(), host.scoped(model.own):
+        loss, scores = host.task_loss(pred, true)
+    return true.squeeze(-1) if true.ndim > 1 else true, scores, float(loss)
+
+
+def evaluate(model: ObservedModel, samples: Iterable[Sample], splits: Sequence[str]) -> dict[str, Outcome]:
+    """Reads a model on the samples of some splits in evaluation mode, leaving no trace in it."""
+    outcomes = {split: Outcome() for split in splits}
+    with model.untouched():
+        for sample in samples:
+            for split, seen in model.observe_splits(sample, (), splits).items():
+                outcomes[split].add(*score(model, sample, seen, split))
+    return outcomes
+
+
+def smoothing(seen: Observation) -> dict[str, float]:
+    """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
+    found = {}
+    for number, states in enumerate(seen.hidden["layer"], 1):
+        near, _, gap = mad(states, seen.graph.edge_index)
+        found[f"layer{number}_mad"] = float(near)
+        found[f"layer{number}_madgap"] = float(gap)
+        found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, seen.graph.edge_index))
+    return found

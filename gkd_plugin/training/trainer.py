@@ -1,0 +1,355 @@
+"""The multi-student loop: epochs, evaluation, selection, rows, early stop, resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gkd_plugin.config.plan import Plan
+from gkd_plugin.errors import UserError
+from gkd_plugin.host import cfg, scoped, task_loss
+from gkd_plugin.models.streams import Streams
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
+from gkd_plugin.training.cohort import Student
+from gkd_plugin.training.evaluation import Outcome, evaluate, score, smoothing
+from gkd_plugin.training.feeds import Feed
+from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
+from gkd_plugin.training.reading import Reader
+from gkd_plugin.training.result import Answer, RunResult
+from gkd_plugin.training.selection import Best, copy_state, mean_score
+from gkd_plugin.training.updates import Updates
+
+Progress = Callable[[int, int, float], None]
+
+
+class Log(Protocol):
+    """What the loop asks of a logger: the host's methods, which every fork's own class has too."""
+
+    def update_stats(self, **values: Any) -> None: ...
+
+    def write_epoch(self, epoch: int) -> Any: ...
+
+
+class Trainer:
+    """Trains a cohort and says which epoch and student answer.
+
+    Args:
+        plan (Plan): The plan.
+        students (sequence of Student): The cohort.
+        feeds (sequence of Feed): Train, validation and, where there is one, test.
+        logs (sequence of Log): A logger for each split; empty for none.
+        streams (Streams): The run's streams.
+        kind (str): The host's task type, which decides the metrics.
+        checkpoints (Checkpoints, optional): Where to keep the run's state.
+        progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
+
+    Raises:
+        UserError: If there is no validation split.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        students: Sequence[Student],
+        feeds: Sequence[Feed],
+        logs: Sequence[Log],
+        streams: Streams,
+        kind: str,
+        checkpoints: Checkpoints | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if len(feeds) < 2:
+            raise UserError(
+                "splits: the data set has no validation split, by which epochs are selected. Give the data val_mask "
+                "(and test_mask), or draw a split (docs/data.md)."
+            )
+        self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
+        self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
+        self.reader = Reader(self.students, streams, plan["peer_mode"] == "train")
+        self.updates = Updates(plan, self.students, self.reader, streams)
+        self.epochs = int(cfg.optim.max_epoch)
+        self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
+        self.metric, self.better = "", True
+        self.bests: dict[str, Best] = {}
+        self.stale = 0  # evaluations since the predicted answer last got better
+        self.predicted = 1  # the student whose rows are the main ones
+        self.seconds = 0.0
+        self.done = 0
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+
+    # -- the run ------------------------------------------------------------------------------------------------
+
+    def run(self, seed: int) -> RunResult:
+        """Trains to the end (or on from the last checkpoint) and reports the test scores once."""
+        self._resume()
+        for epoch in range(self.done, self.epochs):
+            started = time.perf_counter()
+            trained = self.updates.epoch(self.feeds[0], epoch)
+            seconds = time.perf_counter() - started
+            if self._due(epoch):
+                self._evaluate(epoch, trained, seconds)
+            else:
+                self.feeds[1].skip()
+                self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
+            self.seconds += time.perf_counter() - started
+            self.done = epoch + 1
+            if self.progress is not None:
+                self.progress(self.done, self.epochs, self._answer_now())
+            if self._out_of_patience():
+                self._pad(epoch)
+                break
+            if self.checkpoints is not None and self.done < self.epochs and self.checkpoints.due(epoch):
+                self.checkpoints.save(epoch, self.state_dict())
+        return self._report(seed)
+
+    def _due(self, epoch: int) -> bool:
+        period = int(cfg.train.eval_period)
+        return (epoch + 1) % period == 0 or epoch == 0 or epoch + 1 == self.epochs
+
+    def _out_of_patience(self) -> bool:
+        return self.plan["patience"] is not None and self.stale >= self.plan["patience"]
+
+    # -- evaluation and selection -------------------------------------------------------------------------------
+
+    def _evaluate(self, epoch: int, trained: list[Outcome], seconds: float) -> None:
+        outcomes = self._validate(epoch)
+        metrics = [outcome.metrics(self.kind) for outcome in outcomes]
+        if not self.metric:
+            self.metric, self.better = choose_metric(list(metrics[0]))
+            names = [f"s{student.number}" for student in self.students]
+            self.bests = {name: Best(self.better) for name in [*names, *(["ensemble"] if len(names) > 1 else [])]}
+        scores = {f"s{s.number}": m[self.metric] for s, m in zip(self.students, metrics, strict=True)}
+        together = self._ensemble(outcomes)
+        if together is not None:
+            scores["ensemble"] = together.metrics(self.kind)[self.metric]
+        improved = self._select(epoch, scores)
+        self.stale = 0 if improved else self.stale + 1
+        extras = {"stopped": 0.0} if self.plan["patience"] is not None else {}
+        if together is not None:
+            extras |= {f"{name}_{self.metric}": value for name, value in scores.items()}
+            extras |= {f"s{s.number}_loss": round(o.loss, 6) for s, o in zip(self.students, outcomes, strict=True)}
+            extras[f"mean_{self.metric}"] = sum(scores[f"s{s.number}"] for s in self.students) / len(self.students)
+            extras["student"] = float(0 if self.plan["predict"] == "ensemble" else self.predicted)
+        for student, outcome in zip(self.students, outcomes, strict=True):
+            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
+        main = together if together is not None and self.plan["predict"] == "ensemble" else outcomes[self.predicted - 1]
+        self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
+        self._write(1, epoch, self._batches(main, 0.0, extras))
+
+    def _validate(self, epoch: int) -> list[Outcome]:
+        outcomes = [Outcome() for _ in self.students]
+        for sample in self.feeds[1]:
+            for student, outcome in zip(self.students, outcomes, strict=True):
+                if sample.task.level == "edge":
+                    with student.model.untouched():
+                        seen = student.model.observe(sample, (), "val")
+                else:
+                    seen = self.reader.evaluation(student.number, sample, epoch)
+                outcome.add(*score(student.model, sample, seen, "val"), self._layers(student, sample, seen))
+        return outcomes
+
+    def _layers(self, student: Student, sample: Any, seen: Observation) -> dict[str, float]:
+        """Each auxiliary head's accuracy and how over-smoothed its layer is."""
+        heads = student.objective.heads
+        if heads is None or "layer" not in seen.hidden:
+            return {}
+        found = smoothing(seen)
+        with torch.no_grad(), scoped(student.model.own):
+            heads.eval()
+            for number, logits in heads.logits(seen).items():
+                at_head = Observation(logits, {}, seen.graph, seen.labels)
+                pred, true = sample.answers(at_head, "val")
+                metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
+                name = self.metric or next(iter(metrics))
+                found[f"aux{number}_{name}"] = metrics[name]
+            heads.train()
+        return found
+
+    def _ensemble(self, outcomes: list[Outcome]) -> Outcome | None:
+        if len(outcomes) == 1:
+            return None
+        together = Outcome()
+        for batch, true in enumerate(outcomes[0].true):
+            mean = mean_score([outcome.score[batch] for outcome in outcomes], self.kind)
+            together.add(true, mean, sum(outcome.losses[batch] for outcome in outcomes) / len(outcomes))
+        return together
+
+    def _select(self, epoch: int, scores: Mapping[str, float]) -> bool:
+        """Keeps the weights of every answer that got better; whether the predicted answer did."""
+        before = self._predicted_best()
+        for name, value in scores.items():
+            best = self.bests[name]
+            if best.improves(value):
+                members = self.students if name == "ensemble" else [self.students[int(name[1:]) - 1]]
+                best.epoch, best.score = epoch, value
+                best.states = [copy_state(student.model.module.state_dict()) for student in members]
+        if self.plan["predict"] == "best":
+            worst = float("-inf")
+            ranked = [(v if self.better else -v) if v == v else worst for n, v in scores.items() if n != "ensemble"]
+            self.predicted = 1 + ranked.index(max(ranked))
+        return self._predicted_best() != before
+
+    def _best_student(self) -> int:
+        sign = 1 if self.better else -1
+        ranked = [
+            sign * best.score if best.epoch >= 0 else float("-inf")
+            for best in (self.bests[f"s{student.number}"] for student in self.students)
+        ]
+        return 1 + ranked.index(max(ranked))
+
+    def _predicted_best(self) -> tuple[int, float]:
+        name = {"first": "s1", "ensemble": "ensemble"}.get(self.plan["predict"], f"s{self._best_student()}")
+        best = self.bests.get(name) or self.bests["s1"]
+        return best.epoch, best.score
+
+    def _answer_now(self) -> float:
+        return self._predicted_best()[1] if self.bests else float("nan")
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def _train_rows(self, trained: list[Outcome], seconds: float, stopped: float) -> list[dict[str, Any]]:
+        extras: dict[str, float] = {} if self.plan["patience"] is None else {"stopped": stopped}
+        for student, outcome in zip(self.students, trained, strict=True):
+            if len(trained) > 1:
+                extras[f"s{student.number}_loss"] = round(outcome.loss, 6)
+            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
+        return self._batches(trained[self.predicted - 1], seconds, extras)
+
+    def _batches(self, outcome: Outcome, seconds: float, extras: Mapping[str, float]) -> list[dict[str, Any]]:
+        student = self.students[self.predicted - 1]
+        rate = student.scheduler.get_last_lr()[0]
+        rows = zip(outcome.true, outcome.score, outcome.losses, strict=True)
+        return [
+            {
+                "true": true,
+                "pred": values,
+                "loss": loss,
+                "lr": rate,
+                "time_used": seconds / len(outcome.true),
+                "params": self.parameters[self.predicted - 1],
+                **extras,
+            }
+            for true, values, loss in rows
+        ]
+
+    def _write(self, split: int, epoch: int, rows: list[dict[str, Any]]) -> None:
+        self._rows[split] = rows
+        if len(self.logs) > split:
+            for row in rows:
+                self.logs[split].update_stats(**row)
+            self.logs[split].write_epoch(epoch)
+
+    def _pad(self, epoch: int) -> None:
+        """The host's aggregation wants seeds of equal length: the last rows go on to the end, marked as stopped."""
+        for later in range(epoch + 1, self.epochs):
+            for split in (0, 1):
+                if split == 0 or self._due(later):
+                    self._write(split, later, [{**row, "stopped": 1.0} for row in self._rows[split]])
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _report(self, seed: int) -> RunResult:
+        tests = self._test() if len(self.feeds) > 2 else {}
+        answers = {}
+        for name, best in self.bests.items():
+            test = tests[name].metrics(self.kind)[self.metric] if name in tests else float("nan")
+            answers[name] = Answer(best.epoch, best.score, test)
+        single = [answers[f"s{student.number}"] for student in self.students]
+        best_student = self._best_student()
+        answers["mean"] = Answer(*(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True)))
+        answers["first"], answers["best"] = single[0], single[best_student - 1]
+        answers.setdefault("ensemble", single[0])
+        result = RunResult(
+            seed,
+            self.metric,
+            self.better,
+            str(self.plan["predict"]),
+            answers,
+            self.parameters,
+            best_student,
+            self.done,
+            round(self.seconds, 3),
+        )
+        if tests:
+            self._write_test(result, tests)
+        return result
+
+    def _test(self) -> dict[str, Outcome]:
+        """Every answer on the test split with the weights of its selected epoch, once."""
+        last = [copy_state(student.model.module.state_dict()) for student in self.students]
+        tests: dict[str, Outcome] = {}
+        with self.streams.use("test"):
+            for student in self.students:
+                name = f"s{student.number}"
+                student.model.module.load_state_dict(self.bests[name].states[0])
+                tests[name] = evaluate(student.model, self.feeds[2], ("test",))["test"]
+            if "ensemble" in self.bests:
+                members = []
+                for student, state in zip(self.students, self.bests["ensemble"].states, strict=True):
+                    student.model.module.load_state_dict(state)
+                    members.append(evaluate(student.model, self.feeds[2], ("test",))["test"])
+                together = self._ensemble(members)
+                assert together is not None
+                tests["ensemble"] = together
+        for student, state in zip(self.students, last, strict=True):
+            student.model.module.load_state_dict(state)
+        return tests
+
+    def _write_test(self, result: RunResult, tests: Mapping[str, Outcome]) -> None:
+        """One row, that of the selected epoch: the host's aggregation cannot pick."""
+        name = {"first": "s1", "ensemble": "ensemble"}.get(result.predict, f"s{result.best_student}")
+        self.predicted = 1 if name in ("s1", "ensemble") else result.best_student
+        extras = {} if self.plan["patience"] is None else {"stopped": float(result.epochs < self.epochs)}
+        if len(self.students) > 1:
+            extras |= {f"{key}_{self.metric}": answer.test for key, answer in result.answers.items()}
+            extras["student"] = float(0 if name == "ensemble" else self.predicted)
+        outcome = tests[name] if name in tests else tests["s1"]
+        self._write(2, int(result.answer.epoch), self._batches(outcome, 0.0, extras))
+
+    def selected(self, name: str) -> dict[str, Tensor]:
+        """The weights of one student (``s1`` ...) at its selected epoch."""
+        return self.bests[name].states[0]
+
+    # -- resume -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to end as an uninterrupted one, bit for bit (GraphGym's own resume does not)."""
+        return {
+            "done": self.done,
+            "students": [student.state_dict() for student in self.students],
+            "streams": {name: list(states) for name, states in self.streams.states.items()},
+            "random": global_random_state(),
+            "bests": {name: best.state_dict() for name, best in self.bests.items()},
+            "metric": [self.metric, self.better],
+            "stale": self.stale,
+            "predicted": self.predicted,
+            "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _resume(self) -> None:
+        if self.checkpoints is None:
+            return
+        state = self.checkpoints.load()
+        if state is None:
+            for log in self.logs:
+                cut_rows(log, 0)
+            return
+        for student, theirs in zip(self.students, state["students"], strict=True):
+            student.load_state_dict(theirs)
+        self.streams.states = {name: list(states) for name, states in state["streams"].items()}
+        self.metric, self.better = state["metric"]
+        for name, best in state["bests"].items():
+            self.bests[name] = Best(self.better)
+            self.bests[name].load_state_dict(best)
+        self.stale, self.predicted = int(state["stale"]), int(state["predicted"])
+        self.seconds, self.done = float(state["seconds"]), int(state["done"])
+        torch.set_num_threads(int(state["threads"]))
+        set_global_random_state(state["random"])
+        for log in self.logs:
+            cut_rows(log, self.done)

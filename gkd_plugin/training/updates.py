@@ -1,0 +1,121 @@
+"""The update orders: who steps when, and what the others look like at that moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+
+from gkd_plugin import host
+from gkd_plugin.config.plan import Plan
+from gkd_plugin.errors import RunFailed
+from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.streams import Streams
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.cohort import Student
+from gkd_plugin.training.evaluation import Outcome
+from gkd_plugin.training.feeds import Feed
+from gkd_plugin.training.objective import Member
+from gkd_plugin.training.reading import Reader, with_self
+
+
+class Updates:
+    """Trains a cohort for one epoch at a time.
+
+    Args:
+        plan (Plan): The plan; ``kd.update`` names the order.
+        students (sequence of Student): The cohort.
+        reader (Reader): Reads peers.
+        streams (Streams): The run's streams. Student 1 draws from the global one.
+    """
+
+    def __init__(self, plan: Plan, students: Sequence[Student], reader: Reader, streams: Streams) -> None:
+        self.plan, self.students, self.reader, self.streams = plan, students, reader, streams
+
+    def epoch(self, feed: Feed, epoch: int) -> list[Outcome]:
+        """One epoch of every student; what each answered while it was trained."""
+        outcomes = [Outcome() for _ in self.students]
+        self.reader.new_epoch()
+        for student in self.students:
+            student.model.module.train()
+            student.objective.train()
+        order = self.plan["update"]
+        if order == "epoch_alternate":
+            for student, outcome in zip(self.students, outcomes, strict=True):
+                self._own_pass(student, feed, epoch, outcome)
+        else:
+            for sample in feed:
+                if order == "joint":
+                    # all targets are read before any step
+                    targets = [self.reader.sources(student, sample, epoch) for student in self.students]
+                else:
+                    targets = [None] * len(self.students)  # type: ignore[list-item]
+                for student, outcome, known in zip(self.students, outcomes, targets, strict=True):
+                    self.step(student, sample, epoch, outcome, known)
+        for student in self.students:
+            student.scheduler.step()
+        return outcomes
+
+    def _own_pass(self, student: Student, feed: Feed, epoch: int, outcome: Outcome) -> None:
+        if student.number == 1:
+            for sample in feed:
+                self.step(student, sample, epoch, outcome)
+            return
+        passing = f"pass/{student.number}"
+        with self.streams.use(passing):
+            iterator = iter(feed)
+            sample = next(iterator, None)
+        while sample is not None:
+            self.step(student, sample, epoch, outcome)
+            with self.streams.use(passing):
+                sample = next(iterator, None)
+
+    def step(
+        self,
+        student: Student,
+        sample: Sample,
+        epoch: int,
+        outcome: Outcome,
+        targets: dict[Member, Observation] | None = None,
+    ) -> None:
+        """One optimizer step of one student.
+
+        Raises:
+            RunFailed: If the objective is not finite; names epoch, student and term.
+        """
+        objective, model = student.objective, student.model
+        if targets is None:
+            targets = self.reader.sources(student, sample, epoch)
+        # a cohort observes at the same taps, so that readings serve everyone
+        with nullcontext() if student.number == 1 else self.streams.use(f"train/{student.number}"):
+            seen = model.observe(sample, objective.taps(epoch))
+            pred, true = sample.answers(seen, "train")
+            with host.scoped(model.own):
+                label_loss, score = host.task_loss(pred, true)
+        total, values = label_loss, {}
+        if objective.parts or self.plan["label_weight"] != 1:
+            with host.scoped(model.own), self.streams.use(f"terms/{student.number}"):
+                sources = with_self(targets, seen, objective.sources(epoch))
+                total, values = objective(label_loss, seen, sources, epoch)
+        loss = float(label_loss.detach())
+        numbers = {name: float(value) for name, value in values.items()}
+        if not math.isfinite(float(total.detach())):
+            self._fail(student, epoch, loss, numbers)
+        outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
+        if total.requires_grad:
+            student.optimizer.zero_grad()
+            total.backward()
+            if self.plan["clip_grad_norm"] is not None:
+                torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
+            student.optimizer.step()
+            student.version += 1
+
+    def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
+        broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]
+        raise RunFailed(
+            f"epoch {epoch}, student {student.number}: {', '.join(broken) or 'the weighted sum'} is not finite "
+            f"(task loss {loss:g}{''.join(f', {n} {v:g}' for n, v in numbers.items())}). Nothing finished is lost; "
+            "try a smaller optim.base_lr, kd.clip_grad_norm 1, or a smaller weight of that term."
+        )
