@@ -9,6 +9,7 @@ from typing import Any
 
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
+from yacs.config import CfgNode
 
 from gkd_plugin import plugins
 from gkd_plugin.config.table import set_cfg_kd
@@ -32,17 +33,11 @@ def _set_cfg(node: Any) -> None:
 
 def _new_groups() -> None:
     """Gives the global cfg the groups of plugins that came later, leaving what is set."""
-    for name, group in _fresh_groups().items():
+    fresh = CfgNode()
+    set_cfg_kd(fresh)
+    for name, group in fresh.items():
         if name not in cfg:
             cfg[name] = group
-
-
-def _fresh_groups() -> dict[str, Any]:
-    from yacs.config import CfgNode
-
-    node = CfgNode()
-    set_cfg_kd(node)
-    return dict(node)
 
 
 def _install_dispatch() -> None:

@@ -98,10 +98,9 @@ def test_taps_equal_layers_run_by_hand(stage: str, batchnorm: bool, l2norm: bool
             torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("act", ["relu", "prelu", "lrelu_02"])
-def test_conv_tap_survives_an_in_place_activation(act: str) -> None:
+def test_conv_tap_survives_an_in_place_activation() -> None:
     cfg.mem.inplace = True
-    model = build(act=act, batchnorm=False, l2norm=False)
+    model = build(act="relu", batchnorm=False, l2norm=False)
     with torch.no_grad():
         seen = model.observe(Sample(graph(), NODE), ("conv",))
     assert all(bool((state < 0).any()) for state in seen.hidden["conv"])
