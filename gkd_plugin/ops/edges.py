@@ -1,0 +1,171 @@
+"""Which pairs of nodes are compared, distributions over the pairs of each node, and how their shares are summed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import add_self_loops, coalesce, remove_self_loops, scatter
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeSet:
+    """Directed pairs u -> v of nodes, each counted as often as it stands here.
+
+    Two sets with the same pairs in the same order are equal, whatever graph object they came from: what was computed on
+    one for a source serves every learner on an equal graph.
+
+    Args:
+        index (Tensor): The pairs, ``[2, P]``.
+        num_nodes (int): N.
+    """
+
+    index: Tensor
+    num_nodes: int
+
+    def __hash__(self) -> int:
+        return hash((self.num_nodes, self.num_pairs))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, EdgeSet) or self.num_nodes != other.num_nodes:
+            return False
+        return self.index.device == other.index.device and torch.equal(self.index, other.index)
+
+    @property
+    def num_pairs(self) -> int:
+        """P."""
+        return self.index.size(1)
+
+    @property
+    def is_draw(self) -> bool:
+        """Whether it was drawn for one step only."""
+        return False
+
+    @cached_property
+    def unordered(self) -> tuple[Tensor, Tensor]:
+        """Every pair once, whatever its direction, ``[2, U]``, and the place of each edge's pair there, ``[P]``."""
+        low, high = torch.minimum(self.index[0], self.index[1]), torch.maximum(self.index[0], self.index[1])
+        code, inverse = torch.unique(low * self.num_nodes + high, return_inverse=True)
+        return torch.stack((code // max(self.num_nodes, 1), code % max(self.num_nodes, 1))), inverse
+
+    @cached_property
+    def not_loops(self) -> Tensor:
+        """Which pairs are no self-loops, bool ``[P]``."""
+        return self.index[0] != self.index[1]
+
+    def log_softmax(self, values: Tensor, over: str) -> Tensor:
+        """The logarithm of the softmax over each node's incoming (``in_edges``) or outgoing (``out_edges``) pairs."""
+        return log_softmax(values, self.index[1 if over == "in_edges" else 0], self.num_nodes)
+
+
+@dataclass(frozen=True)
+class AllPairs:
+    """All ordered pairs of nodes or of a sample of them, kept as a matrix with a row for each node.
+
+    Args:
+        nodes (Tensor, optional): The sampled nodes, ``[n]``; ``None`` for all.
+        num_nodes (int): N of the graph.
+        loops (bool): Whether (v, v) counts.
+    """
+
+    nodes: Tensor | None
+    num_nodes: int
+    loops: bool
+
+    @property
+    def size(self) -> int:
+        """Number of nodes whose pairs are compared."""
+        return self.num_nodes if self.nodes is None else self.nodes.numel()
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs."""
+        return self.size * (self.size if self.loops else self.size - 1)
+
+    @property
+    def is_draw(self) -> bool:
+        """Whether it was drawn for one step only."""
+        return self.nodes is not None
+
+    def rows(self, states: Tensor) -> Tensor:
+        """The states of the sampled nodes."""
+        return states if self.nodes is None else states.index_select(0, self.nodes)
+
+    def counted(self, matrix: Tensor) -> Tensor:
+        """The matrix without its diagonal, ``[n, n - 1]``, unless (v, v) counts."""
+        if self.loops:
+            return matrix
+        # the diagonal of a flattened matrix stands at every (n + 1)-th place
+        return matrix.flatten()[1:].view(self.size - 1, self.size + 1)[:, :-1].reshape(self.size, self.size - 1)
+
+    def edge_factors(self, edge_index: Tensor, other: float, like: Tensor) -> Tensor:
+        """1 for each pair that is an edge u -> v or a loop and ``other`` elsewhere, shaped as the counted pairs."""
+        size = self.size
+        if self.nodes is None:
+            place = edge_index
+        else:
+            position = self.nodes.new_full((self.num_nodes,), -1)
+            position[self.nodes] = torch.arange(size, device=self.nodes.device)
+            place = position[edge_index]
+            place = place[:, (place >= 0).all(dim=0)]
+        factors = torch.full((size, size), other, dtype=like.dtype, device=like.device)
+        factors[place[0], place[1]] = 1.0
+        return self.counted(factors.fill_diagonal_(1.0))
+
+
+def edges(edge_index: Tensor, num_nodes: int, loops: bool) -> EdgeSet:
+    """The edges of a graph with exactly one self-loop per node, or none; other repeated edges stay."""
+    index, _ = remove_self_loops(edge_index)
+    if loops:
+        index, _ = add_self_loops(index, num_nodes=num_nodes)
+    return EdgeSet(index, num_nodes)
+
+
+def within(pairs: EdgeSet, mask: Tensor) -> EdgeSet:
+    """The pairs with both ends in a set of nodes, bool ``[N]``."""
+    return EdgeSet(pairs.index[:, mask[pairs.index[0]] & mask[pairs.index[1]]], pairs.num_nodes)
+
+
+def union(first: EdgeSet, second: EdgeSet) -> EdgeSet:
+    """The pairs of both sets, each once."""
+    both = torch.cat((first.index, second.index), dim=1)
+    return EdgeSet(coalesce(both, num_nodes=first.num_nodes), first.num_nodes)
+
+
+def all_pairs(num_nodes: int, loops: bool, samples: int | None, device: torch.device | None = None) -> AllPairs:
+    """All pairs of ``samples`` nodes drawn without replacement from torch's random stream, or of all nodes."""
+    if samples is None or samples >= num_nodes:
+        return AllPairs(None, num_nodes, loops)
+    # drawn where every device draws the same
+    return AllPairs(torch.randperm(num_nodes)[:samples].to(device), num_nodes, loops)
+
+
+def log_softmax(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """The logarithm of the softmax over the values of each group.
+
+    Args:
+        values (Tensor): ``[P]``.
+        group (Tensor): The group of each value, ``[P]``.
+        num_groups (int): Number of groups; empty ones are allowed.
+    """
+    largest: Tensor = scatter(values.detach(), group, dim_size=num_groups, reduce="max")
+    shifted: Tensor = values - largest.index_select(0, group)
+    total: Tensor = scatter(shifted.exp(), group, dim_size=num_groups, reduce="sum")
+    # a group with values has a sum of at least exp(0); the bound keeps the logarithm of an empty one finite
+    return shifted - total.clamp_min(1.0).log().index_select(0, group)
+
+
+def reduce(shares: Tensor, how: str, num_nodes: int) -> Tensor:
+    """One number of all pairs' shares.
+
+    Args:
+        shares (Tensor): What each compared pair adds, any shape.
+        how (str): ``node_mean`` (over all nodes, those without pairs counting 0), ``pair_mean`` or ``sum``.
+        num_nodes (int): N of the graph.
+    """
+    count = {"node_mean": num_nodes, "pair_mean": shares.numel(), "sum": 1}[how]
+    return shares.sum() / max(count, 1)

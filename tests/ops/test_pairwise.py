@@ -1,0 +1,146 @@
+"""Chunks give the values, gradients and nothing but the memory of the plain computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gkd_plugin.ops import pairwise
+from gkd_plugin.space.kernels import KERNELS
+
+NODES, WIDTH, PAIRS = 30, 16, 400
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation returns, also in backward passes and recomputations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        # an expanded view occupies what it was expanded from
+        self.numel = max(
+            [
+                self.numel,
+                *(x.untyped_storage().size() // x.element_size() for x in tree_leaves(out) if isinstance(x, Tensor)),
+            ]
+        )
+        return out
+
+
+def function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda x, y: KERNELS[name].function(x, y, 3.0)
+
+
+@pytest.fixture
+def problem() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    rows = torch.randn(NODES, WIDTH, dtype=torch.float64, requires_grad=True)
+    first, second = torch.randint(NODES, (2, PAIRS))
+    return rows, first, second
+
+
+def value_and_gradient(values: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    out = values(rows)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=rows.dtype).view_as(out)
+    return out.detach(), torch.autograd.grad((weights * out).sum(), rows)[0]
+
+
+@pytest.mark.parametrize("rows_per_chunk", [1, 7, PAIRS - 1])
+@pytest.mark.parametrize("name", KERNELS)
+def test_chunks_equal_the_plain_path(
+    name: str, rows_per_chunk: int, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, first, second = problem
+    plain = value_and_gradient(lambda r: function(name)(r[first], r[second]), rows)
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", rows_per_chunk * WIDTH)
+    chunked = value_and_gradient(lambda r: pairwise.pair_values(function(name), r, first, second), rows)
+    torch.testing.assert_close(chunked, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("elements", [1, 3 * NODES * WIDTH, 2**22])
+@pytest.mark.parametrize("name", KERNELS)
+def test_matrices_equal_loops_and_the_dense_path(
+    name: str, elements: int, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = problem[0][:9]
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
+    dense = KERNELS[name].dense
+    assert dense is not None
+    found = value_and_gradient(lambda r: pairwise.matrix_values(function(name), r), rows)
+    loops = torch.stack([torch.cat([function(name)(rows[u, None], rows[v, None]) for v in range(9)]) for u in range(9)])
+    torch.testing.assert_close(found[0], loops.detach())
+    torch.testing.assert_close(value_and_gradient(lambda r: dense(r, 3.0), rows), found)
+
+
+def test_no_pairs() -> None:
+    rows = torch.randn(3, 4, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.long)
+    out = pairwise.pair_values(function("laplacian"), rows, none, none)
+    assert out.shape == (0,)
+    out.sum().backward()
+    assert rows.grad is not None
+    assert not rows.grad.any()
+
+
+def saved_sizes(compute: Callable[[], Tensor]) -> list[int]:
+    sizes: list[int] = []
+
+    def pack(x: Tensor) -> Tensor:
+        sizes.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = compute()
+    out.sum().backward()
+    return sizes
+
+
+@pytest.mark.parametrize("name", ["laplacian", "rbf", "cosine", "linear", "l2"])
+def test_chunks_save_and_make_nothing_of_size_pairs_by_width(
+    name: str, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, first, second = problem
+
+    def compute() -> Tensor:
+        return pairwise.pair_values(function(name), rows, first, second)
+
+    assert max(saved_sizes(compute)) >= PAIRS * WIDTH  # the plain path keeps the differences or both ends
+    chunk = 50
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", chunk * WIDTH)
+    assert max([0, *saved_sizes(compute)]) <= max(PAIRS, NODES * WIDTH)
+    with Largest() as largest:
+        compute().sum().backward()
+    assert largest.numel <= max(PAIRS, NODES * WIDTH, chunk * WIDTH)
+
+
+def test_matrix_chunks_make_nothing_of_size_pairs_by_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(NODES, WIDTH, requires_grad=True)
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 2 * NODES * WIDTH)
+    with Largest() as largest:
+        pairwise.matrix_values(function("laplacian"), rows).sum().backward()
+    assert largest.numel <= max(NODES * NODES, 2 * NODES * WIDTH)
+
+
+def test_without_gradient_nothing_is_saved(
+    problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, first, second = problem
+    calls: list[int] = []
+
+    def counted(x: Tensor, y: Tensor) -> Tensor:
+        calls.append(len(x))
+        return function("laplacian")(x, y)
+
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 100 * WIDTH)
+    out = pairwise.pair_values(counted, rows.detach(), first, second)
+    assert calls == [100, 100, 100, 100]
+    assert not out.requires_grad
