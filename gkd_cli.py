@@ -1,0 +1,123 @@
+"""The `gkd` command: arguments and help only. What a command does is imported when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import click
+
+OVERRIDES = {"ignore_unknown_options": True}  # a value may be a negative number
+
+
+class Commands(click.Group):
+    """Exit codes: 0 done, 1 a run failed, 2 the user's mistake, 130 interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.exceptions.Abort):  # RuntimeErrors too
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except (ValueError, RuntimeError) as error:
+            from gkd_plugin.errors import RunFailed, UserError
+
+            if not isinstance(error, (UserError, RunFailed)):
+                raise
+            click.echo(f"{ctx.command_path}: {error}", err=True)
+            ctx.exit(2 if isinstance(error, UserError) else 1)
+
+
+def pairs(words: tuple[str, ...]) -> list[str]:
+    """``key value`` pairs as they stand on the command line, after a look at their form."""
+    for key in words[::2]:
+        if key.startswith("-"):
+            raise click.UsageError(f"No such option: {key}. Overrides are pairs: key value.")
+    if len(words) % 2:
+        raise click.UsageError(f"'{words[-1]}' has no value. Overrides are pairs: key value.")
+    return list(words)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gkd_plugin")
+def main() -> None:
+    """Graph knowledge distillation in GraphGym: a few lines of YAML are a method."""
+
+
+@main.command(context_settings=OVERRIDES)
+@click.option("--cfg", "config", required=True, metavar="F", help="A GraphGym YAML.")
+@click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Number of seeds.")
+@click.option("--name", help="Name of the run's folder.  [default: the file's name]")
+@click.option("--control", is_flag=True, help="Also train the same students without distillation.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+def run(config: str, repeat: int, name: str | None, control: bool, overrides: tuple[str, ...]) -> None:
+    """Train a configuration; what is finished is kept, what was interrupted goes on."""
+    words = pairs(overrides)
+    from gkd_plugin.commands.run import run as command
+
+    report = command(config, repeat=repeat, overrides=words, name=name, control=control)
+    click.echo(str(report))
+    if report.failures or (report.control is not None and report.control.failures):
+        click.get_current_context().exit(1)
+
+
+@main.command(context_settings=OVERRIDES)
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="F... [KEY VALUE]...")
+def check(words: tuple[str, ...]) -> None:
+    """Find every mistake in configurations, without training."""
+    files = list(takewhile(lambda word: word.endswith((".yaml", ".yml")) or os.path.isfile(word), words))
+    if not files:
+        raise click.UsageError(f"'{words[0]}' is not a file. Name at least one configuration first.")
+    overrides = pairs(words[len(files) :])
+    from gkd_plugin.commands.check import check as command
+
+    click.echo(str(command(files, overrides)))
+
+
+@main.command(context_settings=OVERRIDES)
+@click.argument("config", metavar="F")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+def explain(config: str, overrides: tuple[str, ...]) -> None:
+    """Say what a configuration means: every key with its origin, and the loss as a formula."""
+    words = pairs(overrides)
+    from gkd_plugin.commands.explain import explain as command
+
+    click.echo(str(command(config, words)))
+
+
+@main.command("list")
+@click.argument("axis", required=False)
+def list_(axis: str | None) -> None:
+    """List the answers to every AXIS, or to one."""
+    from gkd_plugin.commands.list import list_answers
+
+    click.echo(str(list_answers(axis)))
+
+
+@main.command()
+def plugins() -> None:
+    """List the plugins, the broken ones with their error."""
+    from gkd_plugin.plugins import loaded
+
+    for plugin in loaded():
+        click.echo(f"{plugin.name}  {plugin.distribution} {plugin.version}  {', '.join(plugin.hooks)}")
+        if plugin.error:
+            click.echo(f"    disabled: {plugin.error}")
+
+
+@main.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path), metavar="[DIR]")
+@click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")
+def init(folder: Path, configs: bool) -> None:
+    """Teach the GraphGym program in DIR (its main.py and custom_graphgym) to distil."""
+    from gkd_plugin.commands.init import init as command
+
+    click.echo(str(command(folder, configs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import gkd_cli
+from gkd_plugin.commands.init import init, packed_configs
+from gkd_plugin.errors import ConfigError, Problem, RunFailed, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ["run", "check", "explain", "list", "plugins", "init"]
+
+
+def gkd(*words: str) -> Any:
+    return CliRunner().invoke(gkd_cli.main, list(words))
+
+
+class Recorder:
+    """Stands in for a command's function: remembers what it was called with, returns or raises what it was told."""
+
+    def __init__(self, result: Any) -> None:
+        self.result, self.calls = result, []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((args, kwargs))
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+def report(text: str = "done", failures: Any = (), control: Any = None) -> Any:
+    class Report(types.SimpleNamespace):
+        def __str__(self) -> str:
+            return text
+
+    return Report(failures=failures, control=control)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, module: str, function: str, result: Any) -> Recorder:
+    recorder = Recorder(result)
+    stand_in = types.ModuleType(f"gkd_plugin.commands.{module}")
+    setattr(stand_in, function, recorder)
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    return recorder
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, gkd_cli\n"
+        "for words in [['--help'], *([name, '--help'] for name in sys.argv[1:])]:\n"
+        "    assert gkd_cli.main(words, standalone_mode=False) in (0, None)\n"
+        "heavy = {'torch', 'torch_geometric', 'gkd_plugin', 'yaml', 'pluggy', 'rich', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert f"\n  {name}" in done.stdout
+
+
+def test_run_hands_on_options_and_overrides(monkeypatch):
+    run = command(monkeypatch, "run", "run", report("a table"))
+    done = gkd(
+        "run", "--cfg", "f.yaml", "optim.base_lr", "-0.5", "--control", "kd_structure.pairs", "-2~-1", "--repeat", "3"
+    )
+    assert (done.exit_code, done.output) == (0, "a table\n")
+    overrides = ["optim.base_lr", "-0.5", "kd_structure.pairs", "-2~-1"]
+    assert run.calls == [(("f.yaml",), {"repeat": 3, "overrides": overrides, "name": None, "control": True})]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--cfg", "f.yaml", "--repat", "3"], "No such option: --repat"),
+        (["run", "--cfg", "f.yaml", "kd.students"], "'kd.students' has no value"),
+        (["run", "--cfg", "f.yaml", "--repeat", "0"], "--repeat"),
+        (["run", "kd.students", "2"], "--cfg"),
+        (["check", "kd.students", "2"], "'kd.students' is not a file"),
+        (["check", "f.yaml", "kd.students", "2", "g.yaml"], "'g.yaml' has no value"),
+        (["explain", "f.yaml", "kd.students"], "'kd.students' has no value"),
+        (["trian"], "No such command 'trian'"),
+    ],
+)
+def test_mistakes_on_the_command_line_exit_with_2(words, message):
+    done = gkd(*words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_exit_codes(monkeypatch):
+    mistake = ConfigError([Problem("kd.students", "0", "Allowed: a whole number of at least 1.")], "f.yaml")
+    for error, code, text in [
+        (mistake, 2, "kd.students: 0. Allowed"),
+        (UserError("no such file"), 2, "no such file"),
+        (RunFailed("loss is nan"), 1, "loss is nan"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ]:
+        command(monkeypatch, "run", "run", error)
+        done = gkd("run", "--cfg", "f.yaml")
+        assert done.exit_code == code
+        assert text in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    for error in (ValueError("ours"), RuntimeError("ours"), KeyError("ours")):
+        command(monkeypatch, "run", "run", error)
+        assert gkd("run", "--cfg", "f.yaml").exception is error
+
+
+def test_one_failed_seed_is_a_failed_command(monkeypatch):
+    for failed in (report(failures={2: "nan"}), report(control=report(failures={2: "nan"}))):
+        command(monkeypatch, "run", "run", failed)
+        done = gkd("run", "--cfg", "f.yaml")
+        assert (done.exit_code, done.output) == (1, "done\n")
+
+
+def test_check_takes_files_then_pairs(monkeypatch, tmp_path):
+    (tmp_path / "plain").touch()
+    check = command(monkeypatch, "check", "check", "all well")
+    done = gkd("check", "a.yaml", "b.yml", str(tmp_path / "plain"), "kd.shift", "-1", "kd.teacher_cfg", "t.yaml")
+    assert (done.exit_code, done.output) == (0, "all well\n")
+    files = ["a.yaml", "b.yml", str(tmp_path / "plain")]
+    assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {})]
+
+
+def test_explain_and_list(monkeypatch):
+    explain = command(monkeypatch, "explain", "explain", "a formula")
+    assert gkd("explain", "a.yaml", "kd_structure.shift", "-1").output == "a formula\n"
+    assert explain.calls == [(("a.yaml", ["kd_structure.shift", "-1"]), {})]
+    answers = command(monkeypatch, "list", "list_answers", "many")
+    assert gkd("list").output == gkd("list", "kernels").output == "many\n"
+    assert [args for args, _ in answers.calls] == [(None,), ("kernels",)]
+
+
+def test_plugins_lists_ours():
+    assert "gkd_register_kernels" in gkd("plugins").output
+
+
+def test_init_writes_one_import_line_and_nothing_twice(host_program):
+    done = gkd("init", str(host_program))
+    assert done.exit_code == 0, done.output
+    file = host_program / "custom_graphgym" / "train" / "gkd.py"
+    assert "wrote" in done.output
+    assert file.read_text().startswith("import gkd_plugin ")
+    assert len(file.read_text().splitlines()) == 1
+    assert gkd("init", str(host_program)).output == "nothing to do: everything is there\n"
+
+
+def test_init_gives_the_stock_program_the_mode(host_program):
+    init(host_program)
+    code = "import custom_graphgym\nfrom torch_geometric.graphgym.config import cfg\nprint(cfg.train.mode, 'kd' in cfg)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=host_program,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["standard", "True"], done.stderr
+
+
+def test_init_copies_every_config(host_program):
+    init(host_program, configs=True)
+    copied = {
+        path.relative_to(host_program / "graphgym_configs") for path in host_program.rglob("graphgym_configs/**/*.*")
+    }
+    packed = {path.relative_to(packed_configs()) for path in packed_configs().rglob("*.*")}
+    assert copied == packed
+    assert Path("digits/alignahead_pp.yaml") in copied
+
+
+def test_init_never_overwrites(host_program):
+    mine = host_program / "graphgym_configs" / "cora" / "oc.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=r"cora/oc\.yaml: other content stands there"):
+        init(host_program, configs=True)
+    assert mine.read_text() == "mine"
+    assert list(mine.parent.iterdir()) == [mine]
+    assert not (host_program / "custom_graphgym" / "train" / "gkd.py").exists()
+
+
+def test_init_says_what_is_missing(tmp_path):
+    done = gkd("init", str(tmp_path))
+    assert done.exit_code == 2
+    assert "python -m gkd_plugin main.py" in done.stderr
+    assert list(tmp_path.iterdir()) == []
