@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch_geometric.graphgym.config import cfg
 from torch_geometric.graphgym.loader import create_loader
 from torch_geometric.loader import DataLoader
+from yacs.config import CfgNode
 
+from gkd_plugin import host
 from gkd_plugin.errors import UserError, nearest
 
 PYG_NAMES = (
@@ -26,29 +27,33 @@ SPLIT_KEYS = {
 }
 
 
-def load() -> list[DataLoader]:
-    """The host's loaders (train, val, test) of the data set that the active ``cfg`` names; fills ``cfg.share`` as the host
-    does.
+def load(cfg: CfgNode) -> list[DataLoader]:
+    """The host's loaders (train, val, test) for ``cfg``; fills ``cfg.share`` as the host does.
+
+    Args:
+        cfg (CfgNode): A host configuration.
 
     Raises:
         UserError: If the host knows no such data set, its files are missing or damaged, or it lacks a split.
     """
     try:
-        loaders: list[DataLoader] = create_loader()
+        with host.scoped(cfg):
+            loaders: list[DataLoader] = create_loader()
     except Exception as error:
-        message = _explanation(error)
+        message = _explanation(error, cfg.dataset)
         if message is None:  # a registered loader of the user's, say: its own traceback tells more
             raise
         raise UserError(message) from error
-    check_splits(loaders)
+    check_splits(loaders, cfg)
     return loaders
 
 
-def check_splits(loaders: Sequence[Any]) -> None:
+def check_splits(loaders: Sequence[Any], cfg: CfgNode) -> None:
     """Refuses a data set on which nothing could be selected or tested.
 
     Args:
-        loaders (sequence): The host's loaders for the active ``cfg``.
+        loaders (sequence): The host's loaders for ``cfg``.
+        cfg (CfgNode): A host configuration.
 
     Raises:
         UserError: If a split is missing or empty.
@@ -58,7 +63,7 @@ def check_splits(loaders: Sequence[Any]) -> None:
     if len(loaders) < 3:
         # graph indices are taken out of the data by the host: its number of loaders tells which there were
         missing = keys[len(loaders) :] if cfg.dataset.task == "graph" else [key for key in keys if key not in data]
-        raise UserError(_no_split(missing))
+        raise UserError(_no_split(cfg.dataset, missing))
     if cfg.dataset.task == "node":
         empty = [key for key in keys if key in data and not bool(data[key].any())]
         if empty:
@@ -67,11 +72,10 @@ def check_splits(loaders: Sequence[Any]) -> None:
             )
 
 
-def _explanation(error: Exception) -> str | None:
+def _explanation(error: Exception, dataset: CfgNode) -> str | None:
     """What the user can do about an error of the host's loaders, or ``None`` where it is not about their data."""
-    dataset = cfg.dataset
     if isinstance(error, KeyError) and error.args and error.args[0] in SPLIT_KEYS["graph"]:
-        return _no_split(SPLIT_KEYS["graph"])
+        return _no_split(dataset, SPLIT_KEYS["graph"])
     if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
         return (
             f"dataset.name: the host knows no '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
@@ -79,7 +83,7 @@ def _explanation(error: Exception) -> str | None:
         )
     if isinstance(error, ValueError) and str(error) == f"Unknown data format '{dataset.format}'":
         return f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, OGB, or what a registered loader takes."
-    return _bad_files(error) if _raised_while_reading(error) else None
+    return _bad_files(error, dataset) if _raised_while_reading(error) else None
 
 
 def _raised_while_reading(error: Exception) -> bool:
@@ -88,8 +92,8 @@ def _raised_while_reading(error: Exception) -> bool:
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
 
 
-def _bad_files(error: Exception) -> str:
-    name, folder = cfg.dataset.name, Path(cfg.dataset.dir) / cfg.dataset.name
+def _bad_files(error: Exception, dataset: CfgNode) -> str:
+    name, folder = dataset.name, Path(dataset.dir) / dataset.name
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     if any(path.is_file() for path in folder.rglob("raw/**/*")):
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
@@ -97,17 +101,15 @@ def _bad_files(error: Exception) -> str:
         text = f"dataset.dir: there is no '{name}' in {folder}, and fetching it failed ({what}). "
     source = os.environ.get("GKD_DATA_DIR")
     if source and (Path(source) / "prepare.py").is_file():
-        todo = (
-            f"copy it with: python {Path(source) / 'prepare.py'} copy --layout graphgym --out {cfg.dataset.dir} {name}"
-        )
+        todo = f"copy it with: python {Path(source) / 'prepare.py'} copy --layout graphgym --out {dataset.dir} {name}"
     else:
         todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {name}/."
     return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])
 
 
-def _no_split(missing: Sequence[str]) -> str:
+def _no_split(dataset: CfgNode, missing: Sequence[str]) -> str:
     return (
-        f"dataset.name: '{cfg.dataset.name}' comes without {', '.join(missing)} (task: {cfg.dataset.task}), so no epoch can "
-        f"be selected or tested. The host's own with three splits: {WITH_SPLITS}. For others, register a loader that draws "
-        f"one (gkd_plugin.data.splits)."
+        f"dataset.name: '{dataset.name}' comes without {', '.join(missing)} (task: {dataset.task}), so no epoch "
+        f"can be selected or tested. With three splits: {WITH_SPLITS}. For others, register a loader that "
+        f"draws one (gkd_plugin.data.splits)."
     )

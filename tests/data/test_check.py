@@ -51,7 +51,7 @@ def toy(monkeypatch, **masks: list[int]) -> None:
 
 def test_a_whole_data_set_gives_three_loaders(data_sets, monkeypatch):
     use("Cora", data_sets("Cora"))
-    assert [len(loader.dataset) for loader in load()] == [1, 1, 1]
+    assert [len(loader.dataset) for loader in load(cfg)] == [1, 1, 1]
     assert (cfg.share.dim_in, cfg.share.dim_out) == (1433, 7)
 
 
@@ -60,7 +60,7 @@ def test_missing_files_and_no_network(tmp_path):
     with pytest.raises(
         UserError, match=r"there is no 'Cora' in .*nowhere/Cora, and fetching it failed .*set dataset\.dir"
     ):
-        load()
+        load(cfg)
 
 
 def test_the_folder_of_the_environment_is_named(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_the_folder_of_the_environment_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))
     use("Cora", tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"prepare\.py copy --layout graphgym --out .*nowhere Cora"):
-        load()
+        load(cfg)
 
 
 @pytest.mark.parametrize("name", ["ind.cora.allx", "ind.cora.graph", "ind.cora.y"])
@@ -79,7 +79,7 @@ def test_damaged_raw_files(name, damage, data_sets, tmp_path):
     file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": b"\x93noise" * 40}[damage])
     use("Cora", tmp_path)
     with pytest.raises(UserError, match=r"files of 'Cora' in .* cannot be read .*Remove that folder") as caught:
-        load()
+        load(cfg)
     assert caught.value.__cause__ is not None
 
 
@@ -87,11 +87,11 @@ def test_damaged_raw_files(name, damage, data_sets, tmp_path):
 def test_truncated_processed_file(share, data_sets, tmp_path):
     copied(data_sets, "Cora", tmp_path)
     use("Cora", tmp_path)
-    load()
+    load(cfg)
     file = next(tmp_path.rglob("processed/data.pt"))
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     with pytest.raises(UserError, match="cannot be read"):
-        load()
+        load(cfg)
 
 
 def test_truncated_archive(data_sets, tmp_path):
@@ -99,7 +99,7 @@ def test_truncated_archive(data_sets, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     use("AmazonPhoto", tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
-        load()
+        load(cfg)
 
 
 def test_node_data_without_splits(data_sets):
@@ -107,33 +107,33 @@ def test_node_data_without_splits(data_sets):
     with pytest.raises(
         UserError, match=r"'AmazonPhoto' comes without train_mask, val_mask, test_mask .*Cora, CiteSeer"
     ):
-        load()
+        load(cfg)
 
 
 def test_graph_data_without_splits(data_sets):
     use("TU_MUTAG", data_sets("TU_MUTAG"), task="graph")
     with pytest.raises(UserError, match=r"'TU_MUTAG' comes without train_graph_index"):
-        load()
+        load(cfg)
 
 
 def test_one_missing_and_one_empty_split(monkeypatch):
     toy(monkeypatch, train_mask=[1, 0, 0, 0], test_mask=[0, 0, 1, 1])
     with pytest.raises(UserError, match=r"without val_mask \("):
-        load()
+        load(cfg)
     toy(monkeypatch, train_mask=[1, 0, 0, 0], val_mask=[0, 0, 0, 0], test_mask=[0, 0, 1, 1])
     with pytest.raises(UserError, match="no node in val_mask"):
-        load()
+        load(cfg)
     toy(monkeypatch, train_mask=[1, 0, 0, 0], val_mask=[0, 1, 0, 0], test_mask=[0, 0, 1, 1])
-    assert len(load()) == 3
+    assert len(load(cfg)) == 3
 
 
 def test_unknown_names(tmp_path):
     use("CoraX", tmp_path)
     with pytest.raises(UserError, match=r"knows no 'CoraX'\. Did you mean 'Cora'\? "):
-        load()
+        load(cfg)
     use("Cora", tmp_path, format="Pyg")
     with pytest.raises(UserError, match=r"dataset\.format: 'Pyg' is unknown"):
-        load()
+        load(cfg)
 
 
 def test_a_mistake_in_a_users_own_loader_keeps_its_traceback(monkeypatch, tmp_path):
@@ -143,4 +143,4 @@ def test_a_mistake_in_a_users_own_loader_keeps_its_traceback(monkeypatch, tmp_pa
     monkeypatch.setitem(register.loader_dict, "broken", broken)
     use("Cora", tmp_path)
     with pytest.raises(TypeError, match="mine"):
-        load()
+        load(cfg)
