@@ -58,8 +58,8 @@ class Objective(nn.Module):
         self.maps = nn.ModuleDict()
         self.parts: list[_Part] = []
         self._taps = taps_of(plan)
-        own = outlines[learner]
         for group in plan.active:
+            own = outlines[learner]
             kind = axes.knowledge[group.name]
             members = self._members(group, kind)
             matrices: dict[Member, Tensor] = {}

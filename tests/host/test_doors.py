@@ -1,0 +1,211 @@
+"""One YAML through three doors, and the host's own programs unmodified."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gkd_plugin.commands.run import run
+
+EPOCHS = 5
+
+# A main program as forks write it: set_cfg after import, loggers of its own class, dispatch on train_dict.
+FORK_MAIN = """
+import os, sys
+import torch
+import custom_graphgym  # noqa
+from torch_geometric import seed_everything
+from torch_geometric.graphgym.cmd_args import parse_args
+from torch_geometric.graphgym.config import cfg, dump_cfg, load_cfg, set_cfg, set_out_dir, set_run_dir
+from torch_geometric.graphgym.loader import create_loader
+from torch_geometric.graphgym.logger import Logger, infer_task
+from torch_geometric.graphgym.model_builder import create_model
+from torch_geometric.graphgym.optim import create_optimizer, create_scheduler
+from torch_geometric.graphgym.register import train_dict
+from torch_geometric.graphgym.utils.agg_runs import agg_runs
+from torch_geometric.graphgym.utils.comp_budget import params_count
+from torch_geometric.graphgym.utils.device import auto_select_device
+
+
+class OwnLogger(Logger):
+    def update_stats(self, true, pred, loss, lr, time_used, params, dataset_name=None, **kwargs):
+        super().update_stats(true, pred, loss, lr, time_used, params, **kwargs)
+
+    def write_epoch(self, cur_epoch):
+        super().write_epoch(cur_epoch)
+        return {}
+
+
+if __name__ == '__main__':
+    args = parse_args()
+    set_cfg(cfg)
+    load_cfg(cfg, args)
+    set_out_dir(cfg.out_dir, args.cfg_file)
+    dump_cfg(cfg)
+    torch.set_num_threads(cfg.num_threads)
+    for _ in range(args.repeat):
+        set_run_dir(cfg.out_dir)
+        cfg.seed = cfg.seed + 1
+        seed_everything(cfg.seed)
+        auto_select_device()
+        loaders = create_loader()
+        loggers = [OwnLogger(name, infer_task()) for name in ('train', 'val', 'test')]
+        model = create_model()
+        optimizer = create_optimizer(model.parameters(), cfg.optim)
+        scheduler = create_scheduler(optimizer, cfg.optim)
+        cfg.params = params_count(model)
+        train_dict[cfg.train.mode](loggers, loaders, model, optimizer, scheduler)
+    agg_runs(cfg.out_dir, cfg.metric_best)
+"""
+
+
+def values(**groups: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "out_dir": "results",
+        "tensorboard_agg": False,
+        "num_threads": 1,
+        "accelerator": "cpu",
+        "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
+        "train": {"mode": "distill", "eval_period": 1, "enable_ckpt": False},
+        "gnn": {"layers_post_mp": 1, "dim_inner": 8, "layer_type": "gcnconv", "batchnorm": False, "l2norm": False},
+        "optim": {"max_epoch": EPOCHS, "scheduler": "none"},
+        "kd": {"preset": "alignahead_pp"},
+        "kd_structure": {"weight": 5.0},
+    }
+    base["gnn"]["dropout"] = 0.5
+    for group, keys in groups.items():
+        base[group] = {**base.get(group, {}), **keys}
+    return base
+
+
+def execute(command: list[str], folder: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def numbers(run_folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(run_folder.rglob("*.json")):
+        if path.name in ("stats.json", "best.json"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            timing = ("eta", "time_iter", "eta_std", "time_iter_std")
+            kept = [{k: v for k, v in row.items() if k not in timing} for row in rows]
+            found[str(path.relative_to(run_folder))] = kept
+    return found
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_the_same_yaml_through_three_doors_gives_equal_numbers(
+    patience: int | None, host_program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host_program / "custom_graphgym" / "train" / "gkd.py").write_text("import gkd_plugin  # noqa\n")
+    (host_program / "fork_main.py").write_text(FORK_MAIN)
+    keys = {"kd": {"preset": "alignahead_pp", **({"patience": patience} if patience else {})}}
+    text = yaml.safe_dump(values(**keys))
+    for name in ("one", "two", "three"):
+        (host_program / f"{name}.yaml").write_text(text)
+    execute([sys.executable, "main.py", "--cfg", "one.yaml", "--repeat", "2"], host_program)
+    execute([sys.executable, "fork_main.py", "--cfg", "two.yaml", "--repeat", "2"], host_program)
+    monkeypatch.chdir(host_program)
+    run("three.yaml", repeat=2, quiet=True)
+    ours = numbers(host_program / "results" / "three")
+    assert {"0/train/stats.json", "1/val/stats.json", "1/test/stats.json", "agg/test/best.json"} <= ours.keys()
+    assert len(ours["0/train/stats.json"]) == EPOCHS
+    assert ours == numbers(host_program / "results" / "one")
+    assert ours == numbers(host_program / "results" / "two")
+
+
+def test_the_runner_gives_the_stock_program_its_dispatch_back(host_program: Path) -> None:
+    (host_program / "run.yaml").write_text(yaml.safe_dump(values()))
+    execute([sys.executable, "-m", "gkd_plugin", "main.py", "--cfg", "run.yaml", "--repeat", "1"], host_program)
+    row = json.loads((host_program / "results/run/0/test/stats.json").read_text())
+    assert "s2_accuracy" in row and "ensemble_accuracy" in row
+
+
+def test_plain_runs_are_not_touched(host_program: Path) -> None:
+    """The same standard run with and without the plugin in the process: the host's files are equal."""
+    plain = {k: v for k, v in values().items() if not k.startswith("kd")}
+    plain["dataset"]["format"] = "PyG"
+    plain["train"] = {"eval_period": 1, "enable_ckpt": False}
+    loader = "from gkd_plugin.data.digits import load_digits_graph  # noqa\n"
+    register = "from torch_geometric.graphgym.register import register_loader\n"
+    # the data set without the plugin: its module alone would import the package, so read the file
+    (host_program / "with_it.yaml").write_text(yaml.safe_dump({**plain, "dataset": {**plain["dataset"], "name": "KarateMasked"}}))
+    (host_program / "without.yaml").write_text((host_program / "with_it.yaml").read_text())
+    del loader
+    (host_program / "custom_graphgym" / "train" / "data.py").write_text(
+        register
+        + "import torch\nfrom torch_geometric.datasets import KarateClub\n"
+        "@register_loader('masked')\n"
+        "def load(format, name, dataset_dir):\n"
+        "    if name != 'KarateMasked':\n        return None\n"
+        "    data = KarateClub()\n"
+        "    for i, split in enumerate(('train', 'val', 'test')):\n"
+        "        data._data[f'{split}_mask'] = torch.arange(34) % 3 == i\n"
+        "    return data\n"
+    )
+    execute([sys.executable, "main.py", "--cfg", "without.yaml"], host_program)
+    execute([sys.executable, "-m", "gkd_plugin", "main.py", "--cfg", "with_it.yaml"], host_program)
+    assert numbers(host_program / "results/without") == numbers(host_program / "results/with_it")
+
+
+def test_mistakes_in_a_host_program_exit_with_code_2_and_one_message(host_program: Path) -> None:
+    (host_program / "bad.yaml").write_text(yaml.safe_dump(values(kd_structure={"kernel": "laplacien"})))
+    done = execute([sys.executable, "-m", "gkd_plugin", "main.py", "--cfg", "bad.yaml"], host_program, expect=2)
+    assert "kd_structure.kernel" in done.stderr and "laplacian" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_mode_and_missing_script(host_program: Path) -> None:
+    (host_program / "mode.yaml").write_text(yaml.safe_dump(values(train={"mode": "distil"})))
+    done = execute([sys.executable, "-m", "gkd_plugin", "main.py", "--cfg", "mode.yaml"], host_program, expect=2)
+    assert "train.mode" in done.stderr and "distill" in done.stderr and "Traceback" not in done.stderr
+    done = execute([sys.executable, "-m", "gkd_plugin", "nothing.py"], host_program, expect=2)
+    assert "nothing.py" in done.stderr
+
+
+def test_a_program_that_bound_train_before_the_plugin_came(host_program: Path) -> None:
+    main = (host_program / "main.py").read_text()
+    late = main.replace("import custom_graphgym  # noqa, register custom modules\n", "")
+    late = late.replace("if __name__", "import gkd_plugin  # noqa\n\nif __name__")
+    (host_program / "late.py").write_text(late)
+    (host_program / "run.yaml").write_text(yaml.safe_dump(values()))
+    execute([sys.executable, "late.py", "--cfg", "run.yaml"], host_program)
+    assert (host_program / "results/run/0/test/stats.json").is_file()
+
+
+def test_the_host_s_own_programs_run_a_grid_and_end_with_a_test_table(
+    host_program: Path, data_sets: Callable[..., Path]
+) -> None:
+    """configs_gen.py, parallel.sh, main.py, agg_batch.py as they are, over presets and weights."""
+    (host_program / "base.yaml").write_text(yaml.safe_dump({k: v for k, v in values().items() if k != "kd_structure"}))
+    (host_program / "grid.txt").write_text(
+        "kd.preset preset ['supervised','oc','alignahead']\nkd_structure.weight weight [0,0.5,10]\n"
+    )
+    execute([sys.executable, "configs_gen.py", "--config", "base.yaml", "--grid", "grid.txt", "--out_dir", "configs"], host_program)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "parallel.sh", "configs/base_grid_grid", "1", "2", "0", "-m gkd_plugin main"]
+    done = subprocess.run(command, cwd=host_program, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = host_program / "results" / "base_grid_grid"
+    execute([sys.executable, "agg_batch.py", "--dir", str(results)], host_program)
+    with open(results / "agg" / "test_best.csv") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 9
+    assert {(row["preset"], float(row["weight"])) for row in table} == {
+        (preset, weight) for preset in ("supervised", "oc", "alignahead") for weight in (0.0, 0.5, 10.0)
+    }
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in table)
+    off = {row["preset"]: row["accuracy"] for row in table if float(row["weight"]) == 0}
+    assert off["oc"] == off["alignahead"]  # nothing is taught at weight 0
