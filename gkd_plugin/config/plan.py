@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
+
+# Keys that the resolver puts into a group for its term: copies from kd_attention and what layer marks decide.
+DERIVED = ("subspace", "attention_dim")
+MARKED = "marked"
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,15 @@ class Plan:
         groups (mapping): The knowledge groups by name (``structure``, not ``kd_structure``).
         attention (mapping): The keys of ``kd_attention``.
         warnings (tuple): What ``check`` says of a plan that is allowed but hardly meant.
+        origins (mapping): Where each value comes from by its full key (``kd.students``): ``you``, ``preset X``,
+            ``default`` or what decided it.
     """
 
     kd: Mapping[str, Any]
     groups: Mapping[str, GroupPlan]
     attention: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, key: str) -> Any:
         return self.kd[key]
@@ -69,7 +76,7 @@ class Plan:
         return tuple(group for group in self.groups.values() if group.weight > 0)
 
     def control(self) -> Plan:
-        """The same cohort without distillation: all KD weights 0, ``label_weight`` 1, same students, same ``predict``."""
+        """The same cohort without distillation: all KD weights 0, ``label_weight`` 1, the rest as it is."""
         groups = {}
         for name, group in self.groups.items():
             off = {key: 0.0 for key in ("weight", "soft_weight") if key in group.values}
@@ -77,15 +84,22 @@ class Plan:
         return replace(self, kd=MappingProxyType({**self.kd, "label_weight": 1.0}), groups=MappingProxyType(groups))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain nested values, as they are written into the run folder."""
+        """Plain nested values, as they are written into the run folder; read again they give the same plan."""
 
-        def plain(value: Any) -> Any:
-            return [plain(part) for part in value] if isinstance(value, tuple) else value
+        def plain(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+            kept = {key: value for key, value in values.items() if key not in DERIVED and value != MARKED}
+            return {key: _plain(value, self.origins.get(f"{name}.{key}") == "default") for key, value in kept.items()}
 
-        out = {"kd": {key: plain(value) for key, value in self.kd.items()}}
+        out = {"kd": plain("kd", self.kd)}
         for group in self.groups.values():
             if group.named:
-                out[f"kd_{group.name}"] = {key: plain(value) for key, value in group.values.items()}
-        if any(group.get("layer_map") == "attention" for group in self.active):
-            out["kd_attention"] = {key: plain(value) for key, value in self.attention.items()}
+                out[f"kd_{group.name}"] = plain(f"kd_{group.name}", group.values)
+        if any(group.named and group.get("layer_map") == "attention" for group in self.groups.values()):
+            out["kd_attention"] = plain("kd_attention", self.attention)
         return out
+
+
+def _plain(value: Any, default: bool) -> Any:
+    if value is None or value == ():
+        return None if default else "none"
+    return [_plain(part, default) for part in value] if isinstance(value, tuple) else value

@@ -1,0 +1,97 @@
+"""``kd.cohort``: further students unlike the first, each described by a YAML file merged over the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from gkd_plugin.config import hosted
+from gkd_plugin.config.layers import depth_of, layer_problems
+from gkd_plugin.config.plan import Plan
+from gkd_plugin.config.yaml_file import SUFFIXES, read_file
+from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
+
+FOLDER = "cohorts"
+
+
+def places(folder: Path | None) -> list[Path]:
+    """Where cohort files are looked for: beside the configuration, in the working folder, in ``cohorts`` of both."""
+    first = [folder] if folder is not None else []
+    found: list[Path] = []
+    for place in [*first, Path(), *(base / FOLDER for base in first), Path(FOLDER)]:
+        if place.resolve() not in [known.resolve() for known in found]:
+            found.append(place)
+    return found
+
+
+def find_file(name: str, folder: Path | None) -> Path:
+    """The YAML file of a further student.
+
+    Raises:
+        UserError: If it is in none of the places.
+    """
+    searched = places(folder)
+    for place in searched:
+        for candidate in (place / name, *(place / f"{name}{suffix}" for suffix in SUFFIXES)):
+            if candidate.is_file():
+                return candidate
+    there = sorted({file.stem for place in searched if place.is_dir() for file in _yaml_files(place)})
+    raise UserError(
+        f"kd.cohort: there is no '{name}.yaml'. {nearest(name, there)}"
+        f"Searched: {', '.join(str(place.resolve()) for place in searched)}."
+    )
+
+
+def _yaml_files(folder: Path) -> Iterable[Path]:
+    return (file for file in folder.iterdir() if file.suffix in SUFFIXES)
+
+
+def find_cohort(cfg: CfgNode, plan: Plan, folder: Path | None = None) -> list[CfgNode]:
+    """The configurations of the further students; empty where all students are like the first.
+
+    Args:
+        cfg (CfgNode): The configuration of student 1, as the main file describes it.
+        plan (Plan): Its plan; ``kd.cohort`` names the files.
+        folder (Path, optional): The folder of the main file.
+
+    Raises:
+        ConfigError: If a file is missing, is no valid configuration, or describes more than a student.
+    """
+    members, problems = examine_cohort(cfg, plan, folder)
+    if problems:
+        raise ConfigError(problems)
+    return members
+
+
+def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[CfgNode], list[Problem]]:
+    """The configurations of the further students as far as they go, and what is wrong with them."""
+    members: list[CfgNode] = []
+    problems: list[Problem] = []
+    for name in plan["cohort"]:
+        try:
+            path = find_file(name, folder)
+            values = read_file(path)
+        except UserError as error:
+            problems.append(Problem("kd.cohort", str(error).removeprefix("kd.cohort: ").rstrip("."), _HINT))
+            continue
+        member = cfg.clone()
+        wrong = hosted.place(values, member) or hosted.finish(member)
+        wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if hosted.is_kd(key)]
+        if member.dataset != cfg.dataset:
+            wrong.append(Problem("dataset", "is another one than the main file's", "All students see the same data."))
+        problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
+        members.append(member)
+    if not problems and plan["cohort"]:
+        problems += _layers(plan, [cfg, *members])
+    return members, problems
+
+
+_HINT = "A cohort file holds model, gnn and optim keys of one further student."
+
+
+def _layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
+    depths = [depth_of(student) for student in students]
+    named = [group for group in plan.groups.values() if group.named and "layer_map" in group.values]
+    return [problem for group in named for problem in layer_problems(f"kd_{group.name}", group.values, depths)]

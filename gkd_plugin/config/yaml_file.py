@@ -1,0 +1,126 @@
+"""YAML files and ``key value`` pairs as plain nested values, merged once: yacs's type rule never gets between them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gkd_plugin.errors import UserError, nearest
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys and says nothing."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands there twice. Keep one.")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a configuration file.
+
+    Raises:
+        UserError: If it is not there, is no YAML, or holds something else than groups of keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(_missing(path)) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder. Name a YAML file in it{_listed(path)}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, Loader=_UniqueKeys)
+    except UserError as error:
+        raise UserError(f"{where}, {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{where} holds {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'.")
+    return {str(key): value for key, value in content.items()}
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{path} does not exist, nor does the folder {folder}."
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
+    hint = nearest(path.name, names) or nearest(f"{path.name}.yaml", names)
+    return f"{path} does not exist. {hint}" + (f"In {folder}: {', '.join(names[:10])}." if names else "")
+
+
+def _listed(folder: Path) -> str:
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
+    return f" ({', '.join(names[:10])})" if names else ""
+
+
+def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]:
+    """A copy of ``values`` with ``key value`` pairs put in.
+
+    Args:
+        values (mapping): Nested values.
+        overrides (sequence): ``["kd.students", "3", ...]``; text is read as YAML reads it.
+
+    Raises:
+        UserError: If a value is missing, or a key has more than two levels.
+    """
+    merged = copy.deepcopy(dict(values))
+    items = list(overrides)
+    if len(items) % 2:
+        equal = next((item for item in items if isinstance(item, str) and "=" in item), None)
+        hint = f" Write '{equal.replace('=', ' ', 1)}'." if equal else ""
+        raise UserError(f"the key '{items[-1]}' has no value. Overrides are pairs: key value key value.{hint}")
+    for key, raw in zip(items[::2], items[1::2], strict=True):
+        _put(merged, str(key), _scalar(str(key), raw))
+    return merged
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    parts = key.split(".")
+    if len(parts) > 2 or not all(parts):
+        raise UserError(f"'{key}' is no key. Keys have one or two levels: num_threads, kd.students.")
+    if len(parts) == 1:
+        values[key] = value
+        return
+    group = values.setdefault(parts[0], {})
+    if group is None:
+        group = values[parts[0]] = {}
+    if not isinstance(group, dict):
+        raise UserError(f"'{key}' cannot be set: {parts[0]} is {group!r}, not a group.")
+    group[parts[1]] = value
+
+
+def _scalar(key: str, raw: Any) -> Any:
+    if not isinstance(raw, str):
+        return raw
+    if raw == "None":  # as on the host's command line
+        return None
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError:
+        raise UserError(f"the value of '{key}' is not YAML: {raw!r}. Quote it.") from None
