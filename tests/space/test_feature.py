@@ -190,8 +190,9 @@ def test_auto_projects_only_where_widths_differ() -> None:
     where = graph()
     learner, source = seen(where, 4, 2), seen(where, 4, 5)
     assert set(build(learner, source).projectors.learner) == {"1~2", "2~1", "2~2"}
-    both = build(learner, source, projector_side="both").projectors
-    assert (set(both.learner), set(both.source)) == ({"1", "2"}, {"1", "2"})
+    for layer_map in ("uniform", "one_to_one"):  # both sides meet in one space, or none does
+        both = build(learner, source, projector_side="both", layer_map=layer_map).projectors
+        assert (set(both.learner), set(both.source)) == ({"1", "2"}, {"1", "2"})
     assert not list(build(seen(where, 4), seen(where, 4), projector_side="both").parameters())
     assert not list(build(learner, source, loss="attention").parameters())
 
