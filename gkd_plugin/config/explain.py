@@ -1,0 +1,139 @@
+"""What a configuration means, readable in a terminal and a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from gkd_plugin.config import table
+from gkd_plugin.config.draft import DEFAULT, YOU, show
+from gkd_plugin.config.formula import Formula, formula
+from gkd_plugin.config.plan import DERIVED, Plan
+from gkd_plugin.config.read import Config
+from gkd_plugin.space import axes
+
+WIDTH = 120
+UPDATES = {
+    "epoch_alternate": "one after the other, each for a whole epoch",
+    "step_alternate": "one after the other in every step",
+    "joint": "all at once; every target is read before any step",
+}
+PREDICTS = {"best": "the best student by validation", "first": "student 1", "ensemble": "the mean of all probabilities"}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A plan with its loss as a formula and every key with its value and where that came from.
+
+    Args:
+        name (str): The configuration's name.
+        plan (Plan): The resolved plan.
+        loss (Formula): Its loss.
+    """
+
+    name: str
+    plan: Plan
+    loss: Formula
+
+    def __str__(self) -> str:
+        console = Console(width=WIDTH, color_system=None)
+        with console.capture() as text:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+    __repr__ = __str__
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self._head()
+        yield ""
+        yield Padding(self._formula(), (0, 0, 1, 2))
+        yield Padding(self._symbols(), (0, 0, 1, 2))
+        for group, keys in table.groups().items():
+            rows = list(self._rows(group, keys))
+            if rows:
+                yield Padding(self._table(group, rows), (0, 0, 1, 0))
+        yield from self._foot()
+
+    # -------------------------------------------------------------------------------------------------------- head
+    def _head(self) -> Iterator[str]:
+        preset, students = self.plan["preset"], self.plan.students
+        title = f"[bold]{escape(self.name)}[/]"
+        if preset != "none":
+            answer = axes.presets[preset]
+            title += f"  preset [cyan]{preset}[/]: {escape(answer.summary)} [dim]({escape(answer.reference)})[/]"
+        yield title
+        if students == 1:
+            yield "1 student" + ("" if self.plan.active else ", labels only: nothing is distilled")
+        else:
+            alike = f"the others {', '.join(self.plan['cohort'])}" if self.plan["cohort"] else "of one architecture"
+            begin = ", copies of the first" if self.plan["init"] == "same" else ""
+            yield f"{students} students, {alike}{begin}, trained {UPDATES[self.plan['update']]}"
+            yield f"answer: {PREDICTS[self.plan['predict']]}"
+
+    def _formula(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(style="bold")
+        grid.add_column()
+        grid.add_column(overflow="fold")
+        for number, part in enumerate(self.loss.parts):
+            grid.add_row(self.loss.left if number == 0 else "", "+" if number else "=", escape(part))
+        return grid
+
+    def _symbols(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold", style="dim")
+        for symbol, meaning in self.loss.symbols:
+            grid.add_row(escape(symbol), escape(meaning))
+        return grid
+
+    # -------------------------------------------------------------------------------------------------------- keys
+    def _rows(self, group: str, keys: tuple[Any, ...]) -> Iterator[tuple[str, str, str, str]]:
+        values = self._values(group)
+        meanings = {key.name: key.meaning for key in keys}
+        for key, value in values.items():
+            if key not in DERIVED:
+                by_task = value is None and (group, key) == ("kd_response", "loss")
+                origin = self.plan.origins.get(f"{group}.{key}", DEFAULT)
+                yield key, "by task" if by_task else show(value), origin, meanings.get(key, "")
+
+    def _values(self, group: str) -> Mapping[str, Any]:
+        """The keys of a group that is said anything of; those of ``kd`` always."""
+        if group == table.SCHEME:
+            return self.plan.kd
+        named = [part for part in self.plan.groups.values() if part.named]
+        if group == table.ATTENTION:
+            listening = any(part.get("layer_map") == "attention" for part in named)
+            return self.plan.attention if listening else {}
+        return next((part.values for part in named if f"kd_{part.name}" == group), {})
+
+    def _table(self, group: str, rows: list[tuple[str, str, str, str]]) -> Table:
+        weights = self._values(group)
+        off = "weight" in weights and not (weights["weight"] or weights.get("soft_weight"))
+        grid = Table(box=None, pad_edge=False, padding=(0, 1), expand=True, title=group + (" (off)" if off else ""))
+        grid.title_justify, grid.title_style, grid.show_header = "left", "bold", False
+        for width in (17, 17, 20):
+            grid.add_column(min_width=width, overflow="fold")
+        grid.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
+        for key, value, origin, meaning in rows:
+            style = {YOU: "bold green", DEFAULT: "dim"}.get(origin, "cyan")
+            grid.add_row(f"  {key}", escape(value), f"[{style}]{escape(origin)}[/]", escape(meaning))
+        return grid
+
+    def _foot(self) -> Iterator[str]:
+        unused = [f"kd_{group.name}" for group in self.plan.groups.values() if not group.named]
+        if unused:
+            yield f"[dim]not used: {', '.join(unused)}[/]"
+        for warning in self.plan.warnings:
+            yield f"[yellow]warning:[/] {escape(warning)}"
+
+
+def explanation(config: Config) -> Explanation:
+    """The explanation of a checked configuration."""
+    return Explanation(config.name, config.plan, formula(config.plan, config.cfg))
