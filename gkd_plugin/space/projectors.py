@@ -140,4 +140,4 @@ class Projectors(nn.Module):
                 f"kd_attention.subspace: true needs one width for all layers that kd_{group} compares; found "
                 f"{', '.join(map(str, widths))}. Use a projector on both sides, or kd_attention.subspace: false."
             )
-        return widths[0] if widths else 1
+        return widths[0]

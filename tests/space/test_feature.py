@@ -178,6 +178,10 @@ def test_without_attention_or_subspace_there_is_no_such_map() -> None:
     where = graph()
     assert build(seen(where, 4), seen(where, 4), subspace=True).subspace is None
     assert build(seen(where, 4), seen(where, 4), layer_map="attention", subspace=False).subspace is None
+    learner = seen(where, 4)  # one layer has nothing to learn from itself
+    term = build(learner, learner, source="self", layer_map="attention", subspace=True)
+    assert not list(term.parameters())
+    assert term(learner, learner, torch.zeros(1, 1)).item() == 0
 
 
 def test_subspace_map_needs_one_width() -> None:

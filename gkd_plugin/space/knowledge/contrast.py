@@ -103,7 +103,7 @@ class ContrastTerm(ProjectedTerm):
         if count <= samples:
             return None
         device = learner.logits.device
-        return learner.remember(("contrast", samples), lambda: torch.randperm(count, device=device)[:samples])
+        return learner.remember(("contrast", samples), lambda: torch.randperm(count)[:samples].to(device))
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         if learner.graph.num_nodes < 2:
