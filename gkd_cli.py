@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,16 @@ def pairs(words: tuple[str, ...]) -> list[str]:
     return list(words)
 
 
+def show(result: Any) -> None:
+    """Prints what a command returned: with colours on a terminal, as plain text elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(result, highlight=False)
+    else:
+        click.echo(str(result))
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gkd_plugin")
 def main() -> None:
@@ -60,7 +71,7 @@ def run(config: str, repeat: int, name: str | None, control: bool, overrides: tu
     from gkd_plugin.commands.run import run as command
 
     report = command(config, repeat=repeat, overrides=words, name=name, control=control)
-    click.echo(str(report))
+    show(report)
     if report.failures or (report.control is not None and report.control.failures):
         click.get_current_context().exit(1)
 
@@ -75,7 +86,10 @@ def check(words: tuple[str, ...]) -> None:
     overrides = pairs(words[len(files) :])
     from gkd_plugin.commands.check import check as command
 
-    click.echo(str(command(files, overrides)))
+    checks = command(files, overrides)
+    show(checks)
+    if not checks.ok:
+        click.get_current_context().exit(2)
 
 
 @main.command(context_settings=OVERRIDES)
@@ -86,7 +100,7 @@ def explain(config: str, overrides: tuple[str, ...]) -> None:
     words = pairs(overrides)
     from gkd_plugin.commands.explain import explain as command
 
-    click.echo(str(command(config, words)))
+    show(command(config, words))
 
 
 @main.command("list")
@@ -95,7 +109,7 @@ def list_(axis: str | None) -> None:
     """List the answers to every AXIS, or to one."""
     from gkd_plugin.commands.list import list_answers
 
-    click.echo(str(list_answers(axis)))
+    show(list_answers(axis))
 
 
 @main.command()
@@ -116,7 +130,7 @@ def init(folder: Path, configs: bool) -> None:
     """Teach the GraphGym program in DIR (its main.py and custom_graphgym) to distil."""
     from gkd_plugin.commands.init import init as command
 
-    click.echo(str(command(folder, configs)))
+    click.echo(command(folder, configs))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,15 @@ class Recorder:
         return self.result
 
 
-def report(text: str = "done", failures: Any = (), control: Any = None) -> Any:
-    class Report(types.SimpleNamespace):
-        def __str__(self) -> str:
-            return text
+class Printed(types.SimpleNamespace):
+    """A result that prints as its ``text``."""
 
-    return Report(failures=failures, control=control)
+    def __str__(self) -> str:
+        return self.text
+
+
+def report(text: str = "done", failures: Any = (), control: Any = None) -> Printed:
+    return Printed(text=text, failures=failures, control=control)
 
 
 def command(monkeypatch: pytest.MonkeyPatch, module: str, function: str, result: Any) -> Recorder:
@@ -125,11 +128,28 @@ def test_one_failed_seed_is_a_failed_command(monkeypatch):
 
 def test_check_takes_files_then_pairs(monkeypatch, tmp_path):
     (tmp_path / "plain").touch()
-    check = command(monkeypatch, "check", "check", "all well")
+    check = command(monkeypatch, "check", "check", Printed(text="all well", ok=True))
     done = gkd("check", "a.yaml", "b.yml", str(tmp_path / "plain"), "kd.shift", "-1", "kd.teacher_cfg", "t.yaml")
     assert (done.exit_code, done.output) == (0, "all well\n")
     files = ["a.yaml", "b.yml", str(tmp_path / "plain")]
     assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {})]
+
+
+def test_check_with_a_mistake_exits_with_2(monkeypatch):
+    command(monkeypatch, "check", "check", Printed(text="wrong", ok=False))
+    done = gkd("check", "a.yaml")
+    assert (done.exit_code, done.stdout) == (2, "wrong\n")
+
+
+def test_check_and_explain_for_real(tmp_path):
+    good, bad = str(packed_configs() / "cora" / "oc.yaml"), tmp_path / "bad.yaml"
+    bad.write_text("kd: {preset: alignahed}\n")
+    done = gkd("check", good, str(bad))
+    assert done.exit_code == 2
+    assert "Did you mean 'alignahead'" in done.stdout
+    assert gkd("check", good, "kd_structure.shift", "-1").exit_code == 2
+    assert gkd("check", good, "kd_structure.layer_map", "shift", "kd_structure.shift", "-1").exit_code == 0
+    assert "kernel_scale" in gkd("explain", good).stdout
 
 
 def test_explain_and_list(monkeypatch):

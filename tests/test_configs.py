@@ -65,9 +65,9 @@ def test_config_runs(path, data_sets, tmp_path):
 
 
 def test_the_readmes_command_in_short(tmp_path):
+    line = "run --cfg graphgym_configs/digits/alignahead_pp.yaml --control"
     done = subprocess.run(
-        [sys.executable, "-m", "gkd_cli", "run", "--cfg", "graphgym_configs/digits/alignahead_pp.yaml"]
-        + ["--control", "--repeat", "2", *SHORT, "out_dir", str(tmp_path)],
+        [sys.executable, "-m", "gkd_cli", *line.split(), "--repeat", "2", *SHORT, "out_dir", str(tmp_path)],
         cwd=Path(__file__).resolve().parent.parent,
         capture_output=True,
         text=True,

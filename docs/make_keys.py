@@ -1,0 +1,108 @@
+"""Writes the pages keys.md and presets.md from the tables that the program itself reads: python docs/make_keys.py"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+from gkd_plugin.config import table  # noqa: E402
+from gkd_plugin.keys import BadValue, Key  # noqa: E402
+from gkd_plugin.plugins import loaded  # noqa: E402
+from gkd_plugin.space import axes  # noqa: E402
+
+NOTE = "<!-- written by docs/make_keys.py -->\n"
+KEYS_HEAD = """\
+# Every key
+
+In `cfg` every key is empty until somebody writes it: your value wins over the preset's, the preset's over the default
+here. *decided* means: by other keys, as the meaning says. A key that does not apply (`shift` without the map `shift`)
+is an error where you wrote it. A plugin's groups appear in `gkd list` and `gkd explain` just like these.
+"""
+PRESETS_HEAD = """\
+# Presets
+
+Published methods as points of the space: what a row names differs from the defaults of [every key](keys.md), and what
+you write differs from the row. "search" marks a value that no publication could confirm: a place to start.
+Those marked *teacher* listen to a trained model (`kd.teacher` or `kd.teacher_cfg`).
+"""
+
+
+def value(raw: Any) -> str:
+    """A value as YAML has it."""
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    return f"{raw:g}" if isinstance(raw, float) else str(raw)
+
+
+def default(key: Key) -> str:
+    if key.default is None or key.default == ():
+        try:
+            key.kind.parse("none")
+        except BadValue:
+            return "*decided*"
+        return "`none`"
+    return f"`{value(key.default)}`"
+
+
+def rows(keys: Iterable[Key]) -> str:
+    lines = ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{key.name}` | {key.kind.describe()} | {default(key)} | {key.meaning} |" for key in keys]
+    return "\n".join(line.replace("~", "\\~") for line in lines) + "\n"
+
+
+def keys_page() -> str:
+    common = (table.WEIGHT, table.SOURCE, table.SCHEDULE)
+    parts = [NOTE + KEYS_HEAD]
+    for group, keys in table.groups().items():
+        name = group.removeprefix("kd_")
+        if name not in axes.knowledge:
+            parts.append(f"## `{group}`\n\n{rows(keys)}")
+            continue
+        knowledge = axes.knowledge[name]
+        also = "`weight`, `schedule`" + (", `source`" if knowledge.sourced else "")
+        also += " and [what layers share](#layers)" if knowledge.layered else ""
+        own = [key for key in keys if key not in common and key not in table.LAYER_KEYS]
+        what = f"{knowledge.summary[0].upper()}{knowledge.summary[1:]}. From: {knowledge.reference.rstrip('.')}."
+        parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
+    parts.insert(
+        2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(table.LAYER_KEYS)}"
+    )
+    return "\n".join(parts)
+
+
+def written(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Groups as they would stand in YAML."""
+    return [
+        f"`{group}: {{{', '.join(f'{key}: {value(raw)}' for key, raw in content.items())}}}`"
+        for group, content in groups.items()
+    ]
+
+
+def presets_page() -> str:
+    lines = ["| preset | what it is | keys | paper |", "| --- | --- | --- | --- |"]
+    for name in axes.presets:
+        preset = axes.presets[name]
+        keys = written(preset.groups)
+        if preset.multilabel:
+            keys += ["with several labels:", *written(preset.multilabel)]
+        what = preset.summary + ("; *teacher*" if preset.teacher else "")
+        lines.append(f"| `{name}` | {what} | {'<br>'.join(keys) or '-'} | {preset.reference} |")
+    return NOTE + PRESETS_HEAD + "\n" + "\n".join(lines) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """The generated pages by file name, with our own answers only."""
+    others = [plugin.name for plugin in loaded() if plugin.name != "gkd_plugin"]
+    if others:
+        raise SystemExit(f"plugins are loaded ({', '.join(others)}): set GKD_LOAD_PLUGINS= and try again")
+    return {"keys.md": keys_page(), "presets.md": presets_page()}
+
+
+if __name__ == "__main__":
+    for file, text in pages().items():
+        (DOCS / file).write_text(text, encoding="utf-8")
