@@ -1,0 +1,34 @@
+"""The groups ``splits`` (how data sets of ``dataset.format: gkd`` are prepared) and ``metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gkd_plugin.keys import Choice, Flag, Key, Number
+
+SPLITS, METRICS = "splits", "metrics"
+
+
+def _not_drawn(values: Mapping[str, Any]) -> str | None:
+    return None if values["kind"] in ("random", "per_class") else "splits.kind is neither random nor per_class"
+
+
+SPLIT_KEYS: tuple[Key, ...] = (
+    Key(
+        "kind",
+        None,
+        Choice(("public", "random", "per_class")),
+        "public: the data set's own split (taken where there is one, else random); random: shares of all items; "
+        "per_class: numbers of each class, the rest is the test set",
+    ),
+    Key("train", None, Number(0, above=True), "training share (0.5), or items per class (20)", _not_drawn),
+    Key("val", None, Number(0, above=True), "validation share (0.25), or items per class (30)", _not_drawn),
+    Key("seed", "run", Number(0, integer=True, words=("run",)), "seed of the split; run: the run's, so repeats differ"),
+    Key("largest_component", False, Flag(), "whether to keep the largest connected component only"),
+    Key("row_normalize", False, Flag(), "whether each node's features are divided by their sum"),
+)
+
+METRIC_KEYS: tuple[Key, ...] = (
+    Key("f1_logit_threshold", 0.0, Number(None), "logit above which f1_micro counts a label as predicted"),
+)

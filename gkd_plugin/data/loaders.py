@@ -1,0 +1,227 @@
+"""Data sets under ``dataset.format: gkd``: splits drawn by seed, and PPI with each split's own graphs."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.datasets import (
+    PPI,
+    Actor,
+    Amazon,
+    Coauthor,
+    HeterophilousGraphDataset,
+    Planetoid,
+    TUDataset,
+    WikipediaNetwork,
+)
+from torch_geometric.graphgym.loader import create_loader, get_loader
+from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import Constant, LargestConnectedComponents, NormalizeFeatures
+
+from gkd_plugin import groups
+from gkd_plugin.data.digits import load_digits_graph
+from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
+from gkd_plugin.data.splits import per_class_split, random_split
+from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
+from gkd_plugin.host import cfg
+
+FORMAT = "gkd"
+MASKS = ("train_mask", "val_mask", "test_mask")
+PARTS = ("train", "val", "test")
+
+
+class SplitGraphs(InMemoryDataset):  # type: ignore[misc]
+    """Graphs of which each belongs to one split as a whole; masks of all its nodes say to which.
+
+    The host's ``create_loader`` would serve all of them in every split; :func:`per_split` puts that right.
+
+    Args:
+        graphs (mapping): The graphs of ``train``, ``val`` and ``test``.
+    """
+
+    def __init__(self, graphs: Mapping[str, Sequence[Data]]) -> None:
+        super().__init__()
+        everything: list[Data] = []
+        self.members: dict[str, list[int]] = {}
+        for part in PARTS:
+            self.members[part] = list(range(len(everything), len(everything) + len(graphs[part])))
+            for graph in graphs[part]:
+                own = graph.clone()
+                for name in PARTS:
+                    own[f"{name}_mask"] = torch.full((graph.num_nodes,), name == part)
+                everything.append(own)
+        self.data, self.slices = self.collate(everything)
+
+    def of(self, part: str) -> SplitGraphs:
+        """The graphs of one split, as a data set."""
+        own: SplitGraphs = self.index_select(self.members[part])
+        own.members = {}
+        return own
+
+    def get(self, idx: int) -> Data:
+        if self.members:
+            raise UserError(
+                "dataset.name: every graph of this data set belongs to one split, but this loader would serve all of "
+                "them. Run with train.mode: distill (kd.preset: supervised for no distillation), or take "
+                "gkd_plugin.data.loaders.create_loaders()."
+            )
+        return super().get(idx)
+
+
+def _ppi(root: str) -> SplitGraphs:
+    return SplitGraphs({part: list(PPI(root, split=part)) for part in PARTS})
+
+
+def _tu(root: str, name: str) -> InMemoryDataset:
+    dataset = TUDataset(root, name)
+    if dataset.num_node_features == 0:
+        dataset.transform = Constant()
+    return dataset
+
+
+DATA_SETS: dict[str, Callable[[str], InMemoryDataset]] = {
+    "Cora": lambda root: Planetoid(root, "Cora"),
+    "CiteSeer": lambda root: Planetoid(root, "CiteSeer"),
+    "PubMed": lambda root: Planetoid(root, "PubMed"),
+    "AmazonComputers": lambda root: Amazon(root, "Computers"),
+    "AmazonPhoto": lambda root: Amazon(root, "Photo"),
+    "CoauthorCS": lambda root: Coauthor(root, "CS"),
+    "CoauthorPhysics": lambda root: Coauthor(root, "Physics"),
+    "Actor": Actor,
+    "chameleon": lambda root: WikipediaNetwork(root, "chameleon"),
+    "squirrel": lambda root: WikipediaNetwork(root, "squirrel"),
+    "minesweeper": lambda root: HeterophilousGraphDataset(root, "Minesweeper"),
+    "tolokers": lambda root: HeterophilousGraphDataset(root, "Tolokers"),
+    "PPI": _ppi,
+}
+
+
+def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None:
+    """The host's loader signature: the data set, split as the group ``splits`` says; ``None`` for other formats.
+
+    Files lie where the host itself looks for them: ``<dataset_dir>/<name>/...``.
+
+    Args:
+        format (str): ``gkd``.
+        name (str): One of ``DATA_SETS``, ``TU_<name>`` or ``digits``.
+        dataset_dir (str): ``dataset.dir``.
+
+    Raises:
+        UserError: If the name is unknown, or the data set does not allow the split.
+
+    .. code-block:: yaml
+
+        dataset: {format: gkd, name: AmazonPhoto, task: node, task_type: classification}
+        splits: {kind: per_class, largest_component: true}
+    """
+    if format != FORMAT:
+        written = groups.written(cfg, SPLITS) if format in ("PyG", "OGB") else {}
+        if written:
+            found = f"does not apply to dataset.format: {format}"
+            raise ConfigError(Problem(f"{SPLITS}.{key}", found, f"Set dataset.format: {FORMAT}.") for key in written)
+        return None
+    values = groups.read(cfg, SPLITS, SPLIT_KEYS)
+    dataset = _load(name, osp.join(dataset_dir, name))
+    seed = cfg.seed if values["seed"] == "run" else values["seed"]
+    if len(dataset) == 1:
+        dataset.data, dataset.slices = dataset.collate([_one_graph(name, dataset[0], values, seed)])
+    else:
+        _many_graphs(name, dataset, values, seed)
+    return dataset
+
+
+def _load(name: str, root: str) -> InMemoryDataset:
+    if name in DATA_SETS:
+        return DATA_SETS[name](root)
+    if name.startswith("TU_"):
+        return _tu(root, name[3:])
+    digits = load_digits_graph(FORMAT, name, root)
+    if digits is None:
+        known = (*DATA_SETS, "TU_<name>", "digits")
+        raise UserError(
+            f"dataset.name: '{name}' is unknown under dataset.format: {FORMAT}. {nearest(name, known)}"
+            f"Allowed: {', '.join(known)}."
+        )
+    return digits
+
+
+def _allow(name: str, values: Mapping[str, Any], kinds: Sequence[str], why: str) -> None:
+    if values["kind"] not in (None, *kinds):
+        found = f"'{values['kind']}', but {name} {why}"
+        raise ConfigError([Problem(f"{SPLITS}.kind", found, f"Allowed: {', '.join(kinds)}.")])
+
+
+def _one_graph(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
+    """``data`` with three masks; of several given splits, the one at ``seed`` modulo their number."""
+    if values["largest_component"]:
+        data = LargestConnectedComponents()(data)
+    if values["row_normalize"]:
+        data = NormalizeFeatures()(data)
+    public = all(mask in data for mask in MASKS)
+    if not public:
+        _allow(name, values, ("random", "per_class"), "comes without a split")
+    if values["kind"] in ("random", "per_class") or not public:
+        return _draw(data, values, seed)
+    for mask in MASKS:
+        if data[mask].dim() > 1:
+            data[mask] = data[mask][:, seed % data[mask].size(1)]
+    return data
+
+
+def _many_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
+    """Gives graphs the indices that the host's graph tasks read, drawn as nodes are; PPI has its split."""
+    for key in ("largest_component", "row_normalize"):
+        if values[key]:
+            raise ConfigError([Problem(f"{SPLITS}.{key}", f"true, but {name} is many graphs", "Remove the key.")])
+    if isinstance(dataset, SplitGraphs):
+        _allow(name, values, ("public",), "has its own split of whole graphs")
+        return
+    _allow(name, values, ("random", "per_class"), "comes without a split")
+    drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)
+    for part in PARTS:
+        dataset._data[f"{part}_graph_index"] = drawn[f"{part}_mask"].nonzero().view(-1)
+
+
+def _draw(data: Data, values: Mapping[str, Any], seed: int) -> Data:
+    per_class = values["kind"] == "per_class"
+    train, val = (
+        default if values[key] is None else values[key]
+        for key, default in (("train", 20 if per_class else 0.5), ("val", 30 if per_class else 0.25))
+    )
+    if not per_class:
+        return random_split(data, train, val, seed)
+    if train != int(train) or val != int(val):
+        allowed = "splits.kind: per_class takes whole numbers of items per class; for shares set kind: random."
+        raise ConfigError([Problem(f"{SPLITS}.train", f"{train:g} (and splits.val: {val:g})", allowed)])
+    return per_class_split(data, int(train), int(val), seed)
+
+
+def per_split(loaders: Sequence[DataLoader]) -> list[DataLoader]:
+    """The host's loaders, each with the graphs of its own split where the data set has such; others stay as they are.
+
+    Args:
+        loaders (sequence of DataLoader): What the host's ``create_loader`` gave for the configuration in force.
+    """
+    whole = loaders[0].dataset
+    if not isinstance(whole, SplitGraphs) or not whole.members:
+        return list(loaders)
+    samplers = (cfg.train.sampler, cfg.val.sampler, cfg.val.sampler)
+    return [
+        get_loader(whole.of(part), sampler, cfg.train.batch_size, shuffle=part == "train")
+        for part, sampler in zip(PARTS, samplers, strict=True)
+    ]
+
+
+def create_loaders() -> list[DataLoader]:
+    """The host's ``create_loader`` with each split's graphs served to that split only (PPI)."""
+    return per_split(create_loader())
+
+
+LOADERS: dict[str, Callable[[str, str, str], InMemoryDataset | None]] = {
+    FORMAT: load_gkd,  # before the digits' own loader, which knows no splits
+    "gkd_digits": load_digits_graph,
+}
