@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
@@ -103,30 +104,27 @@ class RunReport:
     def _table(self) -> Table:
         first = self.results[0]
         scale = 100.0 if first.metric in ("accuracy", "auc", "f1", "f1_micro") else 1.0
-        unit = " %" if scale == 100.0 else ""
         seeds = f"{len(self.results)} seed{'s' if len(self.results) > 1 else ''}"
-        table = Table(
-            title=f"test {first.metric}{unit} at the validation-selected epoch, {seeds}", title_justify="left"
-        )
+        title = f"test {first.metric}{' %' if scale == 100.0 else ''} at the validation-selected epoch, {seeds}"
         several = self.plan.students > 1
-        table.add_column("run")
-        for head in ("mean over students", "best", "ensemble") if several else ("student",):
-            table.add_column(head, justify="right")
-        table.add_column("parameters", justify="right")
-        table.add_column("time", justify="right")
-        answers = ("mean", "best", "ensemble") if several else ("first",)
-        for report in (self, self.control):
-            if report is not None and report.results:
-                sizes = sorted(set(report.results[0].parameters))
-                table.add_row(
-                    report.name,
-                    *(spread(report.tests(answer), scale) for answer in answers),
-                    " / ".join(f"{size:,}" for size in sizes) + (" each" if several and len(sizes) == 1 else ""),
-                    f"{sum(result.seconds for result in report.results) / len(report.results):.1f} s",
-                )
-        if self.control is not None and self.control.results:
-            table.add_section()
-            table.add_row("paired difference", *(self.difference(answer).text(scale) for answer in answers), "", "")
+        beside = self.control if self.control is not None and self.control.results else None
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("")
+        table.add_column(self.name, overflow="fold")
+        if beside is not None:
+            table.add_column("control", overflow="fold")
+            table.add_column("paired difference [95 %]", no_wrap=True)
+        names = {"mean": "mean over students", "best": "best", "first": "first", "ensemble": "ensemble"}
+        for answer, name in names.items() if several else (("first", "student"),):
+            row = [spread(report.tests(answer), scale) for report in (self, beside) if report is not None]
+            if beside is not None:
+                row.append(self.difference(answer).text(scale).replace("[", "\\["))
+            table.add_row(name, *row)
+        sizes = sorted(set(first.parameters))
+        each = " each" if several and len(sizes) == 1 else ""
+        table.add_row("parameters", *[" / ".join(f"{size:,}" for size in sizes) + each] * (2 if beside else 1))
+        times = [np.mean([r.seconds for r in report.results]) for report in (self, beside) if report is not None]
+        table.add_row("time for each seed", *(f"{seconds:.1f} s" for seconds in times))
         return table
 
 

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool) -> RunReport:
     results: list[RunResult] = []
     failures: dict[int, str] = {}
     threads = torch.get_num_threads()
-    with host.scoped(own):
+    with host.scoped(own), warnings.catch_warnings():
+        # the host's loaders ask for pinned memory, also where there is no accelerator
+        warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
         torch.set_num_threads(int(cfg.num_threads))
         try:
             first = int(cfg.seed)
