@@ -13,9 +13,19 @@ from yacs.config import CfgNode
 
 from gkd_plugin import plugins
 from gkd_plugin.config.table import set_cfg_kd
-from gkd_plugin.data.digits import load_digits_graph
+from gkd_plugin.data import keys as data_keys
+from gkd_plugin.data.loaders import LOADERS
+from gkd_plugin.data.metrics import METRICS
 from gkd_plugin.models import marks
+from gkd_plugin.models.networks import NETWORKS
+from gkd_plugin.models.networks import keys as network_keys
 from gkd_plugin.training.doors import MODE, dispatching, distill
+
+GROUPS = {
+    network_keys.GROUP: network_keys.KEYS,
+    data_keys.SPLITS: data_keys.SPLIT_KEYS,
+    data_keys.METRICS: data_keys.METRIC_KEYS,
+}
 
 
 def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
@@ -27,17 +37,21 @@ def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
 def _set_cfg(node: Any) -> None:
     """Our groups and ``train.mode`` in whatever configuration the host hands over."""
     set_cfg_kd(node)
+    for name, keys in GROUPS.items():
+        node[name] = CfgNode({key.name: None for key in keys})
     if "mode" not in node.train:
         node.train.mode = "standard"
 
 
 def _new_groups() -> None:
     """Gives the global cfg the groups of plugins that came later, leaving what is set."""
-    fresh = CfgNode()
-    set_cfg_kd(fresh)
+    fresh = CfgNode({"train": CfgNode()})
+    _set_cfg(fresh)
     for name, group in fresh.items():
         if name not in cfg:
             cfg[name] = group
+    if "mode" not in cfg.train:
+        cfg.train.mode = fresh.train.mode
 
 
 def _install_dispatch() -> None:
@@ -59,11 +73,15 @@ def register_all() -> None:
     plugins.load()
     _place(register.config_dict, "gkd_plugin", _set_cfg)
     _new_groups()
-    if "mode" not in cfg.train:
-        cfg.train.mode = "standard"
     if _new_groups not in plugins.listeners:
         plugins.listeners.append(_new_groups)
     _place(register.train_dict, MODE, distill)
-    _place(register.loader_dict, "gkd_digits", load_digits_graph)
+    for registry, ours in (
+        (register.network_dict, NETWORKS),
+        (register.loader_dict, LOADERS),
+        (register.metric_dict, METRICS),
+    ):
+        for name, answer in ours.items():
+            _place(registry, name, answer)
     marks.install()
     _install_dispatch()

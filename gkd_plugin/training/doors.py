@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.resolve import resolve
+from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import infer_task as observed_task
@@ -58,7 +59,7 @@ def make_trainer(
     streams = Streams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
-    feeds = make_feeds(loaders, observed_task(cfg), device, streams)
+    feeds = make_feeds(per_split(loaders), observed_task(cfg), device, streams)
     with streams.use("probe"):
         sample = feeds[0].peek()
     students = build_cohort(plan, models, sample, streams, optimizer, scheduler)
