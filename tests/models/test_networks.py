@@ -23,6 +23,7 @@ from torch_geometric.graphgym.loss import compute_loss
 from torch_geometric.graphgym.model_builder import create_model
 from yacs.config import CfgNode
 
+from gkd_plugin.data.keys import METRIC_KEYS, SPLIT_KEYS
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.keys import BadValue
 from gkd_plugin.models.networks import NETWORKS, check
@@ -79,93 +80,100 @@ def weights(network: nn.Module, end: str) -> list[Tensor]:
 # ---------------------------------------------------------------------------------------------------- published sizes
 
 
-@pytest.mark.parametrize(
-    ("kind", "dim_in", "dim_out", "own", "gnn", "count"),
-    [
-        # d h + h [linear in] + L h^2 [a bias-free matrix per layer] + h C + C [linear out]
-        pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 64, "dim_inner": 64}, 354_375, id="Cora 64x64"),
-        pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 4, "dim_inner": 4}, 5_835, id="Cora 4x4"),
-        pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 64, "dim_inner": 64}, 499_590, id="CiteSeer 64x64"),
-        pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 4, "dim_inner": 4}, 14_910, id="CiteSeer 4x4"),
-        pytest.param("gcnii", 500, 3, {}, {"layers_mp": 64, "dim_inner": 64}, 294_403, id="PubMed 64x64"),
-        pytest.param("gcnii", 500, 3, {}, {"layers_mp": 4, "dim_inner": 4}, 2_083, id="PubMed 4x4"),
-        # w = heads x dim_inner, o = out_heads x C. dgl: d w + 2 w [first], (L - 1)(2 w^2 + 2 w) [hidden, with skip],
-        # 2 w o + 2 o [out, with a skip per head]
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 4, "out_heads": 6, "residual": "dgl"},
-            {"layers_mp": 2, "dim_inner": 256},
-            3_640_748,
-            id="LSP teacher",
-        ),
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 2, "out_heads": 2, "residual": "dgl"},
-            {"layers_mp": 4, "dim_inner": 68},
-            185_172,
-            id="LSP student",
-        ),
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 3, "out_heads": 3, "residual": "dgl"},
-            {"layers_mp": 4, "dim_inner": 64},
-            372_438,
-            id="Alignahead student",
-        ),
-        # pyg: (d w + 3 w) + (d w + w) [first with bias, and its skip], (L - 1)(2 w^2 + 4 w) [hidden],
-        # w o + 2 o + C + w C + C [out, averaged before its skip]
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 4, "out_heads": 6, "residual": "pyg"},
-            {"layers_mp": 2, "dim_inner": 256},
-            3_076_766,
-            id="G-CRD teacher",
-        ),
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 2, "out_heads": 2, "residual": "pyg"},
-            {"layers_mp": 4, "dim_inner": 68},
-            176_846,
-            id="G-CRD student of five layers",
-        ),
-        pytest.param(
-            "gat",
-            50,
-            121,
-            {"heads": 4, "out_heads": 4, "residual": "pyg"},
-            {"layers_mp": 1, "dim_inner": 64},
-            182_714,
-            id="G-CRD student of two layers",
-        ),
-        # (d + 1) h + (h + 1) C, the count of every two-layer GCN and MLP
-        pytest.param("gcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 23_063, id="GCN-16"),
-        pytest.param("mlp", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 128}, 184_455, id="MLP-128"),
-        # plain batch normalisation has no parameters, and there is no bias before it: d h + h^2 + (h + 1) C
-        pytest.param(
-            "gcn",
-            1433,
-            7,
-            {"batchnorm": "plain"},
-            {"layers_mp": 2, "dim_inner": 8, "batchnorm": True},
-            11_591,
-            id="GKD's GCN-8",
-        ),
-    ],
-)
+SIZES = [
+    # d h + h [linear in] + L h^2 [a bias-free matrix per layer] + h C + C [linear out]
+    pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 64, "dim_inner": 64}, 354_375, id="Cora 64x64"),
+    pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 4, "dim_inner": 4}, 5_835, id="Cora 4x4"),
+    pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 64, "dim_inner": 64}, 499_590, id="CiteSeer 64x64"),
+    pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 4, "dim_inner": 4}, 14_910, id="CiteSeer 4x4"),
+    pytest.param("gcnii", 500, 3, {}, {"layers_mp": 64, "dim_inner": 64}, 294_403, id="PubMed 64x64"),
+    pytest.param("gcnii", 500, 3, {}, {"layers_mp": 4, "dim_inner": 4}, 2_083, id="PubMed 4x4"),
+    # w = heads x dim_inner, o = out_heads x C. dgl: d w + 2 w [first], (L - 1)(2 w^2 + 2 w) [hidden, with skip],
+    # 2 w o + 2 o [out, with a skip per head]
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 4, "out_heads": 6, "residual": "dgl"},
+        {"layers_mp": 2, "dim_inner": 256},
+        3_640_748,
+        id="LSP teacher",
+    ),
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 2, "out_heads": 2, "residual": "dgl"},
+        {"layers_mp": 4, "dim_inner": 68},
+        185_172,
+        id="LSP student",
+    ),
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 3, "out_heads": 3, "residual": "dgl"},
+        {"layers_mp": 4, "dim_inner": 64},
+        372_438,
+        id="Alignahead student",
+    ),
+    # pyg: (d w + 3 w) + (d w + w) [first with bias, and its skip], (L - 1)(2 w^2 + 4 w) [hidden],
+    # w o + 2 o + C + w C + C [out, averaged before its skip]
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 4, "out_heads": 6, "residual": "pyg"},
+        {"layers_mp": 2, "dim_inner": 256},
+        3_076_766,
+        id="G-CRD teacher",
+    ),
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 2, "out_heads": 2, "residual": "pyg"},
+        {"layers_mp": 4, "dim_inner": 68},
+        176_846,
+        id="G-CRD student of five layers",
+    ),
+    pytest.param(
+        "gat",
+        50,
+        121,
+        {"heads": 4, "out_heads": 4, "residual": "pyg"},
+        {"layers_mp": 1, "dim_inner": 64},
+        182_714,
+        id="G-CRD student of two layers",
+    ),
+    # (d + 1) h + (h + 1) C, the count of every two-layer GCN and MLP
+    pytest.param("gcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 23_063, id="GCN-16"),
+    pytest.param("mlp", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 128}, 184_455, id="MLP-128"),
+    # plain batch normalisation has no parameters, and there is no bias before it: d h + h^2 + (h + 1) C
+    pytest.param(
+        "gcn",
+        1433,
+        7,
+        {"batchnorm": "plain"},
+        {"layers_mp": 2, "dim_inner": 8, "batchnorm": True},
+        11_591,
+        id="GKD's GCN-8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "dim_in", "dim_out", "own", "gnn", "count"), SIZES)
 def test_has_the_published_number_of_parameters(
     build: Build, kind: str, dim_in: int, dim_out: int, own: dict[str, Any], gnn: dict[str, Any], count: int
 ) -> None:
     assert sum(p.numel() for p in build(kind, dim_in, dim_out, own, **gnn).parameters()) == count
+
+
+def test_the_page_has_every_size_and_every_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    published = [f"{size.values[-1]:,}" for size in SIZES if size.values[0] in ("gcnii", "gat")]
+    keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
+    assert [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page] == []
 
 
 # --------------------------------------------------------------------------------------------- equations, in float64
