@@ -1,0 +1,264 @@
+"""Structure: how alike neighbouring (or sampled) nodes are, compared between learner and source."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+from weakref import ref
+
+import torch
+from torch import Tensor
+
+from gkd_plugin.errors import Problem, UserError
+from gkd_plugin.keys import Choice, Flag, Key, Number
+from gkd_plugin.ops import edges, pairwise
+from gkd_plugin.ops.edges import AllPairs, EdgeSet
+from gkd_plugin.space import axes
+from gkd_plugin.space.answers import Kernel
+from gkd_plugin.space.kernels import all_distances, distances
+from gkd_plugin.space.observation import Graph, Observation, Task
+from gkd_plugin.space.rows import normalize
+from gkd_plugin.space.terms import LayerTerm
+
+MATRIX_BYTES = 2**30
+"""The largest matrix of all pairs of nodes; training keeps a handful of them for every layer."""
+
+
+def _no_scale(values: Mapping[str, Any]) -> str | None:
+    word = values.get("kernel")
+    unscaled = word in axes.kernels and not axes.kernels[str(word)].scaled
+    return f"the kernel {word} has no scale" if unscaled else None
+
+
+def _no_samples(values: Mapping[str, Any]) -> str | None:
+    return None if values.get("domain") == "all_pairs" else "only the domain all_pairs draws nodes"
+
+
+def _no_softmax(values: Mapping[str, Any]) -> str | None:
+    return "the distribution none has no softmax" if values.get("distribution") == "none" else None
+
+
+def _no_matrix(values: Mapping[str, Any]) -> str | None:
+    applies = values.get("domain") == "all_pairs" and values.get("distribution") == "none"
+    return None if applies else "it weighs raw kernel values of all_pairs (domain all_pairs, distribution none)"
+
+
+class StructureTerm(LayerTerm):
+    r"""The similarity of nodes from `"Alignahead: Online Cross-Layer Knowledge Extraction on Graph Neural Networks"
+    <https://arxiv.org/abs/2205.02468>`_ and `"Distilling Knowledge from Graph Convolutional Networks"
+    <https://arxiv.org/abs/2003.10477>`_: a kernel between the ends of every edge becomes a distribution over the
+    neighbours of each node.
+
+    .. math::
+        S_v(u) = \frac{\exp k(h_u, h_v)}{\sum_{w \in \mathcal{N}(v)} \exp k(h_w, h_v)}, \qquad
+        D = \frac{1}{N} \sum_{v} \sum_{u \in \mathcal{N}(v)} Q_v(u) \log \frac{Q_v(u)}{S_v(u)}
+
+    with the learner's :math:`S` and the source's detached :math:`Q`; that is ``divergence: kl_source_learner`` and
+    ``reduction: node_mean``, the mean over *all* nodes. ``distribution: none`` compares the kernel values themselves,
+    as GSP and GKD do.
+
+    Args:
+        group (GroupPlan): The resolved ``kd_structure`` group.
+        learner, source (Outline): Depths and widths; the widths may differ.
+        task (Task): What is predicted.
+
+    Shapes:
+        - **input:** two observations of the same nodes, hidden states :math:`(N, d_l)`
+        - **output:** a scalar
+
+    Raises:
+        UserError: If the source has other nodes than the learner, or ``domain: all_pairs`` needs too large a matrix.
+
+    .. code-block:: yaml
+
+        kd_structure: {weight: 10, layer_map: shift, shift: 1, kernel: laplacian, kernel_scale: 100, self_loops: true}
+    """
+
+    name: ClassVar[str] = "structure"
+    summary: ClassVar[str] = "similarities between nodes, usually as a distribution over each node's neighbours"
+    reference: ClassVar[str] = "LSP (arXiv 2003.10477)"
+    per_source: ClassVar[bool] = False  # it owns nothing that depends on the source
+    keys: ClassVar[tuple[Key, ...]] = (
+        Key("kernel", "laplacian", Choice(lambda: axes.kernels), "similarity of two nodes"),
+        Key(
+            "kernel_scale",
+            100.0,
+            Number(0, above=True, words=("median",)),
+            "s of the kernel; median: of each layer's own distances between different nodes, per side",
+            unless=_no_scale,
+        ),
+        Key("normalize", "none", Choice(("none", "l2", "batchnorm")), "how rows are scaled before the kernel"),
+        Key(
+            "domain",
+            "edges",
+            Choice(("edges", "union", "all_pairs", "train_edges")),
+            "the learner's edges, learner's and source's, all pairs of sampled nodes, or edges between training nodes",
+        ),
+        Key("self_loops", False, Flag(), "whether each node counts once as its own neighbour"),
+        Key(
+            "samples",
+            None,
+            Number(1, integer=True, words=("none",)),
+            "number of nodes drawn in each step; none: all",
+            unless=_no_samples,
+        ),
+        Key(
+            "distribution",
+            "softmax",
+            Choice(("softmax", "none")),
+            "softmax over the pairs of each node, or raw kernel values",
+        ),
+        Key(
+            "softmax_over",
+            "in_edges",
+            Choice(("in_edges", "out_edges")),
+            "which pairs of a node share one softmax",
+            unless=_no_softmax,
+        ),
+        Key(
+            "non_edge_weight",
+            1.0,
+            Number(0),
+            "factor on the difference of a pair that is no edge of the learner",
+            unless=_no_matrix,
+        ),
+        Key("divergence", "kl_source_learner", Choice(lambda: axes.divergences), "how two structures are compared"),
+        Key(
+            "reduction",
+            "node_mean",
+            Choice(("node_mean", "pair_mean", "sum")),
+            "mean over all nodes, mean over the compared pairs, or sum",
+        ),
+    )
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
+        word = values.get("divergence")
+        if values.get("distribution") == "none" and word in axes.divergences and not axes.divergences[str(word)].raw:
+            raw = ", ".join(name for name in axes.divergences if axes.divergences[name].raw)
+            yield Problem(
+                f"kd_{cls.name}.divergence",
+                f"{word} compares distributions, but kd_{cls.name}.distribution is none",
+                f"Allowed with distribution none: {raw}; or set distribution: softmax.",
+            )
+
+    def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
+        self._same_nodes(learner, source, column)
+        domain = self._domain(learner, source)
+        divergence = axes.divergences[str(self.group["divergence"])]
+        own = self._structure(learner, learner, row, domain)
+        target = self._structure(source, learner, column, domain).detach().to(own)
+        if self.group["distribution"] == "softmax" and divergence.raw:
+            own, target = own.exp(), target.exp()
+        other = self.group.get("non_edge_weight")
+        if isinstance(domain, AllPairs) and other is not None and other != 1:
+            factors = self._edge_factors(learner, domain, float(other), own)
+            own, target = factors * own, factors * target
+        shares = divergence.function(own, target)
+        return edges.reduce(shares, str(self.group["reduction"]), learner.graph.num_nodes)
+
+    def _same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
+        theirs = source.layer(self.tap, column).size(0)
+        if theirs != learner.graph.num_nodes:
+            raise UserError(
+                f"kd_{self.name}.source: the source has hidden states of {theirs} nodes, the student of "
+                f"{learner.graph.num_nodes}. Structures are compared node by node: both must see the same nodes."
+            )
+
+    def _domain(self, learner: Observation, source: Observation) -> EdgeSet | AllPairs:
+        """The compared pairs, kept on the learner's graph; a draw on its observation, which lasts one step."""
+        graph, word, loops = learner.graph, self.group["domain"], bool(self.group["self_loops"])
+        if word == "all_pairs":
+            return self._all_pairs(learner, loops)
+        own, mask = _edges(graph, loops), graph.train_mask
+        if word == "union":
+            theirs = _edges(source.graph, loops)
+            return graph.remember(("union", theirs), lambda: edges.union(own, theirs))
+        if word == "train_edges" and mask is not None:
+            return graph.remember(("train_edges", loops), lambda: edges.within(own, mask))
+        return own
+
+    def _all_pairs(self, learner: Observation, loops: bool) -> AllPairs:
+        samples, count = self.group.get("samples"), learner.graph.num_nodes
+        bytes_each = learner.layer(self.tap, 1).element_size()
+        size = count if samples is None else min(int(samples), count)
+        if size * size * bytes_each > MATRIX_BYTES:
+            raise UserError(
+                f"kd_{self.name}.samples: all pairs of {size} nodes are a {size} x {size} matrix of "
+                f"{size * size * bytes_each / 2**30:.1f} GiB for every layer and model. "
+                f"Set kd_{self.name}.samples to {int((MATRIX_BYTES / bytes_each) ** 0.5)} or less."
+            )
+        device = learner.layer(self.tap, 1).device
+        return learner.remember(
+            ("all_pairs", self.group.name, samples, loops), lambda: edges.all_pairs(count, loops, samples, device)
+        )
+
+    def _structure(self, seen: Observation, learner: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
+        """Log-probabilities or kernel values of one layer, computed once for all terms, layers and peers."""
+        recipe = tuple(
+            self.group.get(key) for key in ("kernel", "kernel_scale", "normalize", "distribution", "softmax_over")
+        )
+        key: tuple[Hashable, ...] = ("structure", domain, self.tap, layer, recipe, torch.is_grad_enabled())
+        holder = seen
+        if domain.is_draw and seen is not learner:
+            # a source that outlives the step (a frozen teacher) must not collect draws, nor the learner keep its source
+            holder, key = learner, (*key, ref(seen))
+        return holder.remember(key, lambda: self._compute(seen.layer(self.tap, layer), domain))
+
+    def _compute(self, states: Tensor, domain: EdgeSet | AllPairs) -> Tensor:
+        kernel = axes.kernels[str(self.group["kernel"])]
+        rows = normalize(states, str(self.group["normalize"]))
+        over = str(self.group["softmax_over"]) if self.group["distribution"] == "softmax" else None
+        if isinstance(domain, EdgeSet):
+            return self._on_edges(rows, domain, kernel, over)
+        return self._on_matrix(domain.rows(rows), domain, kernel, over)
+
+    def _on_edges(self, rows: Tensor, domain: EdgeSet, kernel: Kernel, over: str | None) -> Tensor:
+        scale = self.group.get("kernel_scale")
+        if scale == "median":
+            far = _edge_values(rows.detach(), domain, lambda x, y: distances(x, y, kernel.norm), symmetric=True)
+            scale = _median(far[domain.not_loops])
+        values = _edge_values(rows, domain, lambda x, y: kernel.function(x, y, scale), kernel.symmetric)
+        return domain.log_softmax(values, over) if over else values
+
+    def _on_matrix(self, rows: Tensor, domain: AllPairs, kernel: Kernel, over: str | None) -> Tensor:
+        scale = self.group.get("kernel_scale")
+        if scale == "median":
+            scale = _median(replace(domain, loops=False).counted(all_distances(rows.detach(), kernel.norm)).flatten())
+        if kernel.dense is not None:
+            matrix = kernel.dense(rows, scale)
+        else:
+            matrix = pairwise.matrix_values(lambda x, y: kernel.function(x, y, scale), rows)
+        if over == "in_edges" and not kernel.symmetric:
+            matrix = matrix.t()  # a row for each node that the pairs lead to
+        matrix = domain.counted(matrix)
+        return matrix.log_softmax(dim=-1) if over else matrix
+
+    def _edge_factors(self, learner: Observation, domain: AllPairs, other: float, like: Tensor) -> Tensor:
+        holder: Observation | Graph = learner if domain.is_draw else learner.graph
+        return holder.remember(
+            ("edge_factors", domain, other, like.dtype),
+            lambda: domain.edge_factors(learner.graph.edge_index, other, like),
+        )
+
+
+def _edges(graph: Graph, loops: bool) -> EdgeSet:
+    return graph.remember(("edges", loops), lambda: edges.edges(graph.edge_index, graph.num_nodes, loops))
+
+
+def _edge_values(rows: Tensor, domain: EdgeSet, function: pairwise.Function, symmetric: bool) -> Tensor:
+    """Undirected graphs hold each pair twice: what is symmetric is computed once."""
+    if not symmetric:
+        return pairwise.pair_values(function, rows, domain.index[0], domain.index[1])
+    pairs, place = domain.unordered
+    return pairwise.pair_values(function, rows, pairs[0], pairs[1]).index_select(0, place)
+
+
+def _median(values: Tensor) -> Tensor:
+    """The middle value, or the mean of the two middle ones; 1 where that is 0 or there is none."""
+    count = values.numel()
+    if count == 0:
+        return values.new_ones(())
+    middle = (values.kthvalue((count + 1) // 2).values + values.kthvalue(count // 2 + 1).values) / 2
+    return torch.where(middle > 0, middle, 1.0)
