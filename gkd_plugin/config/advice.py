@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gkd_plugin.config.draft import part
 from gkd_plugin.config.plan import GroupPlan, Plan
 from gkd_plugin.space import axes, schedules
 
@@ -21,7 +22,7 @@ def advice(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         plan (Plan): A plan without mistakes.
         cfg (mapping): What it was resolved from.
     """
-    gnn, train, optim = (cfg.get(group) or {} for group in ("gnn", "train", "optim"))
+    gnn, train, optim = (part(cfg, group) for group in ("gnn", "train", "optim"))
     for group in plan.active:
         yield from _rows(group, gnn)
         yield from _collapse(group)

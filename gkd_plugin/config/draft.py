@@ -97,6 +97,12 @@ class Draft:
             del self.values[key.name], self.origins[key.name]
 
 
+def part(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    """A group of a configuration; empty where there is none."""
+    found = cfg.get(group)
+    return found if isinstance(found, Mapping) else {}
+
+
 def show(value: Any) -> str:
     """A value as the user may have written it."""
     if value is None:

@@ -98,7 +98,7 @@ class Explanation:
         values = self._values(group)
         meanings = {key.name: key.meaning for key in keys}
         for key, value in values.items():
-            if key not in DERIVED:
+            if group == table.ATTENTION or key not in DERIVED:
                 by_task = value is None and (group, key) == ("kd_response", "loss")
                 origin = self.plan.origins.get(f"{group}.{key}", DEFAULT)
                 yield key, "by task" if by_task else show(value), origin, meanings.get(key, "")

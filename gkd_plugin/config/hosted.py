@@ -10,12 +10,16 @@ from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import assert_cfg, set_cfg
 from yacs.config import CfgNode
 
-from gkd_plugin.config.table import SCHEME, groups, set_cfg_kd
+from gkd_plugin import groups
+from gkd_plugin.config import table
+from gkd_plugin.config.table import SCHEME, set_cfg_kd
+from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
 from gkd_plugin.errors import Problem, nearest
 from gkd_plugin.models import networks
 from gkd_plugin.models.marks import PREFIX, check_layer
 
 TASKS = ("node", "edge", "graph", "link_pred")
+BESIDE = {SPLITS: SPLIT_KEYS, METRICS: METRIC_KEYS}  # groups of ours that describe data, not distillation
 DROPPED = ("run_dir",)  # the host writes it into config.yaml and cannot read it back
 
 
@@ -74,7 +78,7 @@ def _hint(name: str, prefix: str, node: CfgNode, root: CfgNode) -> str:
     hint = nearest(key, node) or nearest(key, leaves.values())
     if prefix:
         return f"{hint}Allowed in {prefix.removesuffix('.')}: {', '.join(map(str, node))}."
-    kd = nearest(key, groups())
+    kd = nearest(key, table.groups())
     return hint or kd or f"Allowed: {', '.join(map(str, node))}."
 
 
@@ -136,7 +140,8 @@ def finish(own: CfgNode) -> list[Problem]:
         assert_cfg(own)
     else:
         found.append(Problem("dataset.task", f"{own.dataset.task!r}", f"Allowed: {', '.join(TASKS)}."))
-    return [*found, *_names(own), *_ranges(own), *networks.check(own)]
+    beside = [problem for name, keys in BESIDE.items() for problem in groups.problems(own, name, keys)]
+    return [*found, *_names(own), *_ranges(own), *networks.check(own), *beside]
 
 
 def _names(own: CfgNode) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch_geometric.graphgym import register
 
+from gkd_plugin.config.draft import part
 from gkd_plugin.errors import Problem
 from gkd_plugin.models.marks import PREFIX
 from gkd_plugin.models.networks import NETWORKS
@@ -15,7 +16,7 @@ from gkd_plugin.space import axes
 
 def depth_of(cfg: Mapping[str, Any]) -> int | None:
     """Number of layers of the network that ``cfg`` describes, or ``None`` where only building it tells."""
-    model, gnn, kd = (cfg.get(group) or {} for group in ("model", "gnn", "kd"))
+    model, gnn, kd = (part(cfg, group) for group in ("model", "gnn", "kd"))
     layers = gnn.get("layers_mp")
     if model.get("type") not in ("gnn", *NETWORKS) or isinstance(layers, bool) or not isinstance(layers, int):
         return None
@@ -24,7 +25,7 @@ def depth_of(cfg: Mapping[str, Any]) -> int | None:
 
 def marks_layers(cfg: Mapping[str, Any]) -> bool:
     """Whether the network is built of ``aux_*`` layers that are ours and not a layer the user registered so."""
-    model, gnn = cfg.get("model") or {}, cfg.get("gnn") or {}
+    model, gnn = part(cfg, "model"), part(cfg, "gnn")
     word = str(gnn.get("layer_type"))
     return word.startswith(PREFIX) and word not in register.layer_dict and model.get("type") not in NETWORKS
 

@@ -87,7 +87,8 @@ class Plan:
         """Plain nested values, as they are written into the run folder; read again they give the same plan."""
 
         def plain(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-            kept = {key: value for key, value in values.items() if key not in DERIVED and value != MARKED}
+            derived = DERIVED if name != "kd_attention" else ()
+            kept = {key: value for key, value in values.items() if key not in derived and value != MARKED}
             return {key: _plain(value, self.origins.get(f"{name}.{key}") == "default") for key, value in kept.items()}
 
         out = {"kd": plain("kd", self.kd)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from gkd_plugin.config import table
 from gkd_plugin.config.advice import advice
-from gkd_plugin.config.draft import DEFAULT, Draft, drafts, fill, show
+from gkd_plugin.config.draft import DEFAULT, Draft, drafts, fill, part, show
 from gkd_plugin.config.layers import depth_of, layer_problems, marks_layers
 from gkd_plugin.config.plan import MARKED, GroupPlan, Plan
 from gkd_plugin.errors import ConfigError, Problem
@@ -64,7 +64,7 @@ def _advised(plan: Plan, cfg: Mapping[str, Any]) -> Plan:
 
 def tasks_of(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
     """What may be predicted: two tasks where only the data tell (classes, or one logit), none without ``dataset``."""
-    dataset, share = cfg.get("dataset") or {}, cfg.get("share") or {}
+    dataset, share = part(cfg, "dataset"), part(cfg, "share")
     if "task" not in dataset or "task_type" not in dataset:
         return ()
     level = {"link_pred": "edge"}.get(dataset["task"], dataset["task"])

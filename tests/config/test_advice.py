@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from gkd_plugin.config.resolve import resolve
+from gkd_plugin.space import axes
+
+
+def host(**changes: Any) -> dict[str, Any]:
+    """A configuration without anything to warn of."""
+    groups: dict[str, Any] = {
+        "dataset": {"task": "node", "task_type": "classification"},
+        "model": {"type": "gnn"},
+        "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": False, "stage_type": "stack"},
+        "train": {"eval_period": 1},
+        "optim": {"max_epoch": 200},
+        "num_threads": 1,
+    }
+    for key, value in changes.items():
+        groups[key] = {**groups[key], **value} if isinstance(groups.get(key), dict) else value
+    return groups
+
+
+def warnings(**groups: Any) -> str:
+    return "\n".join(resolve(host(**groups)).warnings)
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    """A network whose layers end in rows of length 1."""
+    return {"gnn": {"l2norm": True, **changes}}
+
+
+def test_a_sound_plan_has_none():
+    for name in axes.presets:
+        assert (
+            resolve(host(kd={"preset": name, **({"teacher": "t"} if axes.presets[name].teacher else {})})).warnings
+            == ()
+        )
+
+
+@pytest.mark.parametrize(("kernel", "scale"), [("laplacian", 100), ("rbf", 10), ("heat", 100)])
+def test_a_scale_that_makes_every_distribution_uniform(kernel, scale):
+    structure = {"weight": 1, "kernel": kernel, "kernel_scale": scale, "tap": "layer"}
+    assert "nearly uniform" in warnings(**unit(), kd_structure=structure)
+    assert "nearly uniform" in warnings(**unit(), kd_structure={**structure, "tap": "stage"})
+    assert "nearly uniform" in warnings(kd_structure={**structure, "tap": "conv", "normalize": "l2"})
+    for sound in (
+        {**unit(), "kd_structure": {**structure, "tap": "conv"}},
+        {**unit(), "kd_structure": {**structure, "kernel_scale": 0.1}},
+        {**unit(), "kd_structure": {**structure, "kernel_scale": "median"}},
+        {**unit(), "kd_structure": {**structure, "weight": 0}},
+        {**unit(stage_type="skipsum"), "kd_structure": {**structure, "tap": "stage"}},
+        {"kd_structure": structure},
+    ):
+        assert warnings(**sound) == ""
+
+
+def test_the_bound_on_the_kernel_is_true():
+    # 500 random pairs of rows of length 1 differ by less than the warning says
+    found = warnings(**unit(dim_inner=64), kd_structure={"weight": 1, "tap": "layer"})
+    bound = float(found.split("at most ")[1].split()[0])
+    x, y = torch.nn.functional.normalize(torch.randn(2, 500, 64), dim=-1)
+    values = axes.kernels["laplacian"].function(x, y, 100.0)
+    assert 0 < float(values.max() - values.min()) < bound < 0.2
+
+
+def test_attention_transfer_of_rows_of_length_1():
+    feature = {"weight": 1, "loss": "attention", "tap": "layer"}
+    assert "says nothing" in warnings(**unit(), kd_feature=feature)
+    assert "says nothing" not in warnings(**unit(), kd_feature={**feature, "tap": "conv"})
+    assert "says nothing" not in warnings(**unit(), kd_feature={**feature, "loss": "mse"})
+
+
+def test_projections_that_can_shrink():
+    feature = {"weight": 1, "projector": "linear", "projector_side": "both"}
+    assert "shrink" in warnings(kd_feature=feature)
+    assert "shrink" not in warnings(kd_feature={**feature, "normalize": "l2"})
+    assert "shrink" not in warnings(kd_feature={**feature, "projector_side": "learner"})
+
+
+def test_selection_that_sees_few_epochs():
+    assert "eval_period 10" in warnings(train={"eval_period": 10})
+
+
+def test_more_threads_than_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert "this machine has 2 cores" in warnings(num_threads=3)
+    assert warnings(num_threads=2) == ""
+
+
+def test_a_term_that_never_counts():
+    late = {"weight": 1, "schedule": "warmup_200"}
+    assert "never counts" in warnings(kd_structure=late)
+    assert warnings(optim={"max_epoch": 201}, kd_structure=late) == ""
+
+
+def test_nobody_teaches_and_nobody_listens():
+    assert "nobody teaches" in warnings(kd={"students": 1}, kd_structure={"weight": 1})
+    assert "nobody teaches" in warnings(kd={"students": 1}, kd_auxiliary={"soft_weight": 1, "soft_source": "peers"})
+    assert "source: teacher" in warnings(kd={"preset": "mutual", "teacher": "t"})
+    assert "supervised" in warnings(kd={"preset": "supervised"}, kd_structure={"weight": 1})

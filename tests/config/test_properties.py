@@ -1,0 +1,145 @@
+"""What holds for every preset with whatever keys a user writes on top."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gkd_plugin.config import table
+from gkd_plugin.config.explain import Explanation
+from gkd_plugin.config.formula import formula
+from gkd_plugin.config.resolve import resolve
+from gkd_plugin.errors import ConfigError
+from gkd_plugin.keys import Choice, Flag, Key, Kind, Name, Names, Number, Pairs
+from gkd_plugin.space import axes
+
+HOST: dict[str, Any] = {
+    "dataset": {"task": "node", "task_type": "classification"},
+    "share": {"dim_out": 7},
+    "model": {"type": "gnn"},
+    "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": True, "stage_type": "stack"},
+    "train": {"eval_period": 1},
+    "optim": {"max_epoch": 20},
+}
+KEYS = [(group, key) for group, keys in table.groups().items() for key in keys if key.name != "preset"]
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def values_of(kind: Kind) -> st.SearchStrategy[Any]:
+    """Values that a kind allows, as a file may hold them."""
+    if isinstance(kind, Choice):
+        return st.sampled_from(kind.words)
+    if isinstance(kind, Number):
+        low = 1 if kind.integer or kind.above else 0
+        numbers = (
+            st.integers(low, 4) if kind.integer else st.sampled_from([0.5, 1, 2.0] if kind.below is None else [0.5])
+        )
+        return st.one_of(numbers, st.sampled_from(kind.words)) if kind.words else numbers
+    if isinstance(kind, Flag):
+        return st.booleans()
+    if isinstance(kind, Names):
+        return st.sampled_from(["none", "a", "a+b"])
+    if isinstance(kind, Name):
+        return st.sampled_from(["none", "t"])
+    if isinstance(kind, Pairs):
+        return st.sampled_from(["1~1", "3~2+1~3", [[-1, -1]]])
+    return st.sampled_from(["constant", "warmup_3", "window_0_9", "linear_2_5", "rampup_8"])
+
+
+@st.composite
+def written(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
+    """A preset and a few keys of the user's."""
+    chosen: list[tuple[str, Key]] = draw(
+        st.lists(st.sampled_from(KEYS), max_size=5, unique_by=lambda pair: (pair[0], pair[1].name))
+    )
+    groups: dict[str, dict[str, Any]] = {
+        "kd": {"preset": draw(st.sampled_from(["none", *axes.presets])), "teacher": "t"}
+    }
+    for group, key in chosen:
+        groups.setdefault(group, {})[key.name] = draw(values_of(key.kind))
+    return groups
+
+
+@QUICK
+@given(written())
+def test_a_preset_never_overrides_the_user(groups):
+    try:
+        plan = resolve({**HOST, **groups})
+    except ConfigError:
+        return
+    for group, content in groups.items():
+        part = (
+            plan.kd if group == "kd" else plan.attention if group == "kd_attention" else plan.groups[group[3:]].values
+        )
+        kinds = {key.name: key.kind for key in table.groups()[group]}
+        for key, raw in content.items():
+            assert part[key] == kinds[key].parse(raw), f"{group}.{key}"
+            assert plan.origins[f"{group}.{key}"] == "you"
+
+
+@QUICK
+@given(written())
+def test_a_plan_is_whole_and_survives_its_file(groups):
+    try:
+        plan = resolve({**HOST, **groups})
+    except ConfigError:
+        assume(False)
+        return
+    assert plan.students >= 1 and math.isfinite(plan["label_weight"])
+    for group in plan.groups.values():
+        assert math.isfinite(group.weight) and group.get("source", "peers") in axes.sources
+    assert resolve({**HOST, **plan.as_dict()}) == plan
+    assert plan.control().active == ()
+
+
+@settings(QUICK, max_examples=40)
+@given(written())
+def test_every_plan_can_be_explained(groups):
+    try:
+        plan = resolve({**HOST, **groups})
+    except ConfigError:
+        assume(False)
+        return
+    loss = formula(plan, HOST)
+    assert len(loss.parts) >= 1 + len(plan.active)
+    for group in plan.active:
+        assert any(f"{group.weight:g} · " in part for part in loss.parts)
+    console = Console(width=100, color_system=None)
+    with console.capture() as text:
+        console.print(Explanation("x", plan, loss))
+    assert all(f"kd_{group.name}" in text.get() for group in plan.groups.values())
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.one_of(st.integers(-2, 2), st.text(max_size=3)), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.sampled_from(["median", "none", "peers", "self", "shift", "pairs", "attention", "3~1", "window_1_2"]),
+)
+
+
+@QUICK
+@given(
+    st.dictionaries(
+        st.sampled_from([*table.groups(), "kd_x", "gnn", "share"]),
+        st.one_of(
+            JUNK, st.dictionaries(st.sampled_from([key.name for _, key in KEYS] + ["x", "preset"]), JUNK, max_size=6)
+        ),
+        max_size=5,
+    )
+)
+def test_anything_else_is_a_mistake_of_the_user_never_a_crash(groups):
+    found = None
+    try:
+        resolve({**HOST, **groups})
+    except ConfigError as error:
+        found = error
+    assert found is None or all(problem.key and problem.found and problem.allowed for problem in found.problems)
