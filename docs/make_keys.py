@@ -13,6 +13,7 @@ sys.path.insert(0, str(DOCS.parent))
 from gkd_plugin.config import table  # noqa: E402
 from gkd_plugin.keys import BadValue, Key  # noqa: E402
 from gkd_plugin.plugins import loaded  # noqa: E402
+from gkd_plugin.registration import GROUPS  # noqa: E402
 from gkd_plugin.space import axes  # noqa: E402
 
 NOTE = "<!-- written by docs/make_keys.py -->\n"
@@ -69,6 +70,12 @@ def keys_page() -> str:
         own = [key for key in keys if key not in common and key not in table.LAYER_KEYS]
         what = f"{knowledge.summary[0].upper()}{knowledge.summary[1:]}. From: {knowledge.reference.rstrip('.')}."
         parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
+    beside = {
+        "gkd_model": "For our [networks](networks.md).",
+        "splits": "For [data](data.md) under `dataset.format: gkd`.",
+    }
+    for group, keys in GROUPS.items():
+        parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](data.md).')}\n\n{rows(keys)}")
     parts.insert(
         2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(table.LAYER_KEYS)}"
     )

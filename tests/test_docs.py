@@ -16,6 +16,8 @@ import gkd_cli
 import gkd_plugin
 from gkd_plugin import hookspecs, plugins
 from gkd_plugin.config.read import read_config
+from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +80,8 @@ def test_generated_pages_are_up_to_date():
         ("timing.md", axes.schedules),
         ("presets.md", axes.presets),
         ("keys.md", axes.divergences),
+        ("networks.md", NETWORKS),
+        ("data.md", DATA_SETS),
     ],
 )
 def test_every_answer_stands_on_its_page(page, axis):

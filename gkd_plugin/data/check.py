@@ -13,12 +13,13 @@ from torch_geometric.loader import DataLoader
 from yacs.config import CfgNode
 
 from gkd_plugin import host
+from gkd_plugin.data.loaders import DATA_SETS
 from gkd_plugin.errors import UserError, nearest
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
 ).split()
-WITH_SPLITS = "Cora, CiteSeer, PubMed, digits"
+WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
 SPLIT_KEYS = {
     "node": ("train_mask", "val_mask", "test_mask"),
     "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
@@ -58,13 +59,15 @@ def check_splits(loaders: Sequence[Any], cfg: CfgNode) -> None:
     Raises:
         UserError: If a split is missing or empty.
     """
-    keys = SPLIT_KEYS[cfg.dataset.task]
-    data = getattr(loaders[0].dataset, "_data", {})
+    task, data = cfg.dataset.task, getattr(loaders[0].dataset, "_data", {})
+    keys = SPLIT_KEYS[task]
     if len(loaders) < 3:
         # graph indices are taken out of the data by the host: its number of loaders tells which there were
-        missing = keys[len(loaders) :] if cfg.dataset.task == "graph" else [key for key in keys if key not in data]
+        missing = keys[len(loaders) :] if task == "graph" else [key for key in keys if key not in data]
         raise UserError(_no_split(cfg.dataset, missing))
-    if cfg.dataset.task == "node":
+    if task in ("edge", "link_pred") and (missing := [key for key in keys[1:] if key not in data]):
+        raise UserError(_no_split(cfg.dataset, missing))  # masks of nodes count as splits there, and serve nothing
+    if task == "node":
         empty = [key for key in keys if key in data and not bool(data[key].any())]
         if empty:
             raise UserError(
@@ -82,7 +85,9 @@ def _explanation(error: Exception, dataset: CfgNode) -> str | None:
             f"Allowed: {', '.join(PYG_NAMES)}, or what a registered loader takes."
         )
     if isinstance(error, ValueError) and str(error) == f"Unknown data format '{dataset.format}'":
-        return f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, OGB, or what a registered loader takes."
+        return (
+            f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or what a registered loader takes."
+        )
     return _bad_files(error, dataset) if _raised_while_reading(error) else None
 
 
@@ -108,8 +113,11 @@ def _bad_files(error: Exception, dataset: CfgNode) -> str:
 
 
 def _no_split(dataset: CfgNode, missing: Sequence[str]) -> str:
-    return (
-        f"dataset.name: '{dataset.name}' comes without {', '.join(missing)} (task: {dataset.task}), so no epoch "
-        f"can be selected or tested. With three splits: {WITH_SPLITS}. For others, register a loader that "
-        f"draws one (gkd_plugin.data.splits)."
+    text = (
+        f"dataset.name: '{dataset.name}' comes without {', '.join(missing)} (task: {dataset.task}), so no epoch can be "
+        f"selected or tested. "
     )
+    drawn = dataset.name in DATA_SETS or dataset.name.startswith("TU_")
+    if drawn and dataset.format == "PyG" and dataset.task in ("node", "graph"):
+        return text + "Write dataset.format: gkd, which draws a split by seed (the group splits says how)."
+    return text + f"With three splits come {WITH_SPLITS}; a loader of your own can draw one (gkd_plugin.data.splits)."

@@ -104,16 +104,27 @@ def test_truncated_archive(data_sets, tmp_path):
 
 def test_node_data_without_splits(data_sets):
     use("AmazonPhoto", data_sets("AmazonPhoto"))
-    with pytest.raises(
-        UserError, match=r"'AmazonPhoto' comes without train_mask, val_mask, test_mask .*Cora, CiteSeer"
-    ):
+    with pytest.raises(UserError, match=r"'AmazonPhoto' comes without train_mask, val_mask, test_mask .*format: gkd"):
         load(cfg)
 
 
 def test_graph_data_without_splits(data_sets):
     use("TU_MUTAG", data_sets("TU_MUTAG"), task="graph")
-    with pytest.raises(UserError, match=r"'TU_MUTAG' comes without train_graph_index"):
+    with pytest.raises(UserError, match=r"'TU_MUTAG' comes without train_graph_index.*format: gkd"):
         load(cfg)
+
+
+def test_links_without_splits(data_sets):
+    use("Cora", data_sets("Cora"), task="link_pred")
+    with pytest.raises(UserError, match=r"'Cora' comes without val_edge_index, test_edge_index \(task: link_pred\)"):
+        load(cfg)
+
+
+def test_the_advice_about_splits_helps(data_sets):
+    use("AmazonPhoto", data_sets("AmazonPhoto"), format="gkd")
+    assert len(load(cfg)) == 3
+    use("TU_MUTAG", data_sets("TU_MUTAG"), format="gkd", task="graph")
+    assert len(load(cfg)) == 3
 
 
 def test_one_missing_and_one_empty_split(monkeypatch):
