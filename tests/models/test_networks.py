@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from gkd_plugin.keys import BadValue
 from gkd_plugin.models.networks import NETWORKS, check
 from gkd_plugin.models.networks.keys import GROUP, KEYS
 from gkd_plugin.models.observed import ObservedModel, Sample
+from tests.models.network_oracles import slow_gat, slow_gcn, slow_gcnii, slow_mlp, slow_sage
 
 PLAIN = {"batchnorm": False, "l2norm": False, "dropout": 0.0}
 Build = Callable[..., nn.Module]
@@ -72,205 +72,65 @@ def toy(dtype: torch.dtype = torch.float32, nodes: int = 6, edges: str = "01 10 
     return Batch.from_data_list(parts)
 
 
-def weights(network: nn.Module, end: str) -> list[Tensor]:
-    """The parameters whose name ends so, in the order of the layers."""
-    return [value.detach() for name, value in network.named_parameters() if name.endswith(end)]
-
-
 # ---------------------------------------------------------------------------------------------------- published sizes
 
 
-SIZES = [
+def gat(heads: int, out_heads: int, residual: str, layers: int, width: int, count: int) -> tuple[Any, ...]:
+    own = {"heads": heads, "out_heads": out_heads, "residual": residual}
+    return "gat", 50, 121, own, {"layers_mp": layers, "dim_inner": width}, count
+
+
+def gcnii(dim_in: int, dim_out: int, size: int, count: int) -> tuple[Any, ...]:
+    return "gcnii", dim_in, dim_out, {}, {"layers_mp": size, "dim_inner": size}, count
+
+
+SIZES = {
     # d h + h [linear in] + L h^2 [a bias-free matrix per layer] + h C + C [linear out]
-    pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 64, "dim_inner": 64}, 354_375, id="Cora 64x64"),
-    pytest.param("gcnii", 1433, 7, {}, {"layers_mp": 4, "dim_inner": 4}, 5_835, id="Cora 4x4"),
-    pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 64, "dim_inner": 64}, 499_590, id="CiteSeer 64x64"),
-    pytest.param("gcnii", 3703, 6, {}, {"layers_mp": 4, "dim_inner": 4}, 14_910, id="CiteSeer 4x4"),
-    pytest.param("gcnii", 500, 3, {}, {"layers_mp": 64, "dim_inner": 64}, 294_403, id="PubMed 64x64"),
-    pytest.param("gcnii", 500, 3, {}, {"layers_mp": 4, "dim_inner": 4}, 2_083, id="PubMed 4x4"),
-    # w = heads x dim_inner, o = out_heads x C. dgl: d w + 2 w [first], (L - 1)(2 w^2 + 2 w) [hidden, with skip],
-    # 2 w o + 2 o [out, with a skip per head]
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 4, "out_heads": 6, "residual": "dgl"},
-        {"layers_mp": 2, "dim_inner": 256},
-        3_640_748,
-        id="LSP teacher",
-    ),
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 2, "out_heads": 2, "residual": "dgl"},
-        {"layers_mp": 4, "dim_inner": 68},
-        185_172,
-        id="LSP student",
-    ),
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 3, "out_heads": 3, "residual": "dgl"},
-        {"layers_mp": 4, "dim_inner": 64},
-        372_438,
-        id="Alignahead student",
-    ),
-    # pyg: (d w + 3 w) + (d w + w) [first with bias, and its skip], (L - 1)(2 w^2 + 4 w) [hidden],
+    "Cora 64x64": gcnii(1433, 7, 64, 354_375),
+    "Cora 4x4": gcnii(1433, 7, 4, 5_835),
+    "CiteSeer 64x64": gcnii(3703, 6, 64, 499_590),
+    "CiteSeer 4x4": gcnii(3703, 6, 4, 14_910),
+    "PubMed 64x64": gcnii(500, 3, 64, 294_403),
+    "PubMed 4x4": gcnii(500, 3, 4, 2_083),
+    # w = heads x dim_inner, o = out_heads x C.
+    # dgl: d w + 2 w [first], (L - 1)(2 w^2 + 2 w) [hidden, with skip], 2 w o + 2 o [out, with a skip per head]
+    "LSP teacher": gat(4, 6, "dgl", 2, 256, 3_640_748),
+    "LSP student": gat(2, 2, "dgl", 4, 68, 185_172),
+    "Alignahead student": gat(3, 3, "dgl", 4, 64, 372_438),
+    # pyg: d w + 3 w + d w + w [first with bias, and its skip], (L - 1)(2 w^2 + 4 w) [hidden],
     # w o + 2 o + C + w C + C [out, averaged before its skip]
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 4, "out_heads": 6, "residual": "pyg"},
-        {"layers_mp": 2, "dim_inner": 256},
-        3_076_766,
-        id="G-CRD teacher",
-    ),
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 2, "out_heads": 2, "residual": "pyg"},
-        {"layers_mp": 4, "dim_inner": 68},
-        176_846,
-        id="G-CRD student of five layers",
-    ),
-    pytest.param(
-        "gat",
-        50,
-        121,
-        {"heads": 4, "out_heads": 4, "residual": "pyg"},
-        {"layers_mp": 1, "dim_inner": 64},
-        182_714,
-        id="G-CRD student of two layers",
-    ),
+    "G-CRD teacher": gat(4, 6, "pyg", 2, 256, 3_076_766),
+    "G-CRD student of five layers": gat(2, 2, "pyg", 4, 68, 176_846),
+    "G-CRD student of two layers": gat(4, 4, "pyg", 1, 64, 182_714),
     # (d + 1) h + (h + 1) C, the count of every two-layer GCN and MLP
-    pytest.param("gcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 23_063, id="GCN-16"),
-    pytest.param("mlp", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 128}, 184_455, id="MLP-128"),
+    "GCN-16": ("gcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 23_063),
+    "MLP-128": ("mlp", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 128}, 184_455),
     # plain batch normalisation has no parameters, and there is no bias before it: d h + h^2 + (h + 1) C
-    pytest.param(
+    "GKD's GCN-8": (
         "gcn",
         1433,
         7,
         {"batchnorm": "plain"},
         {"layers_mp": 2, "dim_inner": 8, "batchnorm": True},
         11_591,
-        id="GKD's GCN-8",
     ),
-]
+}
 
 
-@pytest.mark.parametrize(("kind", "dim_in", "dim_out", "own", "gnn", "count"), SIZES)
-def test_has_the_published_number_of_parameters(
-    build: Build, kind: str, dim_in: int, dim_out: int, own: dict[str, Any], gnn: dict[str, Any], count: int
-) -> None:
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_has_the_published_number_of_parameters(build: Build, size: tuple[Any, ...]) -> None:
+    kind, dim_in, dim_out, own, gnn, count = size
     assert sum(p.numel() for p in build(kind, dim_in, dim_out, own, **gnn).parameters()) == count
 
 
 def test_the_page_has_every_size_and_every_key() -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-    published = [f"{size.values[-1]:,}" for size in SIZES if size.values[0] in ("gcnii", "gat")]
+    published = [f"{size[-1]:,}" for size in SIZES.values() if size[0] in ("gcnii", "gat")]
     keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
     assert [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page] == []
 
 
 # --------------------------------------------------------------------------------------------- equations, in float64
-
-
-def adjacency(batch: Batch) -> Tensor:
-    """A[v, u] = 1 for every edge u -> v."""
-    matrix = torch.zeros(batch.num_nodes, batch.num_nodes, dtype=torch.float64)
-    for u, v in batch.edge_index.t().tolist():
-        matrix[v, u] = 1
-    return matrix
-
-
-def normalised(batch: Batch) -> Tensor:
-    loops = adjacency(batch) + torch.eye(batch.num_nodes, dtype=torch.float64)
-    scale = loops.sum(dim=1).rsqrt().diag()
-    return scale @ loops @ scale
-
-
-def slow_gcn(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
-    h = batch.x
-    matrices, biases = weights(network, "lin.weight"), weights(network, "bias")
-    for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
-        h = normalised(batch) @ h @ weight.t() + bias
-        h = h.relu() if number < len(matrices) else h
-    return h
-
-
-def slow_mlp(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
-    h = batch.x
-    matrices, biases = weights(network, "weight"), weights(network, "bias")
-    for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
-        h = h @ weight.t() + bias
-        h = h.relu() if number < len(matrices) else h
-    return h
-
-
-def slow_sage(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
-    kind, h = values["aggregator"], batch.x
-    layers = [*network.mp.children(), network.post_mp]
-    for number, layer in enumerate(layers, 1):
-        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
-        rows = []
-        for v in range(batch.num_nodes):
-            near = [h[u] for u, w in batch.edge_index.t().tolist() if w == v]
-            if kind == "gcn":
-                rows.append(part["lin.weight"] @ torch.stack([*near, h[v]]).mean(dim=0) + part["lin.bias"])
-                continue
-            if kind == "pool":
-                near = [(part["lin.weight"] @ row + part["lin.bias"]).relu() for row in near]
-            pooled = torch.zeros_like(h[v])
-            if near:
-                pooled = torch.stack(near).amax(dim=0) if kind == "pool" else torch.stack(near).mean(dim=0)
-            rows.append(part["lin_l.weight"] @ pooled + part["lin_l.bias"] + part["lin_r.weight"] @ h[v])
-        h = torch.stack(rows)
-        h = h.relu() if number < len(layers) else h
-    return h
-
-
-def slow_gat(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
-    h, last = batch.x, cfg.gnn.layers_mp + 1
-    for number, layer in enumerate([*network.mp.children(), network.post_mp], 1):
-        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
-        heads = values["out_heads"] if number == last else values["heads"]
-        sent = (h @ part["conv.lin.weight"].t()).view(batch.num_nodes, heads, -1)
-        to, of = part["conv.att_dst"][0], part["conv.att_src"][0]
-        rows = []
-        for v in range(batch.num_nodes):
-            near = sorted({u for u, w in batch.edge_index.t().tolist() if w == v} | {v})
-            score = torch.stack([(to * sent[v]).sum(-1) + (of * sent[u]).sum(-1) for u in near])
-            alpha = F.leaky_relu(score, values["negative_slope"]).softmax(dim=0)
-            rows.append(sum(alpha[i].unsqueeze(-1) * sent[u] for i, u in enumerate(near)))
-        out = torch.stack(rows)  # [N, heads, width]
-        skip = h @ part["skip.weight"].t() if "skip.weight" in part else torch.zeros(())
-        if values["residual"] == "pyg":
-            out = out.mean(dim=1) if number == last else out.flatten(1)
-            h = out + part["conv.bias"] + skip + part["skip.bias"]
-        elif values["residual"] == "dgl":
-            out = out + (skip.view_as(out) if number > 1 else 0)
-            h = out.mean(dim=1) if number == last else out.flatten(1)
-        else:
-            h = (out.mean(dim=1) if number == last else out.flatten(1)) + part["conv.bias"]
-        h = F.elu(h) if number < last else h
-    return h
-
-
-def slow_gcnii(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
-    (first, last), (first_bias, last_bias) = (
-        weights(network, "linear.weight") + weights(network.post_mp, "weight"),
-        weights(network, "bias"),
-    )
-    start = h = (batch.x @ first.t() + first_bias).relu()
-    for number, weight in enumerate(weights(network, "weight1"), 1):
-        beta = math.log(values["lam"] / number + 1)
-        mixed = (1 - values["alpha"]) * normalised(batch) @ h + values["alpha"] * start
-        h = (mixed @ ((1 - beta) * torch.eye(len(weight), dtype=torch.float64) + beta * weight)).relu()
-    return h @ last.t() + last_bias
 
 
 @pytest.mark.parametrize(

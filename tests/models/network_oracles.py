@@ -1,0 +1,111 @@
+"""Our networks written again from their equations: dense matrices and loops over nodes, in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.graphgym.config import cfg
+
+
+def weights(network: nn.Module, end: str) -> list[Tensor]:
+    """The parameters whose name ends so, in the order of the layers."""
+    return [value.detach() for name, value in network.named_parameters() if name.endswith(end)]
+
+
+def adjacency(batch: Batch) -> Tensor:
+    """A[v, u] = 1 for every edge u -> v."""
+    matrix = torch.zeros(batch.num_nodes, batch.num_nodes, dtype=torch.float64)
+    for u, v in batch.edge_index.t().tolist():
+        matrix[v, u] = 1
+    return matrix
+
+
+def normalised(batch: Batch) -> Tensor:
+    loops = adjacency(batch) + torch.eye(batch.num_nodes, dtype=torch.float64)
+    scale = loops.sum(dim=1).rsqrt().diag()
+    return scale @ loops @ scale
+
+
+def slow_gcn(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    h = batch.x
+    matrices, biases = weights(network, "lin.weight"), weights(network, "bias")
+    for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
+        h = normalised(batch) @ h @ weight.t() + bias
+        h = h.relu() if number < len(matrices) else h
+    return h
+
+
+def slow_mlp(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    h = batch.x
+    matrices, biases = weights(network, "weight"), weights(network, "bias")
+    for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
+        h = h @ weight.t() + bias
+        h = h.relu() if number < len(matrices) else h
+    return h
+
+
+def slow_sage(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    kind, h = values["aggregator"], batch.x
+    layers = [*network.mp.children(), network.post_mp]
+    for number, layer in enumerate(layers, 1):
+        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
+        rows = []
+        for v in range(batch.num_nodes):
+            near = [h[u] for u, w in batch.edge_index.t().tolist() if w == v]
+            if kind == "gcn":
+                rows.append(part["lin.weight"] @ torch.stack([*near, h[v]]).mean(dim=0) + part["lin.bias"])
+                continue
+            if kind == "pool":
+                near = [(part["lin.weight"] @ row + part["lin.bias"]).relu() for row in near]
+            pooled = torch.zeros_like(h[v])
+            if near:
+                pooled = torch.stack(near).amax(dim=0) if kind == "pool" else torch.stack(near).mean(dim=0)
+            rows.append(part["lin_l.weight"] @ pooled + part["lin_l.bias"] + part["lin_r.weight"] @ h[v])
+        h = torch.stack(rows)
+        h = h.relu() if number < len(layers) else h
+    return h
+
+
+def slow_gat(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    h, last = batch.x, cfg.gnn.layers_mp + 1
+    for number, layer in enumerate([*network.mp.children(), network.post_mp], 1):
+        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
+        heads = values["out_heads"] if number == last else values["heads"]
+        sent = (h @ part["conv.lin.weight"].t()).view(batch.num_nodes, heads, -1)
+        to, of = part["conv.att_dst"][0], part["conv.att_src"][0]
+        rows = []
+        for v in range(batch.num_nodes):
+            near = sorted({u for u, w in batch.edge_index.t().tolist() if w == v} | {v})
+            score = torch.stack([(to * sent[v]).sum(-1) + (of * sent[u]).sum(-1) for u in near])
+            alpha = F.leaky_relu(score, values["negative_slope"]).softmax(dim=0)
+            rows.append(sum(alpha[i].unsqueeze(-1) * sent[u] for i, u in enumerate(near)))
+        out = torch.stack(rows)  # [N, heads, width]
+        skip = h @ part["skip.weight"].t() if "skip.weight" in part else torch.zeros(())
+        if values["residual"] == "pyg":
+            out = out.mean(dim=1) if number == last else out.flatten(1)
+            h = out + part["conv.bias"] + skip + part["skip.bias"]
+        elif values["residual"] == "dgl":
+            out = out + (skip.view_as(out) if number > 1 else 0)
+            h = out.mean(dim=1) if number == last else out.flatten(1)
+        else:
+            h = (out.mean(dim=1) if number == last else out.flatten(1)) + part["conv.bias"]
+        h = F.elu(h) if number < last else h
+    return h
+
+
+def slow_gcnii(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    (first, last), (first_bias, last_bias) = (
+        weights(network, "linear.weight") + weights(network.post_mp, "weight"),
+        weights(network, "bias"),
+    )
+    start = h = (batch.x @ first.t() + first_bias).relu()
+    for number, weight in enumerate(weights(network, "weight1"), 1):
+        beta = math.log(values["lam"] / number + 1)
+        mixed = (1 - values["alpha"]) * normalised(batch) @ h + values["alpha"] * start
+        h = (mixed @ ((1 - beta) * torch.eye(len(weight), dtype=torch.float64) + beta * weight)).relu()
+    return h @ last.t() + last_bias
