@@ -67,7 +67,7 @@ def _rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _collapse(group: GroupPlan) -> Iterator[str]:
-    if group.get("projector_side") == "both" and group.get("normalize") == "none" and group.get("pool") is not None:
+    if group.get("projector_side") == "both" and group.get("normalize") == "none":
         yield (
             f"kd_{group.name}.projector_side both without normalize: both projections are trained and can shrink the "
             "distance to 0 by shrinking themselves. Set normalize: l2."
@@ -92,8 +92,9 @@ def _unheard(plan: Plan) -> Iterator[str]:
         names = ", ".join(f"kd_{group.name}.weight" for group in plan.active)
         yield f"kd.preset supervised, yet {names} is above 0: what you write stands above the preset."
     listening = any(group.get("source") == "teacher" for group in plan.active)
-    if plan.active and not listening and plan["teacher"] is not None:
-        yield f"kd.teacher {plan['teacher']} is named, and no term with a weight above 0 has source: teacher."
+    teacher = plan["teacher"] or plan["teacher_cfg"]
+    if plan.active and not listening and teacher is not None:
+        yield f"the teacher {teacher} is named, and no term with a weight above 0 has source: teacher."
 
 
 def _machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:
