@@ -2,7 +2,7 @@
 
     python benchmarks/search_alignahead_pp.py --data ../shared/data
 
-Two GCN students, two seeds, 200 epochs; the score of a pair of weights is the mean over data sets of the validation
+Two GCN students, two seeds, 100 epochs; the score of a pair of weights is the mean over data sets of the validation
 accuracy (mean over students, each at its own epoch). Test scores are neither read nor printed.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
             f"{data.lower()}/alignahead_pp.yaml",
             f"{data}_feature{feature}_aux{aux}",
             2,
-            ("kd_feature.weight", feature, "kd_auxiliary.weight", aux),
+            ("kd_feature.weight", feature, "kd_auxiliary.weight", aux, "optim.max_epoch", "100"),
         )
         for data, feature, aux in product(DATA, FEATURE, AUXILIARY)
     ]

@@ -41,7 +41,9 @@ def arguments(description: str) -> argparse.Namespace:
     """``--out``, ``--data``, ``--workers``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", default="results/studies", help="where runs are kept")
-    parser.add_argument("--data", default=os.environ.get("GKD_DATA_DIR"), help="folder with prepare.py (default: download)")
+    parser.add_argument(
+        "--data", default=os.environ.get("GKD_DATA_DIR"), help="folder with prepare.py (default: download)"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="only jobs whose name contains this")
     return parser.parse_args()
@@ -94,4 +96,3 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-

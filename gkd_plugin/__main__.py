@@ -10,7 +10,9 @@ import sys
 def main() -> None:
     """Runs the script named on the command line as ``__main__``, as ``python SCRIPT`` would."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("usage: python -m gkd_plugin SCRIPT [args]\n\nImports gkd_plugin and runs SCRIPT, e.g. GraphGym's main.py.")
+        print(
+            "usage: python -m gkd_plugin SCRIPT [args]\n\nImports gkd_plugin and runs SCRIPT, e.g. GraphGym's main.py."
+        )
         raise SystemExit(0 if len(sys.argv) > 1 else 2)
     script = sys.argv[1]
     if not os.path.isfile(script):

@@ -1,5 +1,6 @@
 """The only file that writes to the host's registries. Everything is imported before anything is registered, so that a
-failing import leaves nothing half done, and every step may be taken twice."""
+failing import leaves nothing half done, and every step may be taken twice.
+"""
 
 from __future__ import annotations
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import nn
-from torch_geometric.graphgym.config import set_cfg
 from torch_geometric.graphgym.model_builder import create_model
-from yacs.config import CfgNode
 
 from gkd_plugin import host
+from gkd_plugin.config.stored import own_cfg
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.outcome import RESULT
-from gkd_plugin.training.result import RunResult
+from gkd_plugin.training.result import RESULT, RunResult
 
 
 def read_result(folder: Path) -> RunResult | None:
@@ -31,23 +27,9 @@ def read_result(folder: Path) -> RunResult | None:
     try:
         return RunResult.from_dict(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a result of gkd_plugin ({error}). Move it away, or choose another --name.") from None
-
-
-def own_cfg(path: Path) -> CfgNode:
-    """A configuration that was dumped into a run's folder, over the host's present defaults.
-
-    Raises:
-        UserError: If it is no YAML mapping.
-    """
-    own = CfgNode()
-    set_cfg(own)
-    values: Any = yaml.safe_load(path.read_text())
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is not a configuration.")
-    own.set_new_allowed(True)  # the host dumps keys (run_dir, params) that it does not read back
-    own.merge_from_other_cfg(CfgNode(values))
-    return own
+        raise UserError(
+            f"{path} is not a result of gkd_plugin ({error}). Move it away, or choose another --name."
+        ) from None
 
 
 def load_student(run: str | Path, student: int | None = None) -> nn.Module:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 from torch_geometric import seed_everything
 from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.graphgym.utils.agg_runs import agg_runs
@@ -24,12 +25,14 @@ from gkd_plugin import host
 from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.progress import run_progress
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.config.cohort import find_cohort
+from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.read import Config, read_config
 from gkd_plugin.data.check import load
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
+from gkd_plugin.models.teachers import ModuleTeacher
+from gkd_plugin.training import lookup
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.doors import make_trainer
 from gkd_plugin.training.metrics import make_logs
@@ -37,7 +40,16 @@ from gkd_plugin.training.outcome import PLAN, aggregate_tests, write_outcome, wr
 from gkd_plugin.training.result import RunResult
 
 # differ between two runs of one configuration, or say nothing of its numbers
-_NOT_COMPARED = ("out_dir", "run_dir", "share", "params", "print", "cfg_dest", "tensorboard_agg", "tensorboard_each_run")
+_NOT_COMPARED = (
+    "out_dir",
+    "run_dir",
+    "share",
+    "params",
+    "print",
+    "cfg_dest",
+    "tensorboard_agg",
+    "tensorboard_each_run",
+)
 
 
 def run(
@@ -48,6 +60,7 @@ def run(
     name: str | None = None,
     control: bool = False,
     quiet: bool = False,
+    teacher: nn.Module | None = None,
 ) -> RunReport:
     """Trains a configuration; finished seeds are skipped, interrupted ones go on from their last checkpoint.
 
@@ -58,6 +71,8 @@ def run(
         name (str, optional): Name of the run's folder below ``out_dir``. (default: the file's name)
         control (bool): Also trains the control: the same students without distillation, in ``<name>-control``.
         quiet (bool): Shows no progress.
+        teacher (nn.Module, optional): A teacher that is no run: any module that maps the batch to logits of every
+            item or to an :class:`~gkd_plugin.space.observation.Observation`.
 
     Returns:
         RunReport: Prints as a table.
@@ -68,9 +83,13 @@ def run(
     """
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: at least 1.")
-    plain = config if isinstance(config, Config) else read_config(config, overrides)
+    if teacher is not None:
+        overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
+    plain = read_config(config, overrides)
     label = name or plain.name
-    report = _run_one(plain, label, repeat, quiet)
+    if teacher is None:
+        _train_teacher(plain, repeat, quiet)
+    report = _run_one(plain, label, repeat, quiet, teacher)
     if control:
         without = read_config(config, [*overrides, *control_overrides(plain.plan)])
         beside = _run_one(without, f"{label}-control", repeat, quiet)
@@ -94,7 +113,24 @@ def control_overrides(plan: Plan) -> list[str]:
     return pairs
 
 
-def _run_one(config: Config, name: str, repeat: int, quiet: bool) -> RunReport:
+def _train_teacher(config: Config, repeat: int, quiet: bool) -> None:
+    """Trains ``kd.teacher_cfg`` where the teacher is missing; once, whoever asks for it later."""
+    plan = config.plan
+    if plan["teacher_cfg"] is None or not any(group.get("source") == "teacher" for group in plan.active):
+        return
+    path = find_file(str(plan["teacher_cfg"]), config.path.parent if config.path else None)
+    name = str(plan["teacher"] or path.stem)
+    first, which = int(config.cfg.seed), plan["teacher_seed"]
+    seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
+    if lookup.has_seeds(name, Path(config.cfg.out_dir), seeds):
+        return
+    values = {key: config.cfg[key] for key in ("out_dir", "num_threads", "accelerator")}
+    values |= {"dataset.dir": config.cfg.dataset.dir, "seed": seeds[0]}
+    pairs = [part for key, value in values.items() for part in (key, value)]
+    run(path, repeat=len(seeds), overrides=pairs, name=name, quiet=quiet)
+
+
+def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Module | None = None) -> RunReport:
     own = config.cfg.clone()
     folder = Path(own.out_dir) / name
     own.out_dir = own.run_dir = str(folder)
@@ -115,7 +151,7 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool) -> RunReport:
                     title = f"{name} seed {first + position + 1} ({position + 1}/{repeat})"
                     with run_progress(title, int(cfg.optim.max_epoch), quiet) as progress:
                         try:
-                            done = _run_seed(config, seed_folder, first + position + 1, progress)
+                            done = _run_seed(config, seed_folder, first + position + 1, progress, teacher)
                         except RunFailed as error:
                             failures[first + position + 1] = str(error)
                             write_text(seed_folder / "failed.json", json.dumps({"error": str(error)}) + "\n")
@@ -175,7 +211,7 @@ def _disk(folder: Path) -> Iterator[None]:
         raise
 
 
-def _run_seed(config: Config, folder: Path, seed: int, progress: Any) -> RunResult:
+def _run_seed(config: Config, folder: Path, seed: int, progress: Any, teacher: nn.Module | None = None) -> RunResult:
     """One seed as the host's main program runs it, in the order in which that draws random numbers."""
     with _disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,6 +231,7 @@ def _run_seed(config: Config, folder: Path, seed: int, progress: Any) -> RunResu
             further=find_cohort(config.cfg, config.plan, config.path.parent if config.path else None),
             checkpoints=checkpoints,
             progress=progress,
+            teacher=teacher,
         )
         try:
             result = trainer.run(seed)

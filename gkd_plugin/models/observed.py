@@ -37,10 +37,12 @@ class Sample:
     Args:
         batch (Batch): The batch; it is copied for every forward pass, because the host's layers write into theirs.
         task (Task): What is predicted on it.
+        whole (Sample, optional): The same with the edges that students do not see (``kd.hide_edges``).
     """
 
     batch: Batch
     task: Task
+    whole: Sample | None = None
     _graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def graph(self, split: str) -> Graph:

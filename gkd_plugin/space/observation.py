@@ -33,18 +33,18 @@ class Graph:
         edge_index (Tensor): Directed edges u -> v, shape ``[2, E]``.
         num_nodes (int): N.
         train_mask (Tensor, optional): Training nodes, bool ``[N]``; ``None`` where the graph has no masks.
-        y (Tensor, optional): Labels of the predicted items.
         batch (Tensor, optional): The graph each node belongs to, ``[N]``.
         node_id (Tensor, optional): Ids of the nodes in the whole graph where this is a sampled part, ``[N]``.
+        pairs (Tensor, optional): The decoded node pairs of edge tasks, ``[2, P]``.
         memo (dict): What was derived from this graph and may be used again (edge sets with self-loops, say).
     """
 
     edge_index: Tensor
     num_nodes: int
     train_mask: Tensor | None = None
-    y: Tensor | None = None
     batch: Tensor | None = None
     node_id: Tensor | None = None
+    pairs: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -63,12 +63,14 @@ class Observation:
         logits (Tensor): Predictions of *every* item (node, graph or decoded edge), ``[N, C]`` or ``[N]``.
         hidden (mapping): For each observed tap (``conv``, ``layer``, ``stage``) the states of layers 1..L, ``[N, d_l]``.
         graph (Graph): The graph.
+        labels (Tensor, optional): The label of every item, as the network returned it.
         memo (dict): Edge distributions and the like, computed once and shared by all terms and peers.
     """
 
     logits: Tensor
     hidden: Mapping[str, tuple[Tensor, ...]]
     graph: Graph
+    labels: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def layer(self, tap: str, index: int) -> Tensor:
@@ -85,7 +87,7 @@ class Observation:
     def detached(self) -> Observation:
         """The same values without gradient and with a memo of their own."""
         hidden = {tap: tuple(h.detach() for h in states) for tap, states in self.hidden.items()}
-        return Observation(self.logits.detach(), hidden, self.graph)
+        return Observation(self.logits.detach(), hidden, self.graph, self.labels)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from gkd_plugin.models.marks import marked
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.space.observation import Outline
-from gkd_plugin.training.objective import Member, Objective, taps_of
+from gkd_plugin.training.objective import Member, Objective, taps_of, teacher_taps
+from gkd_plugin.training.teaching import Taught
 
 
 @dataclass(eq=False)
@@ -113,6 +114,7 @@ def build_cohort(
     streams: Streams,
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
+    teacher: Taught | None = None,
 ) -> list[Student]:
     """Students with objectives and optimizers.
 
@@ -122,12 +124,16 @@ def build_cohort(
         sample (Sample): Some batch, on which widths are read off.
         streams (Streams): The run's streams.
         optimizer, scheduler (optional): Those of student 1 where a host program made them.
+        teacher (Taught, optional): The teacher, where a term listens to one.
     """
     outlines: dict[Member, Outline] = {}
     plans = [with_marks(plan, model) for model in models]
     if any(p.active for p in plans):
-        for number, (model, theirs) in enumerate(zip(models, plans, strict=True), 1):
-            taps = {tap for p in plans for tap in taps_of(p)}
+        taps = {tap for p in plans for tap in taps_of(p)}
+        if teacher is not None:
+            with streams.use("probe"):
+                outlines["teacher"] = teacher.outline(sample, teacher_taps(plan))
+        for number, model in enumerate(models, 1):
             if taps and not model.depth:
                 _ = model.layers  # says what to do
             with streams.use("probe"), model.untouched():
@@ -153,4 +159,6 @@ def build_cohort(
 def _same_classes(outlines: Mapping[Member, Outline]) -> None:
     widths = {member: outline.dim_out for member, outline in outlines.items()}
     if len(set(widths.values())) > 1:
-        raise UserError(f"kd.cohort: students must predict the same classes; numbers of logits by student: {widths}.")
+        raise UserError(
+            f"kd.cohort, kd.teacher: all models must predict the same classes; numbers of logits by model: {widths}."
+        )

@@ -27,6 +27,7 @@ from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.cohort import build_cohort, build_models
 from gkd_plugin.training.feeds import make_feeds
 from gkd_plugin.training.outcome import aggregate_tests, write_outcome, write_plan
+from gkd_plugin.training.teaching import find_teacher
 from gkd_plugin.training.trainer import Progress, Trainer
 
 MODE = "distill"
@@ -43,6 +44,7 @@ def make_trainer(
     scheduler: Any = None,
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
+    teacher: nn.Module | None = None,
 ) -> Trainer:
     """A cohort around student 1, ready to train under the present global cfg.
 
@@ -55,15 +57,23 @@ def make_trainer(
         optimizer, scheduler (optional): Student 1's, where the program made them.
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): Called after every epoch.
+        teacher (nn.Module, optional): A teacher that is no run.
     """
     streams = Streams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
-    feeds = make_feeds(per_split(loaders), observed_task(cfg), device, streams)
+    feeds = make_feeds(per_split(loaders), observed_task(cfg), device, streams, float(plan["hide_edges"]))
+    taught = find_teacher(plan, feeds, streams, Path(cfg.out_dir), _seed_folder(), teacher)
     with streams.use("probe"):
         sample = feeds[0].peek()
-    students = build_cohort(plan, models, sample, streams, optimizer, scheduler)
-    return Trainer(plan, students, feeds, logs, streams, infer_task(), checkpoints, progress)
+    students = build_cohort(plan, models, sample, streams, optimizer, scheduler, taught)
+    return Trainer(plan, students, feeds, logs, streams, infer_task(), checkpoints, progress, taught)
+
+
+def _seed_folder() -> int:
+    """The number of the run's seed folder, which the host names by the seed before it counts on."""
+    name = Path(cfg.run_dir).name
+    return int(name) if name.isdigit() else int(cfg.seed) - 1
 
 
 def distill(
@@ -86,9 +96,7 @@ def distill(
             logging.warning("gkd_plugin: %s", warning)
         folder = Path(cfg.run_dir)
         further = find_cohort(cfg, plan, _config_folder())
-        trainer = make_trainer(
-            plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler
-        )
+        trainer = make_trainer(plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler)
         if loggers:
             write_plan(folder, plan)
         result = trainer.run(int(cfg.seed))
@@ -97,7 +105,11 @@ def distill(
             aggregate_tests(Path(cfg.out_dir))
         answer = result.answer
         logging.info(
-            "gkd_plugin: %s %.4f on test (%.4f on validation, epoch %d)", result.metric, answer.test, answer.val, answer.epoch
+            "gkd_plugin: %s %.4f on test (%.4f on validation, epoch %d)",
+            result.metric,
+            answer.test,
+            answer.val,
+            answer.epoch,
         )
     except UserError as error:
         print(f"gkd_plugin: {error}", file=sys.stderr)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch_geometric.loader import DataLoader
 
+from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.streams import Streams, emulate_draws
 from gkd_plugin.space.observation import Task
@@ -24,17 +26,25 @@ class Feed:
         task (Task): What is predicted.
         device (torch.device): Where batches go.
         streams (Streams): For the first collation, which must not be seen in the global stream.
+        hidden (float): Share of the edges that students do not see.
+
+    Raises:
+        UserError: If edges are to be hidden from data of several graphs.
     """
 
-    def __init__(self, loader: Any, task: Task, device: torch.device, streams: Streams) -> None:
-        self.loader, self.task, self.device = loader, task, device
+    def __init__(self, loader: Any, task: Task, device: torch.device, streams: Streams, hidden: float = 0.0) -> None:
+        self.loader, self.task, self.device, self.streams, self.hidden = loader, task, device, streams, hidden
         self.single: Sample | None = None
         self._draws = 0
         if type(loader) is DataLoader and loader.num_workers == 0 and len(loader.dataset) == 1:
             with streams.use("collate"):
                 self.single = self._sample(next(iter(loader)))
+            if hidden:
+                self.single = hide_edges(self.single, hidden, streams.seed)
             # one for the iterator's base seed, one more where a sampler shuffles
             self._draws = 2 if isinstance(loader.sampler, torch.utils.data.RandomSampler) else 1
+        elif hidden:
+            raise UserError("kd.hide_edges: edges are hidden from students on a single graph only. Set it to 0 here.")
 
     def _sample(self, batch: Any) -> Sample:
         return Sample(batch.to(self.device), self.task)
@@ -46,6 +56,13 @@ class Feed:
         else:
             emulate_draws(self._draws)
             yield self.single
+
+    def samples(self) -> list[Sample]:
+        """All batches once, without a trace in the global stream."""
+        if self.single is not None:
+            return [self.single]
+        with self.streams.use("samples"):
+            return [self._sample(batch) for batch in self.loader]
 
     def skip(self) -> None:
         """Draws what an iteration would have drawn (the host's validation iterator, where nothing is evaluated)."""
@@ -59,9 +76,32 @@ class Feed:
         return self.single if self.single is not None else self._sample(next(iter(self.loader)))
 
 
-def make_feeds(loaders: Sequence[Any], task: Task, device: torch.device, streams: Streams) -> list[Feed]:
+def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
+    """The sample without a share of its edges, both directions of an edge together; ``whole`` keeps them all.
+
+    Args:
+        sample (Sample): One graph.
+        share (float): Share of the undirected edges to hide.
+        seed (int): The same seed hides the same edges.
+    """
+    batch = sample.batch
+    low, high = batch.edge_index.min(dim=0).values, batch.edge_index.max(dim=0).values
+    pairs, number = torch.unique(torch.stack([low, high]), dim=1, return_inverse=True)
+    order = torch.randperm(pairs.size(1), generator=torch.Generator().manual_seed(seed)).to(number.device)
+    kept = (order >= round(share * pairs.size(1)))[number]
+    cut = copy.copy(batch)
+    for key in batch.keys():
+        if batch.is_edge_attr(key):
+            value = batch[key]
+            cut[key] = value[:, kept] if key == "edge_index" else value[kept]
+    return Sample(cut, sample.task, whole=sample)
+
+
+def make_feeds(
+    loaders: Sequence[Any], task: Task, device: torch.device, streams: Streams, hidden: float = 0.0
+) -> list[Feed]:
     """The feeds of (train, val, test); splits that are masks of one graph share one sample."""
-    feeds = [Feed(loader, task, device, streams) for loader in loaders]
+    feeds = [Feed(loader, task, device, streams, hidden) for loader in loaders]
     for feed, loader in zip(feeds[1:], loaders[1:], strict=True):
         first = feeds[0]
         if first.single is not None and feed.single is not None and loader.dataset is loaders[0].dataset:

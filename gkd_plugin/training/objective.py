@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from gkd_plugin.config.plan import GroupPlan, Plan
 from gkd_plugin.errors import UserError
 from gkd_plugin.space import axes, schedules
-from gkd_plugin.space.observation import Observation, Outline, Task
 from gkd_plugin.space.knowledge.auxiliary import AuxiliaryTerm
+from gkd_plugin.space.observation import Observation, Outline, Task
 from gkd_plugin.space.terms import Term
 
 Member = int | str
+
+
+def teacher_taps(plan: Plan) -> tuple[str, ...]:
+    """The taps that active groups read off a teacher."""
+    listening = [group for group in plan.active if group.get("source") == "teacher"]
+    return tuple(sorted({str(group["tap"]) for group in listening if axes.knowledge[group.name].layered}))
 
 
 def taps_of(plan: Plan) -> tuple[str, ...]:
@@ -73,7 +79,9 @@ class Objective(nn.Module):
             self.parts.append(_Part(group, members, matrices))
 
     def _members(self, group: GroupPlan, kind: type[Term]) -> tuple[Member, ...]:
-        source = str(group.get("source") or (group.get("soft_source") if group.get("soft_weight") else "self") or "self")
+        source = str(
+            group.get("source") or (group.get("soft_source") if group.get("soft_weight") else "self") or "self"
+        )
         members = axes.sources[source].members(self.learner, self.plan.students)
         if source == "peers" and members and not kind.layered and self.plan["peer_target"] == "ensemble_mean":
             return ("ensemble",)
@@ -93,7 +101,9 @@ class Objective(nn.Module):
             try:
                 matrices[member] = layer_map.weights(own.depth, source.depth, group.values, same)
             except ValueError as error:
-                raise UserError(f"kd_{group.name}.layer_map: student {self.learner} listening to {member}: {error}") from None
+                raise UserError(
+                    f"kd_{group.name}.layer_map: student {self.learner} listening to {member}: {error}"
+                ) from None
         elif layer_map.module is not None and f"{word}_{member}" not in self.maps:
             self.maps[f"{word}_{member}"] = layer_map.module(self.plan.attention, own, source, str(group["tap"]), same)
 

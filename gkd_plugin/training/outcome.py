@@ -16,10 +16,9 @@ from torch_geometric.graphgym.utils.io import json_to_dict_list
 
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically
-from gkd_plugin.training.result import RunResult
+from gkd_plugin.training.result import RESULT, RunResult
 from gkd_plugin.training.trainer import Trainer
 
-RESULT = "result.json"
 PLAN = "plan.yaml"
 
 

@@ -12,7 +12,8 @@ from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.streams import Streams, random_state
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.cohort import Student
-from gkd_plugin.training.objective import Member, ensemble_target
+from gkd_plugin.training.objective import Member, ensemble_target, teacher_taps
+from gkd_plugin.training.teaching import Taught
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,7 @@ class _Reading:
     drew: bool
 
     def serves(self, student: Student, sample: Sample, taps: frozenset[str], train: bool) -> bool:
-        return (
-            self.version == student.version and self.sample is sample and taps <= self.taps and self.train == train
-        )
+        return self.version == student.version and self.sample is sample and taps <= self.taps and self.train == train
 
 
 class Reader:
@@ -37,10 +36,14 @@ class Reader:
         students (sequence of Student): The cohort.
         streams (Streams): The run's streams; peers are read under streams of their own.
         train_mode (bool): Whether peers are read with dropout and batch statistics on (``peer_mode: train``).
+        teacher (Taught, optional): The teacher.
     """
 
-    def __init__(self, students: Sequence[Student], streams: Streams, train_mode: bool) -> None:
+    def __init__(
+        self, students: Sequence[Student], streams: Streams, train_mode: bool, teacher: Taught | None = None
+    ) -> None:
         self.students = {student.number: student for student in students}
+        self.teacher = teacher
         self.streams, self.train_mode = streams, train_mode
         self._readings: dict[int, _Reading] = {}
 
@@ -59,6 +62,8 @@ class Reader:
             if member == "ensemble":
                 others = [number for number in self.students if number != learner.number]
                 found[member] = ensemble_target([self._read(number, sample, epoch) for number in others])
+            elif member == "teacher" and self.teacher is not None:
+                found[member] = self.teacher.observe(sample, teacher_taps(learner.objective.plan))
             elif isinstance(member, int):
                 found[member] = self._read(member, sample, epoch)
         return found
@@ -93,6 +98,8 @@ class Reader:
         return seen
 
 
-def with_self(sources: Mapping[Member, Observation], own: Observation, wanted: set[Member]) -> dict[Member, Observation]:
+def with_self(
+    sources: Mapping[Member, Observation], own: Observation, wanted: set[Member]
+) -> dict[Member, Observation]:
     """The sources with the learner's own, detached observation where it teaches itself."""
     return {**sources, "self": own.detached()} if "self" in wanted else dict(sources)

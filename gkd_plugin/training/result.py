@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -22,6 +22,7 @@ from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.reading import Reader
 from gkd_plugin.training.result import Answer, RunResult
 from gkd_plugin.training.selection import Best, copy_state, mean_score
+from gkd_plugin.training.teaching import Taught
 from gkd_plugin.training.updates import Updates
 
 Progress = Callable[[int, int, float], None]
@@ -47,6 +48,7 @@ class Trainer:
         kind (str): The host's task type, which decides the metrics.
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
+        teacher (Taught, optional): The teacher.
 
     Raises:
         UserError: If there is no validation split.
@@ -62,6 +64,7 @@ class Trainer:
         kind: str,
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
+        teacher: Taught | None = None,
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -70,7 +73,7 @@ class Trainer:
             )
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
-        self.reader = Reader(self.students, streams, plan["peer_mode"] == "train")
+        self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
         self.updates = Updates(plan, self.students, self.reader, streams)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
@@ -261,7 +264,9 @@ class Trainer:
             answers[name] = Answer(best.epoch, best.score, test)
         single = [answers[f"s{student.number}"] for student in self.students]
         best_student = self._best_student()
-        answers["mean"] = Answer(*(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True)))
+        answers["mean"] = Answer(
+            *(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True))
+        )
         answers["first"], answers["best"] = single[0], single[best_student - 1]
         answers.setdefault("ensemble", single[0])
         result = RunResult(

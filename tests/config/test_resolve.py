@@ -120,7 +120,6 @@ def test_students(groups, students):
     assert resolve(host(**groups)).students == students
 
 
-@pytest.mark.xfail(strict=True, reason="AuxiliaryTerm refuses soft_source at soft_weight 0, KEYS does not")
 def test_soft_sources_count_also_at_weight_0():
     assert resolve(host(kd_auxiliary={"weight": 1, "soft_weight": 0, "soft_source": "peers"})).students == 2
 

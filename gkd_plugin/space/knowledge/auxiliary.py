@@ -19,10 +19,6 @@ from gkd_plugin.space.observation import Observation, Outline, Task
 from gkd_plugin.space.terms import Term
 
 
-def _no_soft_targets(values: Mapping[str, Any]) -> str | None:
-    return None if values.get("soft_weight") else "soft_weight is 0"
-
-
 class Head(nn.Module):
     """One auxiliary classifier, ending in the host's read-out of the task.
 
@@ -99,8 +95,8 @@ class AuxiliaryTerm(Term):
         Key("layers", "all", Choice(("all", "all_but_last")), "which layers carry a head; wins over marks"),
         Key("growth", "uniform", Choice(("uniform", "increasing")), "weights equal, or growing with depth (mean 1)"),
         Key("soft_weight", 0.0, Number(), "absolute weight of soft targets, on all nodes"),
-        Key("soft_source", "self", Choice(("self", "peers")), "own final logits (detached), or the peers'", _no_soft_targets),
-        Key("temperature", 1.0, Number(above=True), "softens the soft targets", _no_soft_targets),
+        Key("soft_source", "self", Choice(("self", "peers")), "own final logits (detached), or the peers'"),
+        Key("temperature", 1.0, Number(above=True), "softens the soft targets"),
     )
     sourced: ClassVar[bool] = False
     per_source: ClassVar[bool] = False

@@ -1,0 +1,34 @@
+"""Configurations that a run left in its folder, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch_geometric.graphgym.config import set_cfg
+from yacs.config import CfgNode
+
+from gkd_plugin.errors import UserError
+
+
+def own_cfg(path: Path) -> CfgNode:
+    """A configuration that was dumped into a run's folder, over the host's present defaults.
+
+    Args:
+        path (Path): ``config.yaml`` of the host or of ours, or ``student_<n>.yaml``.
+
+    Raises:
+        UserError: If it is no YAML mapping.
+    """
+    own = CfgNode()
+    set_cfg(own)
+    try:
+        values: Any = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not a configuration.")
+    own.set_new_allowed(True)  # the host dumps keys (run_dir, params) that it does not read back
+    own.merge_from_other_cfg(CfgNode(values))
+    return own
