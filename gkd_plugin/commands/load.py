@@ -58,5 +58,5 @@ def load_student(run: str | Path, student: int | None = None) -> nn.Module:
     with host.scoped(own):
         module: nn.Module = create_model(to_device=False)
     module.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    module.kd_cfg = own  # type: ignore[assignment]
+    module.kd_cfg = own
     return module.eval()

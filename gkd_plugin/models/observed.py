@@ -99,9 +99,8 @@ class ObservedModel:
         self._layers: list[nn.Module] | None = None
         if layers is not None:
             self._layers = self._match(layers)
-        elif isinstance(getattr(self.network, "mp", None), nn.Module):
-            self.stage = self.network.mp
-            self._layers = list(self.stage.children())
+        elif isinstance(stage := getattr(self.network, "mp", None), nn.Module):
+            self.stage, self._layers = stage, list(stage.children())
 
     @property
     def layers(self) -> list[nn.Module]:

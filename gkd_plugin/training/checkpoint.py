@@ -32,7 +32,7 @@ def write_atomically(path: Path, write: Any) -> None:
 
 def global_random_state() -> dict[str, Any]:
     """torch's, numpy's and Python's global random states as plain values."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the host draws from the legacy stream
     version, internal, gauss = random.getstate()
     return {
         "torch": random_state(),
@@ -45,7 +45,7 @@ def set_global_random_state(state: Mapping[str, Any]) -> None:
     """Puts back what :func:`global_random_state` gave."""
     set_random_state(list(state["torch"]))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
 

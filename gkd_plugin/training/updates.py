@@ -66,11 +66,12 @@ class Updates:
         passing = f"pass/{student.number}"
         with self.streams.use(passing):
             iterator = iter(feed)
-            sample = next(iterator, None)
-        while sample is not None:
-            self.step(student, sample, epoch, outcome)
+        while True:
             with self.streams.use(passing):
-                sample = next(iterator, None)
+                following = next(iterator, None)
+            if following is None:
+                return
+            self.step(student, following, epoch, outcome)
 
     def step(
         self,

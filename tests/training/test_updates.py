@@ -127,7 +127,9 @@ def test_the_three_orders_differ() -> None:
         configure(update, 2)
         trainer = trainer_on(graphs(3))
         trainer.run(3)
-        found.append(trainer.students[1].model.module.model.post_mp.layer_post_mp.model[0].model.weight.detach().clone())
+        found.append(
+            trainer.students[1].model.module.model.post_mp.layer_post_mp.model[0].model.weight.detach().clone()
+        )
     assert not any(torch.allclose(a, b) for a, b in ((found[0], found[1]), (found[1], found[2]), (found[0], found[2])))
 
 
@@ -235,7 +237,7 @@ def test_forward_passes_grow_linearly_with_students() -> None:
             trainer = trainer_on(graphs(1))
             calls = []
             for student in trainer.students:
-                student.model.module.register_forward_hook(lambda *_: calls.append(1))
+                student.model.module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
             trainer.run(3)
             counts.append(len(calls))
         assert counts[2] - counts[1] == 2 * (counts[1] - counts[0]), update
