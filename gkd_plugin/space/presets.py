@@ -199,13 +199,13 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "alignahead_pp": Preset(
-        "structure and features of the next layer, a head on every layer (reconstruction; search the weights)",
+        "structure and features of the next layer, a head on every layer (reconstruction; weights by our search)",
         "Guo et al., Alignahead++, arXiv 2210.13743",
         {
             "kd": dict(update="epoch_alternate"),
             "kd_structure": _align_ahead(1),
-            "kd_feature": dict(source="peers", weight=0.1, tap="conv", layer_map="shift", shift=1, loss="mse"),
-            "kd_auxiliary": dict(weight=0.3, head="linear", layers="all"),
+            "kd_feature": dict(source="peers", weight=0.01, tap="conv", layer_map="shift", shift=1, loss="mse"),
+            "kd_auxiliary": dict(weight=0.1, head="linear", layers="all"),
         },
     ),
     "mutual": Preset(

@@ -45,8 +45,8 @@ alignahead_code: {kd: {update: epoch_alternate, init: same, peer_mode: train},
   kernel_scale: 100, divergence: kl_source_learner, self_loops: true}}
 alignahead_pp: {kd: {update: epoch_alternate}, kd_structure: {source: peers, weight: 1, tap: conv, layer_map: shift,
   shift: 1, kernel: laplacian, kernel_scale: 100, divergence: kl_source_learner, self_loops: true},
-  kd_feature: {source: peers, weight: 0.1, tap: conv, layer_map: shift, shift: 1, loss: mse},
-  kd_auxiliary: {weight: 0.3, head: linear, layers: all}}
+  kd_feature: {source: peers, weight: 0.01, tap: conv, layer_map: shift, shift: 1, loss: mse},
+  kd_auxiliary: {weight: 0.1, head: linear, layers: all}}
 mutual: {kd: {update: step_alternate}, kd_response: {source: peers, weight: 1, temperature: 1, nodes: all}}
 byot: {kd: {label_weight: 0.9},
   kd_auxiliary: {weight: 0.9, layers: all_but_last, soft_weight: 0.1, soft_source: self, temperature: 3},
