@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gkd_plugin.training.trainer import Progress as EpochProgress
+
+
+def show_warnings(found: Sequence[str]) -> None:
+    """What is allowed but hardly meant, before anything is trained."""
+    console = Console(stderr=True)
+    for warning in found:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
 from rich.table import Table
 
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.training.result import RunResult
+
+PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Paired:
     def of(cls, ours: Sequence[float], theirs: Sequence[float]) -> Paired:
         """The difference ``ours - theirs`` of values in the order of their seeds."""
         gaps = np.subtract(ours, theirs)
-        mean, count = float(gaps.mean()), len(gaps)
+        count = len(gaps)
+        mean = float(gaps.mean()) if count else float("nan")
         if count < 2:
             return cls(mean, float("nan"), float("nan"), count)
         from scipy import stats  # only here: it is heavy
@@ -44,6 +48,8 @@ class Paired:
 
     def text(self, scale: float) -> str:
         """``+0.42 [-0.10, +0.94]``."""
+        if self.count == 0:
+            return "-"
         if self.low != self.low:
             return f"{self.mean * scale:+.2f}"
         return f"{self.mean * scale:+.2f} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
@@ -88,29 +94,37 @@ class RunReport:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.results:
+            yield self._title()
             yield self._table()
-        for seed, why in self.failures.items():
-            yield f"[bold red]seed {seed} failed:[/] {why}"
-        yield f"written to {self.folder}"
+        for name, report in (("", self), ("control ", self.control)):
+            for seed, why in (report.failures if report is not None else {}).items():
+                yield f"[bold red]{name}seed {seed} failed:[/] {escape(why)}"
+        yield f"written to {escape(str(self.folder))}"
         if self.control is not None:
-            yield f"control in {self.control.folder}"
+            yield f"control in {escape(str(self.control.folder))}"
 
     def __str__(self) -> str:
         console = Console(width=110, color_system=None)
         with console.capture() as text:
-            console.print(self, highlight=False)
-        return text.get().rstrip()
+            console.print(self, highlight=False, soft_wrap=True)
+        return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
+
+    @property
+    def _scale(self) -> float:
+        return 100.0 if self.results[0].metric in PERCENT else 1.0
+
+    def _title(self) -> str:
+        seeds = f"{len(self.results)} seed{'s' if len(self.results) > 1 else ''}"
+        unit = " %" if self._scale == 100.0 else ""
+        return f"test {self.results[0].metric}{unit} at the validation-selected epoch, {seeds}"
 
     def _table(self) -> Table:
-        first = self.results[0]
-        scale = 100.0 if first.metric in ("accuracy", "auc", "f1", "f1_micro") else 1.0
-        seeds = f"{len(self.results)} seed{'s' if len(self.results) > 1 else ''}"
-        title = f"test {first.metric}{' %' if scale == 100.0 else ''} at the validation-selected epoch, {seeds}"
+        first, scale = self.results[0], self._scale
         several = self.plan.students > 1
         beside = self.control if self.control is not None and self.control.results else None
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
         table.add_column("")
-        table.add_column(self.name, overflow="fold")
+        table.add_column(escape(self.name), overflow="fold")
         if beside is not None:
             table.add_column("control", overflow="fold")
             table.add_column("paired difference [95 %]", no_wrap=True)

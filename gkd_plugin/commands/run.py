@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch_geometric import seed_everything
 from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.graphgym.utils.agg_runs import agg_runs
 from torch_geometric.graphgym.utils.comp_budget import params_count
 from torch_geometric.graphgym.utils.device import auto_select_device
+from yacs.config import CfgNode
 
 from gkd_plugin import host
+from gkd_plugin.commands.claim import claim
 from gkd_plugin.commands.load import read_result
-from gkd_plugin.commands.progress import run_progress
+from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.plan import Plan
@@ -34,22 +34,11 @@ from gkd_plugin.host import cfg
 from gkd_plugin.models.teachers import ModuleTeacher
 from gkd_plugin.training import lookup
 from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.disk import DiskFailed, guarded
 from gkd_plugin.training.doors import make_trainer
 from gkd_plugin.training.metrics import make_logs
-from gkd_plugin.training.outcome import PLAN, aggregate_tests, write_outcome, write_plan, write_text
+from gkd_plugin.training.outcome import SPLITS, aggregate_tests, finished_seeds, write_outcome, write_text
 from gkd_plugin.training.result import RunResult
-
-# differ between two runs of one configuration, or say nothing of its numbers
-_NOT_COMPARED = (
-    "out_dir",
-    "run_dir",
-    "share",
-    "params",
-    "print",
-    "cfg_dest",
-    "tensorboard_agg",
-    "tensorboard_each_run",
-)
 
 
 def run(
@@ -94,9 +83,8 @@ def run(
         without = read_config(config, [*overrides, *control_overrides(plain.plan)])
         beside = _run_one(without, f"{label}-control", repeat, quiet)
         report = RunReport(report.name, report.folder, report.plan, report.results, report.failures, beside)
-    failed = {**report.failures, **(report.control.failures if report.control else {})}
-    if not report.results or (report.control and not report.control.results):
-        raise RunFailed("; ".join(f"seed {seed}: {why}" for seed, why in failed.items()))
+    if not report.results:
+        raise RunFailed("\n".join(f"seed {seed}: {why}" for seed, why in report.failures.items()))
     return report
 
 
@@ -134,13 +122,19 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Mo
     own = config.cfg.clone()
     folder = Path(own.out_dir) / name
     own.out_dir = own.run_dir = str(folder)
-    _claim(folder, own, config.plan)
+    further = find_cohort(config.cfg, config.plan, config.path.parent if config.path else None)
+    with guarded(folder):
+        claim(folder, own, config.plan, further)
+    if not quiet:
+        show_warnings(config.plan.warnings)
     results: list[RunResult] = []
     failures: dict[int, str] = {}
     threads = torch.get_num_threads()
     with host.scoped(own), warnings.catch_warnings():
         # the host's loaders ask for pinned memory, also where there is no accelerator
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
+        # scikit-learn's, wherever a class is never predicted, in every epoch
+        warnings.filterwarnings("ignore", message=".* is ill-defined and being set to 0.0")
         torch.set_num_threads(int(cfg.num_threads))
         try:
             first = int(cfg.seed)
@@ -151,69 +145,28 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Mo
                     title = f"{name} seed {first + position + 1} ({position + 1}/{repeat})"
                     with run_progress(title, int(cfg.optim.max_epoch), quiet) as progress:
                         try:
-                            done = _run_seed(config, seed_folder, first + position + 1, progress, teacher)
+                            done = _run_seed(config, further, seed_folder, first + position + 1, progress, teacher)
+                        except DiskFailed as error:
+                            failures[first + position + 1] = str(error)
+                            break
                         except RunFailed as error:
                             failures[first + position + 1] = str(error)
-                            write_text(seed_folder / "failed.json", json.dumps({"error": str(error)}) + "\n")
+                            _note(seed_folder, error)
                             continue
                 results.append(done)
             if results:
-                _aggregate(folder, results[0], own)
+                with guarded(folder):
+                    _aggregate(folder, results[0], own)
         finally:
             torch.set_num_threads(threads)
     return RunReport(name, folder, config.plan, results, failures)
 
 
-def _claim(folder: Path, own: Any, plan: Plan) -> None:
-    """Makes the run's folder, or sees that it is this run's.
-
-    Raises:
-        UserError: If something else lies there.
-    """
-    path = folder / "config.yaml"
-    advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / PLAN).is_file() or not path.is_file():
-            raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
-        before, now = _compared(yaml.safe_load(path.read_text())), _compared(yaml.safe_load(own.dump()))
-        if before != now:
-            keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-            changes = ", ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in keys[:6])
-            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice}")
-    with _disk(folder):
-        write_text(path, own.dump())
-        write_plan(folder, plan)
-
-
-def _compared(values: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _NOT_COMPARED:
-            continue
-        if isinstance(value, dict):
-            flat |= {f"{key}.{part}": found for part, found in value.items() if found is not None}
-        elif value is not None:
-            flat[key] = value
-    return flat
-
-
-@contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """A full or read-only disk ends a run with one message; what was finished stays."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise RunFailed(
-                f"{folder} could not be written: {error.strerror}. Finished seeds are kept; "
-                "make room (or choose another out_dir) and run the same command again."
-            ) from error
-        raise
-
-
-def _run_seed(config: Config, folder: Path, seed: int, progress: Any, teacher: nn.Module | None = None) -> RunResult:
+def _run_seed(
+    config: Config, further: Sequence[CfgNode], folder: Path, seed: int, progress: Any, teacher: nn.Module | None
+) -> RunResult:
     """One seed as the host's main program runs it, in the order in which that draws random numbers."""
-    with _disk(folder):
+    with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "failed.json").unlink(missing_ok=True)
         cfg.run_dir, cfg.seed = str(folder), seed
@@ -223,45 +176,59 @@ def _run_seed(config: Config, folder: Path, seed: int, progress: Any, teacher: n
         model = create_model()
         cfg.params = params_count(model)
         checkpoints = Checkpoints(folder / "ckpt", int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
+        if checkpoints is None:  # an interrupted seed starts again, and its rows with it
+            _remove_rows(folder)
         trainer = make_trainer(
             config.plan,
             model,
             loaders,
             make_logs(),
-            further=find_cohort(config.cfg, config.plan, config.path.parent if config.path else None),
+            further=further,
             checkpoints=checkpoints,
             progress=progress,
             teacher=teacher,
         )
-        try:
-            result = trainer.run(seed)
-        except RunFailed:
-            _set_aside(folder)
-            raise
+        result = trainer.run(seed)
         write_outcome(folder, trainer, result)
         if checkpoints is not None:
             checkpoints.clear()
     return result
 
 
-def _set_aside(folder: Path) -> None:
-    """What a diverged seed wrote goes to ``failed/``: the host's aggregation wants whole seeds only."""
-    for split in ("train", "val", "test"):
-        if (folder / split).is_dir():
-            target = folder / "failed" / split
-            if target.exists():
-                shutil.rmtree(target)
-            target.parent.mkdir(exist_ok=True)
-            (folder / split).rename(target)
+def _note(folder: Path, error: RunFailed) -> None:
+    """Keeps why a seed failed, and sets aside what it wrote: the host's aggregation wants whole seeds only."""
+    with contextlib.suppress(OSError):  # the failure itself is reported in any case
+        write_text(folder / "failed.json", json.dumps({"error": str(error)}) + "\n")
+        shutil.rmtree(folder / "failed", ignore_errors=True)
+        (folder / "failed").mkdir()
+        for split in SPLITS:
+            if (folder / split).is_dir():
+                (folder / split).rename(folder / "failed" / split)
     shutil.rmtree(folder / "ckpt", ignore_errors=True)  # it would only lead there again
 
 
-def _aggregate(folder: Path, result: RunResult, own: Any) -> None:
-    """The host's own aggregation (which prints every row it reads), and the test table beside it."""
+def _remove_rows(folder: Path) -> None:
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+
+
+def _aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:
+    """The host's own aggregation (which prints every row it reads) of the finished seeds, the test table beside it."""
     cfg.metric_agg = "argmax" if result.better else "argmin"
     cfg.tensorboard_agg = bool(own.tensorboard_agg) and _has_tensorboard()
+    copy = folder / "agg.part"  # the host would also read seeds that were cut short, and stop there
+    shutil.rmtree(copy, ignore_errors=True)
+    for seed in finished_seeds(folder):
+        for split in SPLITS[:2]:
+            (copy / seed.name / split).mkdir(parents=True)
+            shutil.copyfile(seed / split / "stats.json", copy / seed.name / split / "stats.json")
     with contextlib.redirect_stdout(io.StringIO()):
-        agg_runs(str(folder), result.metric)
+        agg_runs(str(copy), result.metric)
+    for split in SPLITS[:2]:
+        shutil.rmtree(folder / "agg" / split, ignore_errors=True)
+        (folder / "agg").mkdir(exist_ok=True)
+        (copy / "agg" / split).rename(folder / "agg" / split)
+    shutil.rmtree(copy)
     aggregate_tests(folder)
 
 

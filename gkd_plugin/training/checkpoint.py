@@ -5,6 +5,7 @@ A file holds tensors and plain values only and is read with ``weights_only=True`
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import time
@@ -23,11 +24,22 @@ _SECONDS = 20.0  # an interruption costs at most so much work, whatever ckpt_per
 def write_atomically(path: Path, write: Any) -> None:
     """Writes a file under another name first, so that nobody ever reads half of it."""
     partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values for ``torch.load(..., weights_only=True)``."""
+    buffer = io.BytesIO()  # on a full disk torch.save itself would speak of its archive and not of the disk
+    torch.save(dict(values), buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def global_random_state() -> dict[str, Any]:
@@ -69,7 +81,7 @@ class Checkpoints:
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Writes one and removes all but the two newest."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"epoch={epoch}.pt", lambda file: torch.save(dict(state), file))
+        write_tensors(self.folder / f"epoch={epoch}.pt", state)
         self._last = time.monotonic()
         for old in self._files()[2:]:
             old.unlink()

@@ -15,6 +15,7 @@ from torch_geometric.graphgym.logger import Logger, infer_task
 
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.host import cfg
+from gkd_plugin.training.checkpoint import write_atomically
 
 
 def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[str, float]:
@@ -87,7 +88,8 @@ def cut_rows(log: Any, epochs: int) -> None:
     path = Path(log.out_dir) / "stats.json"
     if path.is_file():
         rows = [row for row in path.read_text().splitlines(keepends=True) if row.endswith("\n")]
-        path.write_text("".join(row for row in rows if json.loads(row)["epoch"] < epochs))
+        kept = "".join(row for row in rows if json.loads(row)["epoch"] < epochs)
+        write_atomically(path, lambda file: file.write(kept.encode()))
 
 
 def choose_metric(names: Sequence[str]) -> tuple[str, bool]:

@@ -15,11 +15,12 @@ from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
 from torch_geometric.graphgym.utils.io import json_to_dict_list
 
 from gkd_plugin.config.plan import Plan
-from gkd_plugin.training.checkpoint import write_atomically
+from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
 from gkd_plugin.training.trainer import Trainer
 
 PLAN = "plan.yaml"
+SPLITS = ("train", "val", "test")
 
 
 def versions() -> dict[str, str]:
@@ -44,24 +45,18 @@ def write_plan(folder: Path, plan: Plan) -> None:
     write_text(folder / PLAN, yaml.safe_dump(plan.as_dict(), sort_keys=False))
 
 
-def write_outcome(folder: Path, trainer: Trainer, result: RunResult, keep: str | None = None) -> None:
+def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
     """The selected students' weights and cfg, versions, and last of all the result, which marks the run as finished.
 
     Args:
         folder (Path): The seed's folder.
         trainer (Trainer): The finished loop.
         result (RunResult): Its result.
-        keep (str, optional): Further text for the result: what the run was made from.
     """
-    chosen = {"first": [1], "best": [result.best_student]}.get(result.predict, range(1, len(trainer.students) + 1))
-    for number in chosen:
-        student = trainer.students[number - 1]
-        weights = {name: value.cpu() for name, value in trainer.selected(f"s{number}").items()}
-        write_atomically(folder / f"student_{number}.pt", lambda file, weights=weights: torch.save(weights, file))
-        write_text(folder / f"student_{number}.yaml", student.model.own.dump())
-    values: dict[str, Any] = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
-    if keep is not None:
-        values["config"] = keep
+    for number, state in trainer.answering(result).items():
+        write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
+        write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
+    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 
@@ -71,18 +66,18 @@ def aggregate_tests(out_dir: Path) -> None:
     Args:
         out_dir (Path): The run's folder with one folder for each seed.
     """
-    rows = [json_to_dict_list(str(path))[0] for path in seed_files(out_dir, "test")]
+    files = [seed / "test" / "stats.json" for seed in finished_seeds(out_dir)]
+    rows = [json_to_dict_list(str(path))[0] for path in files if path.is_file()]
     if rows:
         line = json.dumps(_plain(agg_dict_list(rows))) + "\n"
         for name in ("stats.json", "best.json"):
             write_text(out_dir / "agg" / "test" / name, line)
 
 
-def seed_files(out_dir: Path, split: str) -> Sequence[Path]:
-    """The ``stats.json`` of every seed, by seed."""
-    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit()]
-    files = [path / split / "stats.json" for path in sorted(folders, key=lambda path: int(path.name))]
-    return [path for path in files if path.is_file()]
+def finished_seeds(out_dir: Path) -> Sequence[Path]:
+    """The folders of the finished seeds, by seed."""
+    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and (path / RESULT).is_file()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -316,9 +316,15 @@ class Trainer:
         outcome = tests[name] if name in tests else tests["s1"]
         self._write(2, int(result.answer.epoch), self._batches(outcome, 0.0, extras))
 
-    def selected(self, name: str) -> dict[str, Tensor]:
-        """The weights of one student (``s1`` ...) at its selected epoch."""
-        return self.bests[name].states[0]
+    def answering(self, result: RunResult) -> dict[int, dict[str, Tensor]]:
+        """The weights of the students that answer, by number, at the epoch at which they were selected."""
+        if result.predict == "ensemble" and "ensemble" in self.bests:
+            return {
+                student.number: state
+                for student, state in zip(self.students, self.bests["ensemble"].states, strict=True)
+            }
+        number = result.best_student if result.predict == "best" else 1
+        return {number: self.bests[f"s{number}"].states[0]}
 
     # -- resume -------------------------------------------------------------------------------------------------
 
@@ -342,8 +348,7 @@ class Trainer:
             return
         state = self.checkpoints.load()
         if state is None:
-            for log in self.logs:
-                cut_rows(log, 0)
+            self._cut(0)
             return
         for student, theirs in zip(self.students, state["students"], strict=True):
             student.load_state_dict(theirs)
@@ -356,5 +361,9 @@ class Trainer:
         self.seconds, self.done = float(state["seconds"]), int(state["done"])
         torch.set_num_threads(int(state["threads"]))
         set_global_random_state(state["random"])
-        for log in self.logs:
-            cut_rows(log, self.done)
+        self._cut(self.done)
+
+    def _cut(self, epochs: int) -> None:
+        """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""
+        for split, log in enumerate(self.logs):
+            cut_rows(log, epochs if split < 2 else 0)

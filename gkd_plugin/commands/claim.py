@@ -1,0 +1,102 @@
+"""Whose results lie in a folder: a run goes on only where its own configuration stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from gkd_plugin.config.plan import Plan
+from gkd_plugin.errors import UserError
+from gkd_plugin.training.outcome import PLAN, write_plan, write_text
+
+CONFIG, COHORT = "config.yaml", "cohort.yaml"
+# differ between two runs of one configuration, or say nothing of its numbers
+_NOT_COMPARED = (
+    "out_dir",
+    "run_dir",
+    "share",
+    "params",
+    "print",
+    "cfg_dest",
+    "tensorboard_agg",
+    "tensorboard_each_run",
+)
+_SHOWN = 6
+
+
+def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = ()) -> None:
+    """Makes a run's folder, or sees that it is this run's.
+
+    Args:
+        folder (Path): The folder.
+        own (CfgNode): The configuration.
+        plan (Plan): Its plan.
+        further (sequence of CfgNode): Configurations of unlike students.
+
+    Raises:
+        UserError: If something else lies there; nothing is touched then.
+    """
+    advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. {advice}")
+    texts = {CONFIG: own.dump()}
+    if further:
+        students = {f"student {number}": yaml.safe_load(cfg.dump()) for number, cfg in enumerate(further, 2)}
+        texts[COHORT] = yaml.safe_dump(students)
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (folder / CONFIG).is_file() and (folder / PLAN).is_file():
+        before, now = _read(folder), _flat({name: yaml.safe_load(text) for name, text in texts.items()})
+        if before is None:
+            raise UserError(f"{folder} holds a {CONFIG} that is no configuration. {advice}")
+        if before != now:
+            raise UserError(f"{folder} holds a run of another configuration ({_changes(before, now)}). {advice}")
+    elif present - {PLAN, COHORT}:  # these alone are a beginning that a full disk cut short
+        raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
+    else:
+        write_plan(folder, plan)
+        for name in sorted(texts):  # the configuration last: it makes the claim
+            write_text(folder / name, texts[name])
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = {
+            name: yaml.safe_load((folder / name).read_text()) for name in (CONFIG, COHORT) if (folder / name).is_file()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    students = found.get(COHORT, {})
+    if not all(isinstance(part, dict) for part in (found[CONFIG], students)):
+        return None
+    return _flat(found) if all(isinstance(part, dict) for part in students.values()) else None
+
+
+def _flat(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What stands in the files, by full key; of further students what differs from the first."""
+    flat = _compared(found[CONFIG])
+    for student, values in found.get(COHORT, {}).items():
+        own = {key: value for key, value in _compared(values).items() if flat.get(key) != value}
+        flat |= {f"{student} {key}": value for key, value in own.items()}
+    return flat
+
+
+def _compared(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _NOT_COMPARED:
+            continue
+        if isinstance(value, dict):
+            flat |= {f"{key}.{part}": found for part, found in value.items() if found is not None}
+        elif value is not None:
+            flat[key] = value
+    return flat
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    said = [f"{key}: {before.get(key, 'nothing')} there, {now.get(key, 'nothing')} now" for key in keys[:_SHOWN]]
+    return ", ".join([*said, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])

@@ -1,0 +1,125 @@
+"""Small data sets under ``dataset.format: toy`` and configurations on them, for tests that run the whole program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.graphgym import register
+
+MASKS = ("train_mask", "val_mask", "test_mask")
+
+
+def community(seed: int, nodes: int = 48, classes: int = 3, width: int = 6) -> Data:
+    """A graph whose labels can be learnt from features and neighbours; a third of the nodes in each split."""
+    random = torch.Generator().manual_seed(seed)
+    y = torch.arange(nodes) % classes
+    x = torch.randn(nodes, width, generator=random)
+    x[torch.arange(nodes), y] += 1.0
+    ends = torch.randint(0, nodes, (2, 8 * nodes), generator=random)
+    near = torch.rand(ends.size(1), generator=random) < torch.where(y[ends[0]] == y[ends[1]], 0.8, 0.2)
+    ends = ends[:, near]
+    data = Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], dim=1), y=y)
+    order = torch.randperm(nodes, generator=random)
+    for position, name in enumerate(MASKS):
+        data[name] = torch.zeros(nodes, dtype=torch.bool)
+        data[name][order[position::3]] = True
+    return data
+
+
+def regression(seed: int) -> Data:
+    data = community(seed)
+    data.y = data.x[:, :2].sum(dim=1, keepdim=True)  # the host wants targets [N, 1]
+    return data
+
+
+def links(seed: int) -> Data:
+    """A graph whose edges are to be told from pairs that are none, in the host's keys."""
+    data = community(seed)
+    random = torch.Generator().manual_seed(seed)
+    positive = data.edge_index[:, torch.randperm(data.edge_index.size(1), generator=random)]
+    del data.y
+    for position, split in enumerate(("train", "val", "test")):
+        del data[f"{split}_mask"]
+        some = positive[:, position * 40 : (position + 1) * 40]
+        other = torch.randint(0, data.num_nodes, (2, 40), generator=random)
+        data[f"{split}_edge_index"] = torch.cat([some, other], dim=1)
+        data[f"{split}_edge_label"] = torch.cat([torch.ones(40), torch.zeros(40)]).long()
+    return data
+
+
+def without(data: Data, *names: str) -> Data:
+    for name in names:
+        del data[name]
+    return data
+
+
+class Toy(InMemoryDataset):  # type: ignore[misc]
+    def __init__(self, graphs: list[Data]) -> None:
+        super().__init__()
+        self.data, self.slices = self.collate(graphs)
+
+
+SETS = {
+    "nodes": lambda: [community(0)],
+    "binary": lambda: [community(0, classes=2)],
+    "regression": lambda: [regression(0)],
+    "links": lambda: [links(0)],
+    "many": lambda: [community(seed, nodes=30) for seed in range(5)],
+    "no_validation": lambda: [without(community(0), "val_mask")],
+    "no_masks": lambda: [without(community(0), *MASKS)],
+}
+
+
+def load(format: str, name: str, dataset_dir: str) -> Toy | None:
+    return Toy(SETS[name]()) if format == "toy" else None
+
+
+@pytest.fixture
+def toy_data() -> Iterator[None]:
+    """The data sets are registered; tests/conftest.py takes them out again."""
+    import gkd_plugin  # noqa: F401 - so that conftest knows the registries
+
+    register.loader_dict.setdefault("toy", load)
+    yield
+    register.loader_dict.pop("toy", None)
+
+
+def values(out_dir: Path, **groups: Any) -> dict[str, Any]:
+    """A small supervised GCN; ``groups`` are merged over it, key by key (a plain value replaces)."""
+    base: dict[str, Any] = {
+        "out_dir": str(out_dir),
+        "tensorboard_agg": False,
+        "num_threads": 1,
+        "accelerator": "cpu",
+        "dataset": {"format": "toy", "name": "nodes", "task": "node", "task_type": "classification"},
+        "train": {"mode": "distill", "eval_period": 1},
+        "gnn": {
+            "layers_mp": 2,
+            "layers_post_mp": 1,
+            "dim_inner": 8,
+            "layer_type": "gcnconv",
+            "batchnorm": False,
+            "l2norm": False,
+            "dropout": 0.5,
+        },
+        "optim": {"max_epoch": 4, "base_lr": 0.05, "scheduler": "none"},
+    }
+    for group, content in groups.items():
+        if isinstance(content, dict):
+            base[group] = {**base.get(group, {}), **content}
+        else:
+            base[group] = content
+    return base
+
+
+def config(folder: Path, name: str = "study", **groups: Any) -> Path:
+    """The same in a file ``<folder>/<name>.yaml`` with ``out_dir`` ``<folder>/results``."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values(folder / "results", **groups)))
+    return path
