@@ -71,11 +71,11 @@ def keys_page() -> str:
         what = f"{knowledge.summary[0].upper()}{knowledge.summary[1:]}. From: {knowledge.reference.rstrip('.')}."
         parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
     beside = {
-        "gkd_model": "For our [networks](networks.md).",
-        "splits": "For [data](data.md) under `dataset.format: gkd`.",
+        "gkd_model": "For our [networks](models.md).",
+        "splits": "For [data](models.md) under `dataset.format: gkd`.",
     }
     for group, keys in GROUPS.items():
-        parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](data.md).')}\n\n{rows(keys)}")
+        parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](models.md).')}\n\n{rows(keys)}")
     parts.insert(
         2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(table.LAYER_KEYS)}"
     )

@@ -80,8 +80,8 @@ def test_generated_pages_are_up_to_date():
         ("timing.md", axes.schedules),
         ("presets.md", axes.presets),
         ("keys.md", axes.divergences),
-        ("networks.md", NETWORKS),
-        ("data.md", DATA_SETS),
+        ("models.md", NETWORKS),
+        ("models.md", DATA_SETS),
     ],
 )
 def test_every_answer_stands_on_its_page(page, axis):
