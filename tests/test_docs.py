@@ -110,6 +110,13 @@ def test_links_lead_somewhere(page):
             assert anchor in [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in headings], target
 
 
+def test_files_named_in_the_text_exist():
+    for page in (ROOT / "docs" / "design.md", ROOT / "CONTRIBUTING.md"):
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+            if name not in ("config.py", "main.py"):  # the first design's, the host's
+                assert (ROOT / name).is_file() or (ROOT / "gkd_plugin" / name).is_file(), name
+
+
 def test_the_readme_has_two_commands_with_an_environment_each():
     commands = [shlex.split(text) for text in blocks(ROOT / "README.md", "bash")]
     assert len(commands) == 2
