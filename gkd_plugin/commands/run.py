@@ -159,6 +159,8 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Mo
                     _aggregate(folder, results[0], own)
         finally:
             torch.set_num_threads(threads)
+    if not quiet:
+        show_warnings(sorted({warning for result in results for warning in result.warnings}))
     return RunReport(name, folder, config.plan, results, failures)
 
 

@@ -25,6 +25,7 @@ from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.cohort import build_cohort, build_models
+from gkd_plugin.training.diagnostics import Diagnostics
 from gkd_plugin.training.feeds import make_feeds
 from gkd_plugin.training.outcome import aggregate_tests, write_outcome, write_plan
 from gkd_plugin.training.teaching import find_teacher
@@ -67,12 +68,13 @@ def make_trainer(
     with streams.use("probe"):
         sample = feeds[0].peek()
     students = build_cohort(plan, models, sample, streams, optimizer, scheduler, taught)
-    return Trainer(plan, students, feeds, logs, streams, infer_task(), checkpoints, progress, taught)
+    diagnostics = Diagnostics(Path(cfg.run_dir)) if logs else None
+    return Trainer(plan, students, feeds, logs, streams, infer_task(), checkpoints, progress, taught, diagnostics)
 
 
 def _seed_folder() -> int:
     """The number of the run's seed folder, which the host names by the seed before it counts on."""
-    name = Path(cfg.run_dir).name
+    name = Path(cfg.get("run_dir", "")).name
     return int(name) if name.isdigit() else int(cfg.seed) - 1
 
 
@@ -100,6 +102,8 @@ def distill(
         if loggers:
             write_plan(folder, plan)
         result = trainer.run(int(cfg.seed))
+        for warning in result.warnings:
+            logging.warning("gkd_plugin: %s", warning)
         if loggers:
             write_outcome(folder, trainer, result)
             aggregate_tests(Path(cfg.out_dir))

@@ -39,7 +39,7 @@ def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[
         right = int((scores.argmax(dim=1) == labels.view(-1)).sum())
         return {"accuracy": round(right / max(len(labels), 1), cfg.round)}
     if kind == "regression":
-        error = scores.double() - labels.double()
+        error = scores.double() - labels.double().view_as(scores)
         mse = float(error.square().mean())
         values = {"mae": float(error.abs().mean()), "mse": mse, "rmse": math.sqrt(mse)}
         return {name: round(value, cfg.round) for name, value in values.items()}

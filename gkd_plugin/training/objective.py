@@ -133,11 +133,12 @@ class Objective(nn.Module):
 
     def forward(
         self, label_loss: Tensor, learner: Observation, sources: Mapping[Member, Observation], epoch: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective and the value of every term by name (before weights)."""
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The objective, the value of every term by name, and the same with its weight and gradient."""
         label_weight = float(self.plan["label_weight"])
         total = label_loss if label_weight == 1 else label_weight * label_loss
         values: dict[str, Tensor] = {}
+        weighted: dict[str, Tensor] = {}
         alphas: dict[str, Tensor] = {}
         for part in self.parts:
             factor = part.factor(epoch)
@@ -152,9 +153,10 @@ class Objective(nn.Module):
                 mean = found[0] if len(found) == 1 else torch.stack(found).mean()
                 weight = float(part.group[name]) * factor
                 if weight:
-                    total = total + weight * mean
-                    values[_value_name(part.group.name, name)] = mean.detach()
-        return total, values
+                    label = _value_name(part.group.name, name)
+                    values[label], weighted[label] = mean.detach(), weight * mean
+                    total = total + weighted[label]
+        return total, values, weighted
 
     def _values(
         self, part: _Part, member: Member, learner: Observation, source: Observation, alphas: dict[str, Tensor]

@@ -74,12 +74,16 @@ class Reader:
     def evaluation(self, number: int, sample: Sample, epoch: int) -> Observation:
         """A student in evaluation mode; the same forward pass serves its peers where it drew nothing."""
         student = self.students[number]
-        taps = self.taps(epoch)
+        # heads are looked at in every epoch, also where their schedule is 0
+        taps = self.taps(epoch) | ({"layer"} if student.objective.heads is not None else set())
         kept = self._readings.get(number)
         if kept is not None and kept.serves(student, sample, taps, False) and not kept.drew:
             return kept.seen
         # the host draws student 1's evaluation from the global stream
         stream = nullcontext() if number == 1 else self.streams.use(f"evaluation/{number}")
+        if sample.task.level == "edge":  # peers are read on the pairs of another split
+            with stream, student.model.untouched():
+                return student.model.observe(sample, taps, "val")
         self._readings.pop(number, None)
         return self._observe(number, sample, taps, False, stream)
 

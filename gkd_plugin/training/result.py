@@ -37,6 +37,7 @@ class RunResult:
         best_student (int): The student with the best validation score.
         epochs (int): Epochs trained.
         seconds (float): Time of the training loop.
+        warnings (tuple of str): What the run showed to be hardly meant.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class RunResult:
     best_student: int
     epochs: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def answer(self) -> Answer:
@@ -61,6 +63,7 @@ class RunResult:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
         """Reads what :meth:`as_dict` gave."""
-        known = {key: values[key] for key in cls.__dataclass_fields__}
+        known = {key: values[key] for key in cls.__dataclass_fields__ if key != "warnings"}
+        known["warnings"] = tuple(values.get("warnings", ()))
         known["answers"] = {name: Answer(**answer) for name, answer in values["answers"].items()}
         return cls(**known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from gkd_plugin.models.streams import Streams
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
 from gkd_plugin.training.cohort import Student
+from gkd_plugin.training.diagnostics import Diagnostics
 from gkd_plugin.training.evaluation import Outcome, evaluate, score, smoothing
 from gkd_plugin.training.feeds import Feed
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
@@ -49,6 +50,7 @@ class Trainer:
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
         teacher (Taught, optional): The teacher.
+        diagnostics (Diagnostics, optional): Where to record gradients.
 
     Raises:
         UserError: If there is no validation split.
@@ -65,6 +67,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
         teacher: Taught | None = None,
+        diagnostics: Diagnostics | None = None,
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -74,7 +77,7 @@ class Trainer:
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
         self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
-        self.updates = Updates(plan, self.students, self.reader, streams)
+        self.updates = Updates(plan, self.students, self.reader, streams, diagnostics)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
         self.metric, self.better = "", True
@@ -148,11 +151,7 @@ class Trainer:
         outcomes = [Outcome() for _ in self.students]
         for sample in self.feeds[1]:
             for student, outcome in zip(self.students, outcomes, strict=True):
-                if sample.task.level == "edge":
-                    with student.model.untouched():
-                        seen = student.model.observe(sample, (), "val")
-                else:
-                    seen = self.reader.evaluation(student.number, sample, epoch)
+                seen = self.reader.evaluation(student.number, sample, epoch)
                 outcome.add(*score(student.model, sample, seen, "val"), self._layers(student, sample, seen))
         return outcomes
 
@@ -168,7 +167,7 @@ class Trainer:
                 at_head = Observation(logits, {}, seen.graph, seen.labels)
                 pred, true = sample.answers(at_head, "val")
                 metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
-                name = self.metric or next(iter(metrics))
+                name = self.metric or choose_metric(list(metrics))[0]
                 found[f"aux{number}_{name}"] = metrics[name]
             heads.train()
         return found
@@ -279,10 +278,16 @@ class Trainer:
             best_student,
             self.done,
             round(self.seconds, 3),
+            tuple(self._warnings()),
         )
         if tests:
             self._write_test(result, tests)
         return result
+
+    def _warnings(self) -> Iterator[str]:
+        faint = self.updates.diagnostics.faint() if self.updates.diagnostics is not None else []
+        for name in faint:
+            yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
 
     def _test(self) -> dict[str, Outcome]:
         """Every answer on the test split with the weights of its selected epoch, once."""
@@ -365,5 +370,7 @@ class Trainer:
 
     def _cut(self, epochs: int) -> None:
         """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""
+        if self.updates.diagnostics is not None:
+            self.updates.diagnostics.resume(epochs)
         for split, log in enumerate(self.logs):
             cut_rows(log, epochs if split < 2 else 0)

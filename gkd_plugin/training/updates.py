@@ -15,6 +15,7 @@ from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.cohort import Student
+from gkd_plugin.training.diagnostics import Diagnostics
 from gkd_plugin.training.evaluation import Outcome
 from gkd_plugin.training.feeds import Feed
 from gkd_plugin.training.objective import Member
@@ -29,10 +30,19 @@ class Updates:
         students (sequence of Student): The cohort.
         reader (Reader): Reads peers.
         streams (Streams): The run's streams. Student 1 draws from the global one.
+        diagnostics (Diagnostics, optional): Where to record gradients.
     """
 
-    def __init__(self, plan: Plan, students: Sequence[Student], reader: Reader, streams: Streams) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        students: Sequence[Student],
+        reader: Reader,
+        streams: Streams,
+        diagnostics: Diagnostics | None = None,
+    ) -> None:
         self.plan, self.students, self.reader, self.streams = plan, students, reader, streams
+        self.diagnostics = diagnostics
 
     def epoch(self, feed: Feed, epoch: int) -> list[Outcome]:
         """One epoch of every student; what each answered while it was trained."""
@@ -95,16 +105,21 @@ class Updates:
             pred, true = sample.answers(seen, "train")
             with host.scoped(model.own):
                 label_loss, score = host.task_loss(pred, true)
-        total, values = label_loss, {}
+        total, values, weighted = label_loss, {}, {}
         if objective.parts or self.plan["label_weight"] != 1:
             with host.scoped(model.own), self.streams.use(f"terms/{student.number}"):
                 sources = with_self(targets, seen, objective.sources(epoch))
-                total, values = objective(label_loss, seen, sources, epoch)
+                total, values, weighted = objective(label_loss, seen, sources, epoch)
         loss = float(label_loss.detach())
         numbers = {name: float(value) for name, value in values.items()}
         if not math.isfinite(float(total.detach())):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
+        if weighted and self.diagnostics is not None and self.diagnostics.due(epoch, student.number):
+            label_weight = float(self.plan["label_weight"])
+            task = label_weight * label_loss if label_weight else None
+            parameters = list(model.module.parameters())
+            self.diagnostics.record(epoch, student.number, task, weighted, {"task": loss, **numbers}, parameters)
         if total.requires_grad:
             student.optimizer.zero_grad()
             total.backward()

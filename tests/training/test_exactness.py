@@ -134,5 +134,3 @@ def test_distillation_changes_student_one(data_dir: Path, tmp_path: Path) -> Non
     with_kd, without = our_losses(on, tmp_path), our_losses(off, tmp_path)
     assert with_kd[0] == without[0]  # the first forward is the same
     assert with_kd[-1] != without[-1]
-
-

@@ -48,12 +48,12 @@ def configure(update: str, students: int, **keys: Any) -> None:
     cfg.kd_feature.weight, cfg.kd_feature.tap, cfg.kd_feature.layer_map = WEIGHT, "layer", "shift"
 
 
-def trainer_on(data: list[Data], seed: int = 3) -> Trainer:
+def trainer_on(data: list[Data], seed: int = 3, logs: list[Any] | None = None) -> Trainer:
     cfg.seed = seed
     torch.manual_seed(seed)
     model = create_model(to_device=False)
     loaders = [DataLoader(data, batch_size=1) for _ in range(3)]
-    return make_trainer(resolve(cfg), model, loaders, [])
+    return make_trainer(resolve(cfg), model, loaders, logs or [])
 
 
 def forward(module: nn.Module, batch: Data) -> tuple[Tensor, list[Tensor]]:
@@ -259,3 +259,25 @@ def test_unlike_students_of_unequal_depth_and_width_teach_each_other() -> None:
     with host.scoped(cfg.clone()):
         result = trainer.run(1)
     assert result.epochs == EPOCHS
+
+
+class _Silent:
+    """A logger that keeps nothing."""
+
+    def update_stats(self, **values: Any) -> None: ...
+
+    def write_epoch(self, epoch: int) -> None: ...
+
+
+def test_recording_gradients_changes_nothing(tmp_path: Any) -> None:
+    found = []
+    for logs in ([], [_Silent(), _Silent(), _Silent()]):
+        configure("joint", 2)
+        cfg.gnn.dropout = 0.5
+        cfg.run_dir = str(tmp_path)
+        trainer = trainer_on(graphs(2), logs=logs)
+        trainer.run(3)
+        found.append([student.model.module.state_dict() for student in trainer.students])
+    assert (tmp_path / "diagnostics.json").is_file()
+    for plain, recorded in zip(*found, strict=True):
+        assert all(torch.equal(plain[name], recorded[name]) for name in plain)

@@ -1,0 +1,106 @@
+"""What distillation does to a student: how large each term's gradient is, and whether it pulls with the labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+EVERY = 20  # epochs between two records; each costs one backward pass for every term
+FILE = "diagnostics.json"
+FAINT = 1e-3  # share of the gradient under which a term hardly counts
+
+
+def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The gradient of a loss as one vector, 0 where it does not reach."""
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    flat = [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
+    return torch.cat(flat)
+
+
+def compare(task: Tensor | None, terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+    """Norms and shares of the gradients of a student's network.
+
+    Args:
+        task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
+        terms (mapping): The weighted terms by name.
+        parameters (sequence): The network's parameters; heads and projections are not asked.
+
+    Returns:
+        dict: ``<name>_norm`` and ``<name>_share`` (of the sum of all norms) for ``task`` and every term, and ``cosine``
+        between the label gradient and the sum of the terms' (NaN where either is 0).
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    losses = {**({} if task is None else {"task": task}), **terms}
+    found = {name: gradients(loss, trained) for name, loss in losses.items() if loss.requires_grad}
+    norms = {name: float(vector.norm()) for name, vector in found.items()}
+    total = sum(norms.values())
+    row = {f"{name}_norm": norm for name, norm in norms.items()}
+    row |= {f"{name}_share": norm / total if total > 0 else math.nan for name, norm in norms.items()}
+    distilled = [vector for name, vector in found.items() if name != "task"]
+    if "task" in found and distilled:
+        pull = torch.stack(distilled).sum(0)
+        product = norms["task"] * float(pull.norm())
+        row["cosine"] = float(found["task"] @ pull) / product if product > 0 else math.nan
+    return row
+
+
+class Diagnostics:
+    """Writes a row for each student every 20 epochs into ``diagnostics.json`` of the seed's folder.
+
+    Args:
+        folder (Path): The seed's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._written: set[tuple[int, int]] = set()
+        self.shares: dict[str, list[float]] = {}
+
+    def resume(self, done: int) -> None:
+        """Drops the rows of epochs that will be trained again."""
+        rows = self._rows()
+        kept = [row for row in rows if row["epoch"] < done]
+        if len(kept) < len(rows):
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        for row in kept:
+            self._note(row)
+
+    def due(self, epoch: int, student: int) -> bool:
+        """Whether a student's first step of this epoch is to be recorded."""
+        return epoch % EVERY == 0 and (epoch, student) not in self._written
+
+    def record(
+        self,
+        epoch: int,
+        student: int,
+        task: Tensor | None,
+        terms: Mapping[str, Tensor],
+        values: Mapping[str, float],
+        parameters: Sequence[nn.Parameter],
+    ) -> None:
+        """Writes one row; the gradients that training itself accumulates are not touched."""
+        self._written.add((epoch, student))
+        row = {"epoch": epoch, "student": student, **values, **compare(task, terms, parameters)}
+        self._note(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a") as file:
+            file.write(json.dumps({key: round(value, 8) for key, value in row.items()}) + "\n")
+
+    def faint(self) -> list[str]:
+        """Terms whose gradient stayed under 0.1 % of the whole in every record."""
+        return [name for name, shares in self.shares.items() if name != "task" and shares and max(shares) < FAINT]
+
+    def _note(self, row: Mapping[str, float]) -> None:
+        for key, value in row.items():
+            if key.endswith("_share") and value == value:
+                self.shares.setdefault(key.removesuffix("_share"), []).append(value)
+
+    def _rows(self) -> list[dict[str, float]]:
+        if not self.path.is_file():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
