@@ -1,0 +1,207 @@
+"""Every task of the host through ``gkd run``: supervised, and with terms on logits and on layers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from gkd_plugin.commands.load import load_student
+from gkd_plugin.commands.run import run
+from gkd_plugin.errors import UserError
+from gkd_plugin.training.trainer import Trainer
+from tests.toy import config, toy_data  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.usefixtures("toy_data")
+
+TASKS: dict[str, dict[str, Any]] = {
+    "binary": {"dataset": {"name": "binary"}},
+    "regression": {"dataset": {"name": "regression", "task_type": "regression"}, "model": {"loss_fun": "mse"}},
+    "links": {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}},
+    "many": {"dataset": {"name": "many"}, "train": {"batch_size": 2}},
+}
+METRIC = {"binary": "auc", "regression": "mae", "links": "auc", "many": "accuracy"}
+TERMS: dict[str, dict[str, Any]] = {
+    "mutual": {"kd": {"preset": "mutual", "students": 3}},
+    "alignahead_pp": {"kd": {"preset": "alignahead_pp"}},
+    "byot": {"kd": {"preset": "byot"}},
+    "contrast": {"kd_contrast": {"weight": 0.1, "dim": 8, "source": "peers"}},
+    "soft_heads": {"kd_auxiliary": {"weight": 0.5, "soft_weight": 0.5, "soft_source": "peers", "head": "gnn"}},
+    "joint": {"kd": {"preset": "alignahead_pp", "update": "joint", "peer_mode": "train"}},
+}
+
+
+def rows(folder: Path, split: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / split / "stats.json").read_text().splitlines()]
+
+
+def finite(folder: Path) -> bool:
+    return all(math.isfinite(row["loss"]) for split in ("train", "val", "test") for row in rows(folder, split))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_supervised(task: str, tmp_path: Path) -> None:
+    report = run(config(tmp_path, **TASKS[task], optim={"max_epoch": 20}), quiet=True)
+    (result,) = report.results
+    assert result.metric == METRIC[task]
+    assert result.better == (task != "regression")
+    column = [row[METRIC[task]] for row in rows(report.folder / "0", "val")]
+    best = min(column) if task == "regression" else max(column)
+    assert (result.answer.val, result.answer.epoch) == (best, column.index(best))
+    assert finite(report.folder / "0")
+    assert (report.folder / "agg" / "test" / "best.json").is_file()
+    losses = [row["loss"] for row in rows(report.folder / "0", "train")]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("task", TASKS)
+def test_with_terms(task: str, term: str, tmp_path: Path) -> None:
+    groups = {**TASKS[task], **TERMS[term]}
+    report = run(config(tmp_path, **groups), quiet=True)
+    (result,) = report.results
+    assert result.metric == METRIC[task]
+    assert finite(report.folder / "0")
+    train = rows(report.folder / "0", "train")
+    found = {key: [row[key] for row in train] for key in train[0] if "_kd_" in key}
+    active = {f"kd_{group.name}" for group in report.plan.active}
+    assert {key.split("_", 1)[1].removesuffix("_soft") for key in found} == active
+    assert all(math.isfinite(value) for column in found.values() for value in column)
+    assert any(value > 0 for column in found.values() for value in column)
+
+
+def test_training_rows_of_a_regression_compare_each_target_with_its_own_prediction(tmp_path: Path) -> None:
+    """Targets are [N, 1] and scores [N]: subtracted as they are, every pair of items would count."""
+    report = run(config(tmp_path, **TASKS["regression"], gnn={"dropout": 0.0}), quiet=True)
+    for split in ("train", "val", "test"):
+        for row in rows(report.folder / "0", split):
+            assert row["mse"] == pytest.approx(row["loss"], abs=2e-4)  # the loss is the mean squared error
+
+
+@pytest.mark.parametrize("task", ["many", "links"])
+def test_columns_of_heads_stand_in_every_row_whatever_the_schedule(task: str, tmp_path: Path) -> None:
+    """The host's aggregation stops at a column that comes and goes."""
+    heads = {"weight": 0.3, "schedule": "window_1_2"}
+    report = run(config(tmp_path, **TASKS[task], kd={"students": 2}, kd_auxiliary=heads), repeat=2, quiet=True)
+    assert not report.failures
+    metric = METRIC[task]
+    for split in ("train", "val"):
+        columns = [row.keys() for row in rows(report.folder / "0", split)]
+        assert all(names == columns[0] for names in columns)
+    wanted = {
+        f"s{s}_{name}" for s in (1, 2) for layer in (1, 2) for name in (f"aux{layer}_{metric}", f"layer{layer}_mad")
+    }
+    assert wanted <= rows(report.folder / "0", "val")[0].keys()
+    values = [row["s1_kd_auxiliary"] for row in rows(report.folder / "0", "train")]
+    assert [value > 0 for value in values] == [False, True, False, False]
+
+
+def test_a_custom_metric_selects_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+    groups = {"custom_metrics": ["f1_micro"], "metric_best": "f1_micro"}
+    assert run(config(tmp_path, **groups), quiet=True).results[0].metric == "f1_micro"
+    with pytest.raises(UserError, match=r"f1_mikro.*f1_micro"):
+        run(config(tmp_path, "typo", custom_metrics=["f1_mikro"]), quiet=True)
+    with pytest.raises(UserError, match=r"metric_best.*'auc'.*accuracy"):
+        run(config(tmp_path, "other", metric_best="auc"), quiet=True)
+
+
+# -- unlike students ----------------------------------------------------------------------------------------------------
+
+
+def unlike(folder: Path, **groups: Any) -> Path:
+    """A GCN of two layers with a GAT of four."""
+    (folder / "deep_gat.yaml").write_text(
+        yaml.safe_dump({"gnn": {"layer_type": "gatconv", "layers_mp": 4, "dim_inner": 12}})
+    )
+    kd = {"preset": "alignahead_pp", "cohort": "deep_gat"}
+    return config(folder, kd=kd, kd_feature={"projector": "linear"}, **groups)
+
+
+def test_unlike_students_from_a_cohort_file(tmp_path: Path) -> None:
+    report = run(unlike(tmp_path, optim={"max_epoch": 8}), control=True, quiet=True)
+    (result,) = report.results
+    assert result.parameters[0] < result.parameters[1]
+    assert report.plan.students == 2
+    first = rows(report.folder / "0", "val")[0]
+    assert "s1_layer2_mad" in first and "s1_layer3_mad" not in first and "s2_layer4_mad" in first
+    model = load_student(report.folder / "0")
+    own = model.kd_cfg
+    assert (own.gnn.layer_type, own.gnn.layers_mp) == [("gcnconv", 2), ("gatconv", 4)][result.best_student - 1]
+    assert report.control is not None and report.control.plan.students == 2
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_unlike_students_go_on_after_an_interruption(stop: int, tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    groups = {"train": {"ckpt_period": 2}, "optim": {"max_epoch": 6}}
+    whole, cut = unlike(tmp_path / "whole", **groups), unlike(tmp_path / "cut", **groups)
+    expected = run(whole, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        plain = Trainer._evaluate
+
+        def stopping(self: Trainer, epoch: int, *rest: Any) -> None:
+            if epoch == stop:
+                raise KeyboardInterrupt
+            plain(self, epoch, *rest)
+
+        patch.setattr(Trainer, "_evaluate", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(cut, quiet=True)
+    found = run(cut, quiet=True)
+    assert found.results[0].answers == expected.results[0].answers
+    name = f"student_{found.results[0].best_student}.pt"
+    first, second = (torch.load(r.folder / "0" / name, weights_only=True) for r in (found, expected))
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_a_cohort_that_predicts_other_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("dataset: {name: binary}\n")
+    with pytest.raises(UserError, match=r"other\.yaml: dataset"):
+        run(config(tmp_path, kd={"preset": "mutual", "cohort": "other"}), quiet=True)
+    with pytest.raises(UserError, match=r"there is no 'nobody\.yaml'.*other|Searched"):
+        run(config(tmp_path, kd={"preset": "mutual", "cohort": "nobody"}), quiet=True)
+
+
+# -- real data ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kd", [{}, {"preset": "mutual"}, {"preset": "alignahead_pp"}], ids=["supervised", "mutual", "layers"]
+)
+def test_graphs(kd: dict[str, Any], data_sets: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = {"format": "gkd", "name": "TU_MUTAG", "task": "graph", "dir": str(data_sets("TU_MUTAG"))}
+    report = run(config(tmp_path, dataset=dataset, splits={"kind": "random"}, kd=kd), quiet=True)
+    (result,) = report.results
+    assert result.metric == "auc" and finite(report.folder / "0")
+    assert len(result.parameters) == report.plan.students
+
+
+@pytest.mark.slow
+def test_several_labels_on_ppi(data_sets: Callable[..., Path], tmp_path: Path) -> None:
+    groups = {
+        "dataset": {
+            "format": "gkd",
+            "name": "PPI",
+            "task_type": "classification_multilabel",
+            "dir": str(data_sets("PPI")),
+        },
+        "custom_metrics": ["f1_micro"],
+        "metric_best": "f1_micro",
+        "train": {"batch_size": 10},
+        "optim": {"max_epoch": 2, "base_lr": 0.01},
+        "gnn": {"dropout": 0.0},
+    }
+    report = run(config(tmp_path, **groups, kd={"preset": "alignahead"}), quiet=True)
+    (result,) = report.results
+    assert result.metric == "f1_micro" and 0.1 < result.answer.test < 1
+    assert len(result.parameters) == 2 and finite(report.folder / "0")
+    train = rows(report.folder / "0", "train")
+    assert train[1]["loss"] < train[0]["loss"]
+    assert all(row["s1_kd_structure"] >= 0 for row in train)
