@@ -12,8 +12,19 @@ DERIVED = ("subspace", "attention_dim")
 MARKED = "marked"
 
 
+class _Pickled:
+    """Read-only mappings do not pickle; plans go to other processes, though (reports of studies)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: dict(value) if isinstance(value, MappingProxyType) else value for key, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            object.__setattr__(self, key, MappingProxyType(value) if isinstance(value, dict) else value)
+
+
 @dataclass(frozen=True)
-class GroupPlan:
+class GroupPlan(_Pickled):
     """One ``kd_<name>`` group with every key that applies decided.
 
     Args:
@@ -44,7 +55,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(_Pickled):
     """A point of the design space.
 
     Args:

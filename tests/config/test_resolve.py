@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch_geometric.graphgym.config import cfg
 import gkd_plugin
 from gkd_plugin import hookimpl
 from gkd_plugin.config import table
+from gkd_plugin.config.read import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.space import axes
@@ -514,3 +516,11 @@ def test_marks_and_none_survive_the_round_trip():
         host(**learned),
     ):
         assert resolve({**groups, **resolve(groups).as_dict()}) == resolve(groups)
+
+
+def test_a_plan_travels_to_another_process() -> None:
+    plan = read_config({"kd": {"preset": "alignahead_pp"}}).plan
+    again = pickle.loads(pickle.dumps(plan))
+    assert again == plan and again.as_dict() == plan.as_dict()
+    with pytest.raises(TypeError):
+        again.kd["students"] = 3
