@@ -17,6 +17,8 @@ from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import write_atomically
 
+ERRORS = ("mae", "mse", "rmse", "loss")  # less is better
+
 
 def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[str, float]:
     """The metrics of one split.
@@ -100,8 +102,10 @@ def choose_metric(names: Sequence[str]) -> tuple[str, bool]:
                 f"metric_best: '{cfg.metric_best}' is not measured. {nearest(cfg.metric_best, names)}"
                 f"Allowed: auto, {', '.join(names)}."
             )
+        if cfg.metric_best in ERRORS and cfg.metric_agg != "argmin":
+            raise UserError(f"metric_agg: argmax selects the epoch with the largest {cfg.metric_best}. Write argmin.")
         return cfg.metric_best, cfg.metric_agg != "argmin"
     for name in ("auc", "accuracy"):
         if name in names:
             return name, True
-    return names[0], names[0] not in ("mae", "mse", "rmse", "loss")
+    return names[0], names[0] not in ERRORS

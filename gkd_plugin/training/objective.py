@@ -68,6 +68,9 @@ class Objective(nn.Module):
             own = outlines[learner]
             kind = axes.knowledge[group.name]
             members = self._members(group, kind)
+            if not members and group.get("soft_weight") and group.get("weight"):
+                # nobody gives soft targets; the labels of the heads ask nobody
+                group, members = group.with_values(soft_weight=0.0), ("self",)
             matrices: dict[Member, Tensor] = {}
             for member in members:
                 source = own if member in ("self", "ensemble") else outlines[member]
