@@ -27,8 +27,38 @@ class MAD(NamedTuple):
     gap: Tensor
 
 
+class Links(NamedTuple):
+    """What both measures need of a graph; worth keeping where it is measured again and again.
+
+    Args:
+        edges (Tensor): Edges without self-loops, ``[2, E]``.
+        scale (Tensor): 1 / sqrt(1 + deg), ``[N]``.
+        adjacency (Tensor): Sparse ``[N, N]`` with a 1 for every in-neighbour, repeated edges once.
+        count (Tensor): Number of in-neighbours, ``[N]``.
+    """
+
+    edges: Tensor
+    scale: Tensor
+    adjacency: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Links:
+        """The links of a graph, for states of a type."""
+        edges, _ = remove_self_loops(edge_index)
+        scale = (1 + degree(edges[1], num_nodes, dtype=dtype)).rsqrt()
+        simple = coalesce(edges, num_nodes=num_nodes)
+        ones = torch.ones(simple.size(1), dtype=dtype, device=edges.device)
+        adjacency = torch.sparse_coo_tensor(simple.flip(0), ones, (num_nodes, num_nodes), check_invariants=False)
+        return cls(edges, scale, adjacency.coalesce(), degree(simple[1], num_nodes, dtype=dtype))
+
+
+def _floating(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
 @torch.no_grad()
-def mad(x: Tensor, edge_index: Tensor) -> MAD:
+def mad(x: Tensor, edge_index: Tensor, links: Links | None = None) -> MAD:
     r"""The mean average distances of the `"Measuring and Relieving the Over-smoothing Problem for Graph Neural Networks
     from the Topological View" <https://arxiv.org/abs/1909.03211>`_ paper, between direct neighbours and between all
     other pairs.
@@ -44,19 +74,18 @@ def mad(x: Tensor, edge_index: Tensor) -> MAD:
     Args:
         x (Tensor): Node embeddings.
         edge_index (Tensor): Directed edges u -> v.
+        links (Links, optional): The same, prepared.
 
     Shapes:
         - **input:** ``[N, d]``, ``[2, E]``
         - **output:** three scalars
     """
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    x = _floating(x)
     num_nodes = x.size(0)
-    edge_index = coalesce(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
+    links = links or Links.of(edge_index, num_nodes, x.dtype)
+    count = links.count
     rows = F.normalize(x, dim=-1)
-    count = degree(edge_index[1], num_nodes, dtype=x.dtype)
-    near = x.new_zeros(num_nodes)
-    for source, target in _parts(edge_index):
-        near.index_add_(0, target, (rows[source] * rows[target]).sum(dim=-1))
+    near = (rows * torch.sparse.mm(links.adjacency, rows)).sum(dim=-1)
     own = (rows * rows).sum(dim=-1)  # 1, or 0 for a row of zeros
     far = rows @ rows.sum(dim=0) - own - near
     neighbour = _mean_distance(near, count)
@@ -77,7 +106,7 @@ def _mean_distance(cosines: Tensor, count: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def dirichlet_energy(x: Tensor, edge_index: Tensor) -> Tensor:
+def dirichlet_energy(x: Tensor, edge_index: Tensor, links: Links | None = None) -> Tensor:
     r"""The Dirichlet energy of the `"A Note on Over-Smoothing for Graph Neural Networks"
     <https://arxiv.org/abs/2006.13318>`_ paper, per node.
 
@@ -92,15 +121,17 @@ def dirichlet_energy(x: Tensor, edge_index: Tensor) -> Tensor:
     Args:
         x (Tensor): Node embeddings.
         edge_index (Tensor): Directed edges u -> v.
+        links (Links, optional): The same, prepared.
 
     Shapes:
         - **input:** ``[N, d]``, ``[2, E]``
         - **output:** a scalar
     """
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    edge_index, _ = remove_self_loops(edge_index)
-    scaled = x / (1 + degree(edge_index[1], x.size(0), dtype=x.dtype)).sqrt().unsqueeze(-1)
+    x = _floating(x)
+    links = links or Links.of(edge_index, x.size(0), x.dtype)
+    scaled = x * links.scale.unsqueeze(-1)
     energy = x.new_zeros(())
-    for source, target in _parts(edge_index):
-        energy += (scaled[source] - scaled[target]).square().sum()
+    for source, target in _parts(links.edges):
+        difference = scaled.index_select(0, source) - scaled.index_select(0, target)
+        energy += difference.flatten().dot(difference.flatten())
     return energy / x.size(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gkd_plugin import host
 from gkd_plugin.models.observed import ObservedModel, Sample
-from gkd_plugin.ops.oversmoothing import dirichlet_energy, mad
+from gkd_plugin.ops.oversmoothing import Links, dirichlet_energy, mad
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.metrics import measure
 
@@ -77,8 +77,12 @@ def smoothing(seen: Observation) -> dict[str, float]:
     """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
     found = {}
     for number, states in enumerate(seen.hidden["layer"], 1):
-        near, _, gap = mad(states, seen.graph.edge_index)
+        graph = seen.graph
+        links = graph.remember(
+            ("links", states.dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, states.dtype)
+        )
+        near, _, gap = mad(states, graph.edge_index, links)
         found[f"layer{number}_mad"] = float(near)
         found[f"layer{number}_madgap"] = float(gap)
-        found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, seen.graph.edge_index))
+        found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, graph.edge_index, links))
     return found
