@@ -53,6 +53,11 @@ def links(seed: int) -> Data:
     return data
 
 
+def with_edge_features(data: Data) -> Data:
+    data.edge_attr = torch.randn(data.edge_index.size(1), 4, generator=torch.Generator().manual_seed(3))
+    return data
+
+
 def without(data: Data, *names: str) -> Data:
     for name in names:
         del data[name]
@@ -71,6 +76,7 @@ SETS = {
     "regression": lambda: [regression(0)],
     "links": lambda: [links(0)],
     "many": lambda: [community(seed, nodes=30) for seed in range(5)],
+    "edge_features": lambda: [with_edge_features(community(0))],
     "no_validation": lambda: [without(community(0), "val_mask")],
     "no_masks": lambda: [without(community(0), *MASKS)],
 }

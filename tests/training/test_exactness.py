@@ -14,8 +14,14 @@ from gkd_plugin import host
 from gkd_plugin.config.read import read_config
 from gkd_plugin.host import cfg
 from gkd_plugin.training import doors
+from tests.toy import toy_data  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.usefixtures("toy_data")
 
 EPOCHS = 20
+NOTHING = (
+    1e-300  # a weight whose products are 0 in single precision: all is built, read and drawn, and nothing is added
+)
 BASE: dict[str, Any] = {
     "tensorboard_agg": False,
     "num_threads": 1,
@@ -134,3 +140,78 @@ def test_distillation_changes_student_one(data_dir: Path, tmp_path: Path) -> Non
     with_kd, without = our_losses(on, tmp_path), our_losses(off, tmp_path)
     assert with_kd[0] == without[0]  # the first forward is the same
     assert with_kd[-1] != without[-1]
+
+
+TERMS: dict[str, dict[str, Any]] = {
+    "kd_structure": {"weight": NOTHING, "domain": "all_pairs", "samples": 12, "layer_map": "shift"},
+    "kd_feature": {"weight": NOTHING, "projector": "linear", "layer_map": "attention"},
+    "kd_response": {"weight": NOTHING},
+    "kd_contrast": {"weight": NOTHING, "samples": 10, "dim": 8},
+    "kd_auxiliary": {"weight": NOTHING, "soft_weight": NOTHING, "soft_source": "peers", "head": "gnn"},
+}
+
+
+def toy(name: str, **groups: dict[str, Any]) -> Any:
+    """A configuration on a toy data set; seven epochs."""
+    dataset = {"format": "toy", "name": name, **groups.pop("dataset", {})}
+    optim = {"max_epoch": 7, **groups.pop("optim", {})}
+    return configuration(Path(), name, dataset=dataset, optim=optim, **groups)
+
+
+@pytest.mark.parametrize("update", ["joint", "step_alternate", "epoch_alternate"])
+@pytest.mark.parametrize("peer_mode", ["eval", "train"])
+@pytest.mark.parametrize("name", ["nodes", "many"])
+def test_terms_that_add_nothing_leave_student_one_the_host_s_run(
+    name: str, peer_mode: str, update: str, tmp_path: Path
+) -> None:
+    """Peers read, nodes sampled, heads and projections built: none of it may be seen in student 1's random stream."""
+    kd = {"students": 3, "update": update, "peer_mode": peer_mode}
+    own = toy(name, kd=kd, gnn={"batchnorm": True}, train={"batch_size": 2}, **TERMS)
+    theirs = hosts_losses(own, tmp_path)
+    assert len(theirs) == 7 * 2 * (3 if name == "many" else 1)
+    assert our_losses(own, tmp_path) == theirs
+
+
+@pytest.mark.parametrize("kd", [{}, {"students": 2, "preset": "mutual"}], ids=["supervised", "cohort"])
+def test_mini_batches_of_several_graphs_equal_the_host(kd: dict[str, Any], tmp_path: Path) -> None:
+    own = toy("many", kd=kd, kd_response={"weight": 0}, train={"batch_size": 2})
+    ours = our_losses(own, tmp_path)
+    assert ours == hosts_losses(own, tmp_path)
+    assert len({loss for split, loss in ours if split == "train"}) == 7 * 3
+
+
+@pytest.mark.parametrize("name", ["nodes", "many"])
+def test_evaluating_less_often_changes_no_training_step(name: str, tmp_path: Path) -> None:
+    """For networks that draw nothing in evaluation; the host itself evaluates in every epoch."""
+    own = toy(name, train={"eval_period": 3, "batch_size": 2})
+    theirs, ours = hosts_losses(own, tmp_path), our_losses(own, tmp_path)
+    batches = 3 if name == "many" else 1
+    assert [loss for split, loss in ours if split == "train"] == [loss for split, loss in theirs if split == "train"]
+    validated = [loss for split, loss in theirs if split == "val"]
+    due = [epoch for epoch in range(7) if epoch in (0, 2, 5, 6)]
+    expected = [loss for epoch in due for loss in validated[epoch * batches : (epoch + 1) * batches]]
+    assert [loss for split, loss in ours if split == "val"] == expected
+
+
+@pytest.mark.parametrize("students", [1, 2])
+def test_a_network_that_draws_in_evaluation(students: int, tmp_path: Path) -> None:
+    """The reading of student 1 for its peers draws from a stream of its own, its evaluation from the global one."""
+    own = toy(
+        "edge_features",
+        dataset={"edge_dim": 4},
+        gnn={"layer_type": "generalsampleedgeconv", "keep_edge": 0.5, "dropout": 0.3},
+        kd={"students": students},
+        kd_feature={"weight": NOTHING},
+    )
+    ours = our_losses(own, tmp_path)
+    assert ours == hosts_losses(own, tmp_path)
+    assert len({loss for _, loss in ours}) == 14
+
+
+def test_the_second_student_differs_and_does_not_depend_on_the_first_one_s_stream(tmp_path: Path) -> None:
+    """Under weights of 0 student 2 is a run of its own: the same beside one student or two."""
+    two = toy("nodes", kd={"students": 2, "preset": "mutual"}, kd_response={"weight": 0})
+    three = toy("nodes", kd={"students": 3, "preset": "mutual"}, kd_response={"weight": 0})
+    second = our_losses(two, tmp_path, student=2)
+    assert second == our_losses(three, tmp_path, student=2)
+    assert second != our_losses(two, tmp_path)
