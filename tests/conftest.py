@@ -32,11 +32,16 @@ __all__ = [basename(f)[:-3] for f in modules if isfile(f) and not f.endswith('__
 """
 
 
-def _folder(variable: str, default: str) -> Path:
-    folder = Path(os.environ.get(variable) or ROOT / default).resolve()
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; {variable} names another folder")
-    return folder
+FOLDERS = {  # read once: a test may change the environment
+    variable: Path(os.environ.get(variable) or ROOT / default).resolve()
+    for variable, default in (("GKD_DATA_DIR", "../shared/data"), ("GKD_HOST_DIR", "../shared/host"))
+}
+
+
+def _folder(variable: str) -> Path:
+    if not FOLDERS[variable].is_dir():
+        pytest.skip(f"{FOLDERS[variable]} is not there; {variable} names another folder")
+    return FOLDERS[variable]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +52,7 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def copy(*names: str) -> Path:
         missing = [name for name in names if not (out / name).exists()]
         if missing:
-            prepare = _folder("GKD_DATA_DIR", "../shared/data") / "prepare.py"
+            prepare = _folder("GKD_DATA_DIR") / "prepare.py"
             command = [sys.executable, str(prepare), "copy", "--layout", "graphgym", "--out", str(out), *missing]
             subprocess.run(command, check=True)
             for path in out.rglob("*"):  # read-only originals give read-only copies
@@ -66,7 +71,7 @@ def data_dir(data_sets: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def host_dir() -> Path:
     """The host's own programs (``main.py``, ``configs_gen.py``, ``agg_batch.py``, ...), unmodified."""
-    return _folder("GKD_HOST_DIR", "../shared/host")
+    return _folder("GKD_HOST_DIR")
 
 
 @pytest.fixture
