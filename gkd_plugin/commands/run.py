@@ -32,7 +32,7 @@ from gkd_plugin.data.check import load
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.teachers import ModuleTeacher
-from gkd_plugin.training import lookup
+from gkd_plugin.training import diagnostics, lookup
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import DiskFailed, guarded
 from gkd_plugin.training.doors import make_trainer
@@ -212,6 +212,7 @@ def _note(folder: Path, error: RunFailed) -> None:
 def _remove_rows(folder: Path) -> None:
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
+    (folder / diagnostics.FILE).unlink(missing_ok=True)
 
 
 def _aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:

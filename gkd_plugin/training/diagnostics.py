@@ -63,10 +63,10 @@ class Diagnostics:
 
     def resume(self, done: int) -> None:
         """Drops the rows of epochs that will be trained again."""
-        rows = self._rows()
-        kept = [row for row in rows if row["epoch"] < done]
-        if len(kept) < len(rows):
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        kept = [row for row in self._rows() if row["epoch"] < done]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        if self.path.is_file() and self.path.read_text() != text:  # also a row that was torn
+            self.path.write_text(text)
         for row in kept:
             self._note(row)
 

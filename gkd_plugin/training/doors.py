@@ -25,6 +25,7 @@ from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.cohort import build_cohort, build_models
+from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.diagnostics import Diagnostics
 from gkd_plugin.training.feeds import make_feeds
 from gkd_plugin.training.outcome import aggregate_tests, write_outcome, write_plan
@@ -99,14 +100,18 @@ def distill(
         folder = Path(cfg.run_dir)
         further = find_cohort(cfg, plan, _config_folder())
         trainer = make_trainer(plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler)
-        if loggers:
-            write_plan(folder, plan)
-        result = trainer.run(int(cfg.seed))
+        with guarded(folder):
+            if loggers:
+                write_plan(folder, plan)
+            result = trainer.run(int(cfg.seed))
+            if loggers:
+                write_outcome(folder, trainer, result)
+                aggregate_tests(Path(cfg.out_dir))
         for warning in result.warnings:
             logging.warning("gkd_plugin: %s", warning)
-        if loggers:
-            write_outcome(folder, trainer, result)
-            aggregate_tests(Path(cfg.out_dir))
+        if cfg.metric_best == "auto" and result.metric not in ("accuracy", "auc"):
+            # the host's aggregation, which comes next, would ask for an accuracy that nobody measured
+            cfg.metric_best, cfg.metric_agg = result.metric, "argmax" if result.better else "argmin"
         answer = result.answer
         logging.info(
             "gkd_plugin: %s %.4f on test (%.4f on validation, epoch %d)",
@@ -125,9 +130,11 @@ def distill(
 
 def _config_folder() -> Path | None:
     """The folder of the YAML that the program was started with; cohort files lie beside it."""
-    for flag, value in zip(sys.argv, sys.argv[1:], strict=False):
-        if flag == "--cfg":
-            return Path(value).resolve().parent
+    for position, word in enumerate(sys.argv):
+        if word.startswith("--cfg="):
+            return Path(word.removeprefix("--cfg=")).resolve().parent
+        if word == "--cfg" and position + 1 < len(sys.argv):
+            return Path(sys.argv[position + 1]).resolve().parent
     return None
 
 

@@ -138,15 +138,13 @@ def test_plain_runs_are_not_touched(host_program: Path) -> None:
     plain = {k: v for k, v in values().items() if not k.startswith("kd")}
     plain["dataset"]["format"] = "PyG"
     plain["train"] = {"eval_period": 1, "enable_ckpt": False}
-    loader = "from gkd_plugin.data.digits import load_digits_graph  # noqa\n"
     register = "from torch_geometric.graphgym.register import register_loader\n"
-    # the data set without the plugin: its module alone would import the package, so read the file
-    (host_program / "with_it.yaml").write_text(yaml.safe_dump({**plain, "dataset": {**plain["dataset"], "name": "KarateMasked"}}))
+    (host_program / "with_it.yaml").write_text(
+        yaml.safe_dump({**plain, "dataset": {**plain["dataset"], "name": "KarateMasked"}})
+    )
     (host_program / "without.yaml").write_text((host_program / "with_it.yaml").read_text())
-    del loader
     (host_program / "custom_graphgym" / "train" / "data.py").write_text(
-        register
-        + "import torch\nfrom torch_geometric.datasets import KarateClub\n"
+        register + "import torch\nfrom torch_geometric.datasets import KarateClub\n"
         "@register_loader('masked')\n"
         "def load(format, name, dataset_dir):\n"
         "    if name != 'KarateMasked':\n        return None\n"
@@ -193,8 +191,15 @@ def test_the_host_s_own_programs_run_a_grid_and_end_with_a_test_table(
     (host_program / "grid.txt").write_text(
         "kd.preset preset ['supervised','oc','alignahead']\nkd_structure.weight weight [0,0.5,10]\n"
     )
-    execute([sys.executable, "configs_gen.py", "--config", "base.yaml", "--grid", "grid.txt", "--out_dir", "configs"], host_program)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    execute(
+        [sys.executable, "configs_gen.py", "--config", "base.yaml", "--grid", "grid.txt", "--out_dir", "configs"],
+        host_program,
+    )
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     command = ["bash", "parallel.sh", "configs/base_grid_grid", "1", "2", "0", "-m gkd_plugin main"]
     done = subprocess.run(command, cwd=host_program, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -209,3 +214,67 @@ def test_the_host_s_own_programs_run_a_grid_and_end_with_a_test_table(
     assert all(0 <= float(row["accuracy"]) <= 1 for row in table)
     off = {row["preset"]: row["accuracy"] for row in table if float(row["weight"]) == 0}
     assert off["oc"] == off["alignahead"]  # nothing is taught at weight 0
+
+
+TOY = """
+import sys
+sys.path.insert(0, {root!r})
+from torch_geometric.graphgym.register import loader_dict
+from tests import toy
+loader_dict['toy'] = toy.load
+"""
+
+
+def toy_program(folder: Path) -> None:
+    """The host's program with our import line and the toy data sets in its ``custom_graphgym``."""
+    root = str(Path(__file__).resolve().parents[2])
+    (folder / "custom_graphgym" / "train" / "gkd.py").write_text("import gkd_plugin  # noqa\n" + TOY.format(root=root))
+
+
+def toy_values(**groups: Any) -> dict[str, Any]:
+    return {**values(kd={"preset": "mutual"}, **groups), "kd_structure": {"weight": 0.0}}
+
+
+@pytest.mark.parametrize("flag", ["separate", "joined"])
+def test_unlike_students_from_a_file_beside_the_configuration(flag: str, host_program: Path) -> None:
+    toy_program(host_program)
+    (host_program / "configs").mkdir()
+    content = toy_values(dataset={"format": "toy", "name": "nodes"})
+    content["kd"]["cohort"] = "wide"
+    (host_program / "configs" / "run.yaml").write_text(yaml.safe_dump(content))
+    (host_program / "configs" / "wide.yaml").write_text("gnn: {dim_inner: 16, layer_type: gatconv}\n")
+    words = ["--cfg", "configs/run.yaml"] if flag == "separate" else ["--cfg=configs/run.yaml"]
+    execute([sys.executable, "main.py", *words], host_program)
+    answers = json.loads((host_program / "results/run/0/result.json").read_text())
+    assert answers["parameters"][0] < answers["parameters"][1]
+
+
+def test_regression_ends_with_the_host_s_tables(host_program: Path) -> None:
+    """The host's ``metric_best: auto`` asks for an accuracy, also where there is none."""
+    toy_program(host_program)
+    dataset = {"format": "toy", "name": "regression", "task_type": "regression"}
+    content = toy_values(dataset=dataset, model={"loss_fun": "mse"})
+    (host_program / "run.yaml").write_text(yaml.safe_dump(content))
+    execute([sys.executable, "main.py", "--cfg", "run.yaml", "--repeat", "2"], host_program)
+    agg = host_program / "results/run/agg"
+    val = [json.loads(line)["mae"] for line in (host_program / "results/run/0/val/stats.json").read_text().splitlines()]
+    other = [
+        json.loads(line)["mae"] for line in (host_program / "results/run/1/val/stats.json").read_text().splitlines()
+    ]
+    best = json.loads((agg / "val" / "best.json").read_text())
+    assert best["mae"] == pytest.approx((min(val) + min(other)) / 2, abs=2e-4)
+    assert (agg / "test" / "best.json").is_file()
+    (host_program / "grid").mkdir()
+    (host_program / "results/run").rename(host_program / "grid" / "base-a=1")
+    execute([sys.executable, "agg_batch.py", "--dir", "grid", "--metric", "mae"], host_program)
+    assert (host_program / "grid" / "agg" / "test_best.csv").is_file()
+
+
+def test_a_full_disk_in_a_host_program_is_one_message(host_program: Path) -> None:
+    toy_program(host_program)
+    extra = "import os\ndef full(descriptor):\n    raise OSError(28, 'No space left on device')\nos.fsync = full\n"
+    with open(host_program / "custom_graphgym" / "train" / "gkd.py", "a") as file:
+        file.write(extra)
+    (host_program / "run.yaml").write_text(yaml.safe_dump(toy_values(dataset={"format": "toy", "name": "nodes"})))
+    done = execute([sys.executable, "main.py", "--cfg", "run.yaml"], host_program, expect=1)
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
