@@ -25,8 +25,8 @@ from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.cohort import build_cohort, build_models
-from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.diagnostics import Diagnostics
+from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.feeds import make_feeds
 from gkd_plugin.training.outcome import aggregate_tests, write_outcome, write_plan
 from gkd_plugin.training.teaching import find_teacher
