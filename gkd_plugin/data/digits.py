@@ -6,8 +6,6 @@ import re
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.neighbors import NearestNeighbors
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import from_scipy_sparse_matrix
 
@@ -33,6 +31,9 @@ class DigitsGraph(InMemoryDataset):  # type: ignore[misc]
     """
 
     def __init__(self, k: int = NEIGHBOURS) -> None:
+        from sklearn.datasets import load_digits  # most of what importing the plugin would cost
+        from sklearn.neighbors import NearestNeighbors
+
         super().__init__()
         images = load_digits()
         pixels: np.ndarray = images.data / 16.0  # a power of two: distances stay exact, so ties are ties everywhere
