@@ -114,13 +114,10 @@ def list_(axis: str | None) -> None:
 
 @main.command()
 def plugins() -> None:
-    """List the plugins, the broken ones with their error."""
-    from gkd_plugin.plugins import loaded
+    """List the plugins with what they registered, the broken ones with their error."""
+    from gkd_plugin.commands.plugins import list_plugins
 
-    for plugin in loaded():
-        click.echo(f"{plugin.name}  {plugin.distribution} {plugin.version}  {', '.join(plugin.hooks)}")
-        if plugin.error:
-            click.echo(f"    disabled: {plugin.error}")
+    show(list_plugins())
 
 
 @main.command()

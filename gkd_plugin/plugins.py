@@ -11,13 +11,14 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 import pluggy
 
 from gkd_plugin import hookspecs
 from gkd_plugin.errors import UserError
+from gkd_plugin.keys import Key
 from gkd_plugin.space import axes, builtin
 
 manager = pluggy.PluginManager("gkd_plugin")
@@ -26,7 +27,15 @@ manager.add_hookspecs(hookspecs)
 
 @dataclass(frozen=True)
 class Loaded:
-    """One plugin as ``gkd plugins`` lists it."""
+    """One plugin as ``gkd plugins`` lists it; what it registered stands on the axes under its name.
+
+    Args:
+        name (str): The name it is registered under.
+        distribution (str): The installed distribution it comes from, or ``-``.
+        version (str): That distribution's version, or ``-``.
+        hooks (tuple of str): The hooks it implements.
+        error (str, optional): Why it was disabled.
+    """
 
     name: str
     distribution: str
@@ -34,11 +43,16 @@ class Loaded:
     hooks: tuple[str, ...]
     error: str | None = None
 
+    @property
+    def package(self) -> str:
+        """Distribution and version."""
+        return "-" if self.distribution == "-" else f"{self.distribution} {self.version}"
+
 
 _loaded: dict[str, Loaded] = {}
 
 
-def register_plugin(plugin: Any, name: str | None = None, distribution: str = "-", version: str = "-") -> str:
+def register_plugin(plugin: Any, name: str | None = None) -> str:
     """Registers a plugin object or module: its answers are on the axes when this returns.
 
     Args:
@@ -52,30 +66,50 @@ def register_plugin(plugin: Any, name: str | None = None, distribution: str = "-
         UserError: If it misspells a hook or an argument, raises, or takes a name that is in use; nothing of it stays.
     """
     label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
+    try:
+        return _register(plugin, label, "-", "-")
+    except Exception as error:
+        raise UserError(f"plugin '{label}' was not loaded: {_reason(error)}") from error
+
+
+def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
     if manager.is_registered(plugin):
         return str(manager.get_name(plugin))
+    if manager.has_plugin(label):
+        other = _loaded[label]
+        raise UserError(f"the name '{label}' is taken by a plugin of {other.package}; it needs another name.")
     try:
         manager.register(plugin, name=label)
         manager.check_pending()
-        callers = manager.get_hookcallers(plugin) or []
+        hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
+        if not hooks:
+            known = ", ".join(f"gkd_register_{axis.name}" for axis in axes.ALL)
+            raise UserError(f"it has no function marked with gkd_plugin.hookimpl. The hooks: {known}.")
         for axis in axes.ALL:
             hook = f"gkd_register_{axis.name}"
-            caller = next((c for c in callers if c.name == hook), None)
-            if caller is not None:
+            if hook in hooks:
                 only = manager.subset_hook_caller(hook, [p for p in manager.get_plugins() if p is not plugin])
                 only(register=partial(_add, axis, label))
-    except Exception as error:
+        _loaded[label] = Loaded(label, distribution, version, tuple(hooks))
+        _changed()
+    except BaseException:
         unregister_plugin(label)
-        raise UserError(
-            f"plugin '{label}' (distribution {distribution} {version}) was not loaded: {type(error).__name__}: {error}"
-        ) from error
-    _loaded[label] = Loaded(label, distribution, version, tuple(sorted(c.name for c in callers)))
-    _changed()
+        raise
     return label
 
 
 def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
     axis.add(name, answer, origin)
+    if axis is axes.knowledge:  # its keys go into every cfg: one that is none would break them all
+        for key in answer.keys:
+            if not isinstance(key, Key) or not key.name.isidentifier():
+                raise UserError(
+                    f"knowledge: '{name}' declares the key {key!r}. Allowed: gkd_plugin.keys.Key(name, ...)."
+                )
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def unregister_plugin(name: str) -> None:
@@ -101,24 +135,35 @@ def load() -> None:
     """Our own answers first, then every installed plugin; a broken one is a warning, never a crash."""
     if _loaded:
         return
-    register_plugin(builtin, "gkd_plugin", "gkd_plugin")
+    _register(builtin, "gkd_plugin", "gkd_plugin", _version())
     wanted = os.environ.get("GKD_LOAD_PLUGINS")
     names = None if wanted is None else {part.strip() for part in wanted.split(",") if part.strip()}
-    for point in entry_points(group="gkd_plugin"):
+    installed = entry_points(group="gkd_plugin")
+    for point in installed:
         if names is None or point.name in names:
             _load_entry_point(point)
+    for missing in sorted((names or set()) - {point.name for point in installed}):
+        there = ", ".join(sorted(point.name for point in installed)) or "none"
+        warnings.warn(f"gkd_plugin: GKD_LOAD_PLUGINS names '{missing}'. Installed plugins: {there}.", stacklevel=2)
+
+
+def _version() -> str:
+    try:
+        return version("gkd_plugin")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "-"
 
 
 def _load_entry_point(point: EntryPoint) -> None:
-    distribution = point.dist.name if point.dist else "-"
-    version = point.dist.version if point.dist else "-"
+    distribution, number = (point.dist.name, point.dist.version) if point.dist else ("-", "-")
     try:
-        register_plugin(point.load(), point.name, distribution, version)
-    except Exception as error:  # an installed plugin must not take every run down with it
-        _loaded[point.name] = Loaded(point.name, distribution, version, (), str(error))
+        _register(point.load(), point.name, distribution, number)
+    except (Exception, SystemExit) as error:  # an installed plugin must not take every run down with it
+        label = point.name if point.name not in _loaded else f"{point.name} of {distribution}"
+        _loaded[label] = broken = Loaded(label, distribution, number, (), _reason(error))
         warnings.warn(
-            f"gkd_plugin: plugin '{point.name}' of {distribution} {version} is disabled: {error} "
-            f"(GKD_LOAD_PLUGINS= loads none)",
+            f"gkd_plugin: plugin '{point.name}' of {broken.package} is disabled: {broken.error} "
+            "(GKD_LOAD_PLUGINS= loads none)",
             stacklevel=2,
         )
 

@@ -13,13 +13,15 @@ from torch import Tensor
 
 import gkd_plugin
 from gkd_plugin import hookimpl, plugins
+from gkd_plugin.commands.plugins import list_plugins
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.read import read_config
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.keys import Key, Number
+from gkd_plugin.plugins import Loaded
 from gkd_plugin.space import axes
-from gkd_plugin.space.answers import Kernel, LayerMap
+from gkd_plugin.space.answers import Kernel, LayerMap, Source
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.space.terms import LayerTerm
 
@@ -140,13 +142,144 @@ def test_a_misspelt_hook_is_refused() -> None:
         gkd_plugin.register_plugin(Misspelt(), "misspelt")
 
 
-def test_a_broken_installed_plugin_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load() -> Any:
-        raise ImportError("no module named torch_scatter")
+KERNEL = Kernel(lambda x, y, scale: x[:, 0], "first column", "a test")
 
-    point: Any = SimpleNamespace(name="broken", dist=SimpleNamespace(name="gkd-broken", version="0.3"), load=load)
-    with pytest.warns(UserWarning, match=r"'broken' of gkd-broken 0\.3 is disabled: .*torch_scatter"):
-        plugins._load_entry_point(point)
-    assert [p.error for p in plugins.loaded() if p.name == "broken"]
-    plugins._loaded.pop("broken")
-    assert "laplacian" in axes.kernels
+
+class NotAKey(Energy):
+    keys: ClassVar[Any] = ("power",)
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "answer", "message"),
+    [
+        ("kernels", "inverse", lambda x, y: x, r"kernels: 'inverse' is <function .* Allowed: .*answers\.Kernel"),
+        ("kernels", "inverse", Kernel, "has no summary"),
+        ("kernels", "inverse", Kernel(KERNEL.function, "", "a test"), "'inverse' has no summary"),
+        ("kernels", "my kernel", KERNEL, "'my kernel' is no name"),
+        ("layer_maps", "inverse", KERNEL, r"layer_maps: 'inverse' is Kernel.* Allowed: .*answers\.LayerMap"),
+        ("knowledge", "energy", KERNEL, r"Allowed: .*terms\.Term"),
+        ("knowledge", "attention", Energy, "'attention' has a meaning already"),
+        ("knowledge", "energy", NotAKey, "declares the key 'power'"),
+    ],
+)
+def test_what_is_no_answer_is_refused_and_nothing_of_the_plugin_stays(
+    axis: str, name: str, answer: Any, message: str
+) -> None:
+    class Wrong:
+        @hookimpl
+        def gkd_register_sources(self, register: Any) -> None:
+            register("everybody", Source(lambda learner, students: (), "nobody", "a test"))
+
+    implementation = hookimpl(lambda register: register(name, answer))
+    wrong = Wrong()
+    setattr(wrong, f"gkd_register_{axis}", implementation)
+    before = {each.name: list(each) for each in axes.ALL}
+    with pytest.raises(UserError, match=message):
+        gkd_plugin.register_plugin(wrong, "wrong")
+    assert {each.name: list(each) for each in axes.ALL} == before
+    assert "wrong" not in [p.name for p in plugins.loaded()] and not plugins.manager.has_plugin("wrong")
+
+
+def test_a_plugin_without_hooks_is_refused() -> None:
+    with pytest.raises(UserError, match="no function marked with gkd_plugin.hookimpl.*gkd_register_kernels"):
+        gkd_plugin.register_plugin(SimpleNamespace(gkd_register_kernels=print), "unmarked")
+
+
+def test_a_second_plugin_of_the_same_name_leaves_the_first(demo: str) -> None:
+    class Other:
+        @hookimpl
+        def gkd_register_kernels(self, register: Any) -> None:
+            register("other", KERNEL)
+
+    for taken in ("demo", "gkd_plugin"):
+        with pytest.raises(UserError, match=f"the name '{taken}' is taken"):
+            gkd_plugin.register_plugin(Other(), taken)
+    assert "chebyshev" in axes.kernels and "laplacian" in axes.kernels and "other" not in axes.kernels
+
+
+# ------------------------------------------------------------------------------------------------ installed ones
+def installed(name: str, plugin: Any) -> Any:
+    """An entry point as ``importlib.metadata`` finds it; ``plugin`` may be an exception that its import raises."""
+
+    def load() -> Any:
+        if isinstance(plugin, BaseException):
+            raise plugin
+        return plugin
+
+    return SimpleNamespace(name=name, dist=SimpleNamespace(name=f"gkd-{name}", version="0.3"), load=load)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Loads plugins as a fresh program would that has these installed."""
+    saved = dict(plugins._loaded)
+
+    def fresh(*points: Any) -> dict[str, Loaded]:
+        for name in list(plugins._loaded):
+            plugins.unregister_plugin(name)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+        plugins.load()
+        return {plugin.name: plugin for plugin in plugins.loaded()}
+
+    yield fresh
+    monkeypatch.undo()
+    for name in list(plugins._loaded):
+        plugins.unregister_plugin(name)
+    assert not any(len(axis) for axis in axes.ALL)
+    plugins.load()
+    assert dict(plugins._loaded) == saved
+
+
+class Thrower:
+    @hookimpl
+    def gkd_register_kernels(self, register: Any) -> None:
+        register("thrown", KERNEL)
+        raise RuntimeError("no licence")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "error"),
+    [
+        (ImportError("no module named torch_scatter"), "ImportError: no module named torch_scatter"),
+        (SystemExit("needs CUDA"), "SystemExit: needs CUDA"),
+        (Thrower(), "RuntimeError: no licence"),
+        (SimpleNamespace(), "it has no function marked with gkd_plugin.hookimpl"),
+    ],
+)
+def test_a_broken_one_is_quarantined_and_the_others_work(load: Any, plugin: Any, error: str) -> None:
+    with pytest.warns(UserWarning, match="gkd_plugin: plugin") as warned:
+        found = load(installed("broken", plugin), installed("demo", Demo()))
+    (message,) = [str(each.message) for each in warned]
+    assert message.startswith(f"gkd_plugin: plugin 'broken' of gkd-broken 0.3 is disabled: {error}")
+    assert "GKD_LOAD_PLUGINS=" in message
+    assert found["broken"].error is not None and found["broken"].error.startswith(error)
+    assert found["demo"].error is None and found["demo"].version == "0.3"
+    assert "chebyshev" in axes.kernels and "laplacian" in axes.kernels and "thrown" not in axes.kernels
+    text = str(list_plugins())
+    assert "broken  gkd-broken 0.3  disabled\n    " + error[:60] in text
+    assert "demo  gkd-demo 0.3\n    gkd_register_layer_maps  backwards\n" in text
+    assert "Without broken: GKD_LOAD_PLUGINS=demo " in text
+
+
+def test_one_that_takes_anothers_name_is_listed_beside_it(load: Any) -> None:
+    with pytest.warns(UserWarning, match="the name 'demo' is taken by a plugin of gkd-demo 0.3"):
+        found = load(installed("demo", Demo()), installed("demo", Thrower()))
+    assert found["demo"].error is None and found["demo of gkd-demo"].error
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("words", "names"), [("", []), ("demo", ["demo"]), (" demo , broken", ["demo", "broken"])])
+def test_the_environment_says_which_are_loaded(
+    load: Any, monkeypatch: pytest.MonkeyPatch, words: str, names: list[str]
+) -> None:
+    monkeypatch.setenv("GKD_LOAD_PLUGINS", words)
+    points = [installed("demo", Demo()), installed("broken", ImportError("no"))]
+    if "broken" in names:
+        with pytest.warns(UserWarning, match="is disabled"):
+            found = load(*points)
+    else:
+        found = load(*points)
+    assert list(found) == ["gkd_plugin", *names]
+    monkeypatch.setenv("GKD_LOAD_PLUGINS", "dmo")
+    with pytest.warns(UserWarning, match="names 'dmo'. Installed plugins: broken, demo"):
+        load(*points)

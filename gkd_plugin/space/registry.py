@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -29,18 +30,21 @@ class Axis(Generic[T]):
     Args:
         name (str): The axis as ``gkd list`` names it, e.g. ``layer_maps``.
         question (str): The question it answers.
+        kind (type): What an answer is: a record of this type, or for knowledge a subclass.
+        reserved (tuple of str): Names that no answer may have.
     """
 
-    def __init__(self, name: str, question: str) -> None:
-        self.name, self.question = name, question
+    def __init__(self, name: str, question: str, kind: type, reserved: tuple[str, ...] = ()) -> None:
+        self.name, self.question, self.kind, self.reserved = name, question, kind, reserved
         self._answers: dict[str, tuple[T, str]] = {}
 
     def add(self, name: str, answer: T, origin: str) -> None:
         """Adds an answer; ``origin`` names the plugin it comes from.
 
         Raises:
-            UserError: If another plugin has taken the name.
+            UserError: If it is no answer to this question, or another plugin has taken the name.
         """
+        self._require_sound(name, answer)
         if name in self._answers:
             known, by = self._answers[name]
             if known is answer:
@@ -49,6 +53,22 @@ class Axis(Generic[T]):
                 f"{self.name}: the name '{name}' is taken by {known!r} of {by}; {answer!r} of {origin} needs another name."
             )
         self._answers[name] = (answer, origin)
+
+    def _require_sound(self, name: str, answer: object) -> None:
+        """Refuses what would break ``gkd list``, a grid or a run later on."""
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise UserError(f"{self.name}: {name!r} is no name. Allowed: a-z, 0-9 and _, a letter first, as in YAML.")
+        if name in self.reserved:
+            raise UserError(f"{self.name}: the name '{name}' has a meaning already. Choose another.")
+        fits = issubclass(answer, self.kind) if isinstance(answer, type) else isinstance(answer, self.kind)
+        if not fits:
+            raise UserError(
+                f"{self.name}: '{name}' is {answer!r}. Allowed: {self.kind.__module__}.{self.kind.__name__}."
+            )
+        for text in ("summary", "reference"):
+            found = getattr(answer, text, None)
+            if not isinstance(found, str) or not found:
+                raise UserError(f"{self.name}: '{name}' has no {text}; gkd list prints it. Write one line.")
 
     def discard(self, origin: str) -> None:
         """Forgets all answers of one plugin."""
