@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ CONFIG, COHORT = "config.yaml", "cohort.yaml"
 _NOT_COMPARED = (
     "out_dir",
     "run_dir",
+    "seed",  # names the folders inside
     "share",
     "params",
     "print",
@@ -43,23 +46,65 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
     advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
-    texts = {CONFIG: own.dump()}
-    if further:
-        students = {f"student {number}": yaml.safe_load(cfg.dump()) for number, cfg in enumerate(further, 2)}
-        texts[COHORT] = yaml.safe_dump(students)
+    texts = _texts(own, further)
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (folder / CONFIG).is_file() and (folder / PLAN).is_file():
-        before, now = _read(folder), _flat({name: yaml.safe_load(text) for name, text in texts.items()})
-        if before is None:
+        changes = changed(folder, own, further)
+        if changes is None:
             raise UserError(f"{folder} holds a {CONFIG} that is no configuration. {advice}")
-        if before != now:
-            raise UserError(f"{folder} holds a run of another configuration ({_changes(before, now)}). {advice}")
+        if changes:
+            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice}")
     elif present - {PLAN, COHORT}:  # these alone are a beginning that a full disk cut short
         raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
     else:
         write_plan(folder, plan)
         for name in sorted(texts):  # the configuration last: it makes the claim
             write_text(folder / name, texts[name])
+
+
+def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), whatever: Sequence[str] = ()) -> str | None:
+    """How a configuration differs from that of the run in a folder: in words, empty where it does not.
+
+    Args:
+        folder (Path): The folder of a run.
+        own (CfgNode): A configuration.
+        further (sequence of CfgNode): Those of its unlike students.
+        whatever (sequence of str): Keys that may differ.
+
+    Returns:
+        str: ``None`` where the folder's is no configuration.
+    """
+    before = _read(folder)
+    if before is None:
+        return None
+    now = _flat({name: yaml.safe_load(text) for name, text in _texts(own, further).items()})
+    for key in whatever:
+        before.pop(key, None)
+        now.pop(key, None)
+    return _changes(before, now) if before != now else ""
+
+
+def withdraw(folder: Path, seed_folder: Path) -> None:
+    """Takes back a seed that could not begin, and the claim where nothing else lies in the folder.
+
+    Args:
+        folder (Path): The run's folder.
+        seed_folder (Path): The seed's, which was made for it.
+    """
+    shutil.rmtree(seed_folder, ignore_errors=True)
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {CONFIG, PLAN, COHORT}:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # out_dir, unless something else lies there
+            folder.parent.rmdir()
+
+
+def _texts(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
+    """What is written into the folder."""
+    texts = {CONFIG: own.dump()}
+    if further:
+        students = {f"student {number}": yaml.safe_load(cfg.dump()) for number, cfg in enumerate(further, 2)}
+        texts[COHORT] = yaml.safe_dump(students)
+    return texts
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

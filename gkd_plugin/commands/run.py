@@ -21,18 +21,19 @@ from torch_geometric.graphgym.utils.device import auto_select_device
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.commands.claim import claim
+from gkd_plugin.commands.claim import claim, withdraw
 from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.config.cohort import find_cohort, find_file
+from gkd_plugin.commands.teacher import order_teacher
+from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.read import Config, read_config
 from gkd_plugin.data.check import load
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.teachers import ModuleTeacher
-from gkd_plugin.training import diagnostics, lookup
+from gkd_plugin.training import diagnostics
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import DiskFailed, guarded
 from gkd_plugin.training.doors import make_trainer
@@ -76,8 +77,9 @@ def run(
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
     label = name or plain.name
-    if teacher is None:
-        _train_teacher(plain, repeat, quiet)
+    order = order_teacher(plain, label, repeat) if teacher is None else None
+    if order is not None:
+        run(order.path, repeat=len(order.seeds), overrides=order.overrides, name=order.name, quiet=quiet)
     report = _run_one(plain, label, repeat, quiet, teacher)
     if control:
         without = read_config(config, [*overrides, *control_overrides(plain.plan)])
@@ -99,23 +101,6 @@ def control_overrides(plan: Plan) -> list[str]:
                 if key in group.values:
                     pairs += [f"kd_{group.name}.{key}", "0"]
     return pairs
-
-
-def _train_teacher(config: Config, repeat: int, quiet: bool) -> None:
-    """Trains ``kd.teacher_cfg`` where the teacher is missing; once, whoever asks for it later."""
-    plan = config.plan
-    if plan["teacher_cfg"] is None or not any(group.get("source") == "teacher" for group in plan.active):
-        return
-    path = find_file(str(plan["teacher_cfg"]), config.path.parent if config.path else None)
-    name = str(plan["teacher"] or path.stem)
-    first, which = int(config.cfg.seed), plan["teacher_seed"]
-    seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
-    if lookup.has_seeds(name, Path(config.cfg.out_dir), seeds):
-        return
-    values = {key: config.cfg[key] for key in ("out_dir", "num_threads", "accelerator")}
-    values |= {"dataset.dir": config.cfg.dataset.dir, "seed": seeds[0]}
-    pairs = [part for key, value in values.items() for part in (key, value)]
-    run(path, repeat=len(seeds), overrides=pairs, name=name, quiet=quiet)
 
 
 def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Module | None = None) -> RunReport:
@@ -142,10 +127,15 @@ def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Mo
                 seed_folder = folder / str(first + position)
                 done = read_result(seed_folder)
                 if done is None:
+                    begun = seed_folder.exists()
                     title = f"{name} seed {first + position + 1} ({position + 1}/{repeat})"
                     with run_progress(title, int(cfg.optim.max_epoch), quiet) as progress:
                         try:
                             done = _run_seed(config, further, seed_folder, first + position + 1, progress, teacher)
+                        except UserError:
+                            if not begun:
+                                withdraw(folder, seed_folder)
+                            raise
                         except DiskFailed as error:
                             failures[first + position + 1] = str(error)
                             break

@@ -26,8 +26,8 @@ def places(folder: Path | None) -> list[Path]:
     return found
 
 
-def find_file(name: str, folder: Path | None) -> Path:
-    """The YAML file of a further student.
+def find_file(name: str, folder: Path | None, key: str = "kd.cohort") -> Path:
+    """The YAML file of a further student, or of what else ``key`` names.
 
     Raises:
         UserError: If it is in none of the places.
@@ -39,7 +39,7 @@ def find_file(name: str, folder: Path | None) -> Path:
                 return candidate
     there = sorted({file.stem for place in searched if place.is_dir() for file in _yaml_files(place)})
     raise UserError(
-        f"kd.cohort: there is no '{name}.yaml'. {nearest(name, there)}"
+        f"{key}: there is no '{name if name.endswith(SUFFIXES) else f'{name}.yaml'}'. {nearest(name, there)}"
         f"Searched: {', '.join(str(place.resolve()) for place in searched)}."
     )
 

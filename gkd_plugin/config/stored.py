@@ -19,16 +19,19 @@ def own_cfg(path: Path) -> CfgNode:
         path (Path): ``config.yaml`` of the host or of ours, or ``student_<n>.yaml``.
 
     Raises:
-        UserError: If it is no YAML mapping.
+        UserError: If it is no YAML mapping, or its values are of other kinds than the host's.
     """
     own = CfgNode()
     set_cfg(own)
     try:
         values: Any = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a configuration.")
     own.set_new_allowed(True)  # the host dumps keys (run_dir, params) that it does not read back
-    own.merge_from_other_cfg(CfgNode(values))
+    try:
+        own.merge_from_other_cfg(CfgNode(values))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a configuration of this host: {str(error).splitlines()[0]}.") from None
     return own

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.streams import Streams, emulate_draws
 from gkd_plugin.space.observation import Task
 
@@ -29,14 +30,16 @@ class Feed:
         hidden (float): Share of the edges that students do not see.
 
     Raises:
-        UserError: If edges are to be hidden from data of several graphs.
+        UserError: If edges are to be hidden from anything but one fixed graph.
     """
 
     def __init__(self, loader: Any, task: Task, device: torch.device, streams: Streams, hidden: float = 0.0) -> None:
         self.loader, self.task, self.device, self.streams, self.hidden = loader, task, device, streams, hidden
         self.single: Sample | None = None
         self._draws = 0
-        if type(loader) is DataLoader and loader.num_workers == 0 and len(loader.dataset) == 1:
+        # a transform may draw anew at every look
+        fixed = getattr(getattr(loader, "dataset", None), "transform", None) is None
+        if type(loader) is DataLoader and loader.num_workers == 0 and len(loader.dataset) == 1 and fixed:
             with streams.use("collate"):
                 self.single = self._sample(next(iter(loader)))
             if hidden:
@@ -44,7 +47,10 @@ class Feed:
             # one for the iterator's base seed, one more where a sampler shuffles
             self._draws = 2 if isinstance(loader.sampler, torch.utils.data.RandomSampler) else 1
         elif hidden:
-            raise UserError("kd.hide_edges: edges are hidden from students on a single graph only. Set it to 0 here.")
+            raise UserError(
+                f"kd.hide_edges: {hidden:g}, but edges are hidden on one fixed graph only, and these data are several "
+                "graphs, sampled parts or a graph that a transform changes. Set it to 0 here."
+            )
 
     def _sample(self, batch: Any) -> Sample:
         return Sample(batch.to(self.device), self.task)
@@ -88,13 +94,37 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
     low, high = batch.edge_index.min(dim=0).values, batch.edge_index.max(dim=0).values
     pairs, number = torch.unique(torch.stack([low, high]), dim=1, return_inverse=True)
     order = torch.randperm(pairs.size(1), generator=torch.Generator().manual_seed(seed)).to(number.device)
-    kept = (order >= round(share * pairs.size(1)))[number]
+    kept = (order >= round(share * pairs.size(1)))[number].nonzero().view(-1)
     cut = copy.copy(batch)
     for key in batch.keys():
-        if batch.is_edge_attr(key):
-            value = batch[key]
-            cut[key] = value[:, kept] if key == "edge_index" else value[kept]
+        # the labelled pairs of edge tasks are no edges that messages pass, though there may be as many of them
+        if batch.is_edge_attr(key) and not key.startswith(SPLITS):
+            cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
     return Sample(cut, sample.task, whole=sample)
+
+
+def whole_graph(feeds: Sequence[Feed]) -> Sample | None:
+    """The one graph that the students' batches are, or are sampled from by node (``n_id``); ``None`` for any other.
+
+    Args:
+        feeds (sequence of Feed): Train, validation and test.
+    """
+    first = feeds[0]
+    if first.single is not None:
+        return first.single
+    with first.streams.use("whole"):
+        part = first.peek().batch
+    rows, x = part.get("n_id"), part.get("x")
+    if rows is None or x is None:
+        return None
+    data = getattr(first.loader, "data", None)  # where PyG's samplers keep it
+    found = [feed.single for feed in feeds[1:] if feed.single is not None]
+    found += [first._sample(Batch.from_data_list([data]))] if isinstance(data, Data) else []
+    for whole in found:
+        theirs = whole.batch.get("x")
+        if theirs is not None and int(rows.max()) < len(theirs) and torch.equal(theirs[rows], x):
+            return whole
+    return None
 
 
 def make_feeds(

@@ -1,4 +1,4 @@
-"""A teacher made ready for one run: found, rebuilt, checked against the data, measured again."""
+"""A teacher made ready for one run: found, rebuilt, checked against the data, measured again, and read once."""
 
 from __future__ import annotations
 
@@ -8,142 +8,219 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch_geometric.graphgym.loader import create_loader
 from torch_geometric.graphgym.logger import infer_task
+from torch_geometric.utils import subgraph
 from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.stored import own_cfg
+from gkd_plugin.data.check import load
+from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.observed import SPLITS, Sample
+from gkd_plugin.models.stored import StoredTeacher
 from gkd_plugin.models.streams import Streams
-from gkd_plugin.models.teachers import ModelTeacher, ModuleTeacher, StoredTeacher, Teacher, build_teacher
-from gkd_plugin.space.observation import Observation, Outline
+from gkd_plugin.models.teachers import ModelTeacher, ModuleTeacher, Teacher, build_teacher
+from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training import lookup
 from gkd_plugin.training.evaluation import evaluate
-from gkd_plugin.training.feeds import Feed, make_feeds
+from gkd_plugin.training.feeds import Feed, make_feeds, whole_graph
+from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.store import Store, key_of
 
 # what makes two configurations read the same graphs
 _SAME_DATA = ("format", "name", "task", "task_type", "node_encoder", "edge_encoder")
 
 
 class Taught:
-    """A teacher and the graph it sees, which need not be the students'.
+    """A teacher and the graph it sees. On one fixed graph it is read once, for as long as the run lasts.
 
     Args:
         teacher (Teacher): The teacher.
-        sample (Sample, optional): Its own graph over the same nodes; by default it sees the students' with all edges.
+        graph (Sample, optional): The fixed graph it sees; ``None`` reads it on every batch of the students, with the
+            edges that are hidden from them.
+        own_edges (bool): Whether the graph has other edges than the students'.
+        store (Store, optional): Keeps what it says for later runs.
     """
 
-    def __init__(self, teacher: Teacher, sample: Sample | None = None) -> None:
-        self.teacher, self.sample = teacher, sample
+    def __init__(
+        self, teacher: Teacher, graph: Sample | None = None, own_edges: bool = False, store: Store | None = None
+    ) -> None:
+        self.teacher, self.graph, self.own_edges, self.store = teacher, graph, own_edges, store
+        self._last: tuple[Sample, frozenset[str], Observation] | None = None
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
-        """The teacher on a batch of the students."""
-        return self.teacher.observe(self._its(sample), taps)
+        """The teacher on a batch of the students; of a part of the fixed graph, the rows of its nodes."""
+        its, wanted = self.graph or sample.whole or sample, frozenset(taps)
+        if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
+            self._last = (its, wanted, self._read(its, wanted))
+        seen, ids = self._last[2], sample.graph("train").node_id
+        return seen if self.graph is None or ids is None else self._part(seen, sample, ids)
 
     def outline(self, sample: Sample, taps: Iterable[str]) -> Outline:
         """Depth and widths of the teacher."""
-        return self.teacher.outline(self._its(sample), taps)
+        return self.teacher.outline(self.observe(sample, taps))
 
-    def _its(self, sample: Sample) -> Sample:
-        return self.sample or sample.whole or sample
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a run's result says of its teacher."""
+        if isinstance(self.teacher, ModelTeacher):
+            record = self.teacher.record
+            return {"name": self.teacher.name, "from": str(record.where), "metric": record.metric, "val": record.val}
+        return {"name": self.teacher.name}
+
+    def _read(self, sample: Sample, taps: frozenset[str]) -> Observation:
+        if self.store is None or self.graph is None or not isinstance(self.teacher, ModelTeacher):
+            return self.teacher.observe(sample, taps)
+        key = key_of(self.teacher.model, sample, taps)
+        kept = self.store.load(key, sample)
+        if kept is not None:
+            return kept
+        seen = self.teacher.observe(sample, taps)
+        if not self.teacher.drew:  # what is drawn belongs to this run's seed
+            self.store.save(key, seen)
+        return seen
+
+    def _part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
+        graph = sample.graph("train")
+        if self.own_edges:
+            edges, _ = subgraph(ids, seen.graph.edge_index, relabel_nodes=True, num_nodes=seen.graph.num_nodes)
+            graph = Graph(edges, graph.num_nodes, graph.train_mask, graph.batch, ids)
+        hidden = {tap: tuple(state[ids] for state in states) for tap, states in seen.hidden.items()}
+        return Observation(seen.logits[ids], hidden, graph, seen.labels[ids] if seen.labels is not None else None)
 
 
 def find_teacher(
-    plan: Plan, feeds: Sequence[Feed], streams: Streams, out_dir: Path, seed_folder: int, given: nn.Module | None = None
+    plan: Plan,
+    feeds: Sequence[Feed],
+    streams: Streams,
+    run_folder: Path,
+    seed_folder: int,
+    given: nn.Module | None = None,
 ) -> Taught | None:
-    """The plan's teacher, or ``None`` where no term with a weight listens to one.
+    """The plan's teacher, or ``None`` where no term with a weight listens to one: nothing is looked for then.
 
     Args:
         plan (Plan): The plan.
         feeds (sequence of Feed): The students' feeds: train, validation, test.
         streams (Streams): The run's streams.
-        out_dir (Path): The run's ``out_dir``, from which names are looked up.
+        run_folder (Path): The folder of the student's run, above which names are looked up.
         seed_folder (int): Number of the student's seed folder.
         given (nn.Module, optional): A teacher handed over by ``gkd_plugin.run(teacher=...)``.
 
     Raises:
         UserError: If it is missing, unfinished, of other data or classes, unreadable, or does not reproduce its score.
     """
-    if not any(group.get("source") == "teacher" for group in plan.active):
+    if not listens(plan):
         return None
+    graph = whole_graph(feeds)
+    whole = graph.whole or graph if graph is not None else None
     if given is not None:
-        return Taught(ModuleTeacher(given, streams))
-    target = lookup.find_folder(str(plan["teacher"] or Path(plan["teacher_cfg"]).stem), out_dir)
+        return Taught(ModuleTeacher(given, streams), whole)
+    name = lookup.teacher_name(plan)
+    target = lookup.find_folder(name, run_folder)
+    if target is None:
+        raise _not_there(plan, name, run_folder)
     if lookup.is_file(target):
-        return Taught(StoredTeacher(target))
+        return Taught(StoredTeacher(target), whole)
+    store = Store.from_environment()
     found = lookup.choose(target, plan["teacher_seed"], seed_folder)
     own = own_cfg(found.config)
-    other = _other_data(own)
-    if other:
-        theirs = _their_feeds(own, feeds, streams, other, found.name)
-    else:
-        own.dataset.dir = cfg.dataset.dir
-        own.share = cfg.share.clone()
-        theirs = list(feeds)
-    with host.scoped(own):
-        own.kd = own.get("kd") or CfgNode()
-    teacher = build_teacher(found.name, own, found.weights, found.record, streams, own.kd.get("layers"))
+    theirs, other = _data_of(own, found, feeds, streams)
+    teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device)
     _measure_again(teacher, theirs)
-    return Taught(teacher, theirs[0].single if other else None)
+    if not other:
+        return Taught(teacher, whole, store=store)
+    return Taught(teacher, theirs[0].single, own_edges=True, store=store)
 
 
-def _other_data(own: CfgNode) -> str:
+def listens(plan: Plan) -> bool:
+    """Whether a term with a weight listens to a teacher."""
+    return any(group.get("source") == "teacher" for group in plan.active)
+
+
+def _not_there(plan: Plan, name: str, run_folder: Path) -> UserError:
+    if plan["teacher_cfg"] is None:
+        return lookup.missing(name, run_folder)
+    searched = ", ".join(map(str, lookup.places(run_folder)))
+    return UserError(
+        f"kd.teacher_cfg: {plan['teacher_cfg']} is trained first by gkd run only; here its run '{name}' must be there "
+        f"already. Searched: {searched}. Train it: gkd run --cfg {plan['teacher_cfg']} --name {name}"
+    )
+
+
+def _data_of(own: CfgNode, found: lookup.Found, feeds: Sequence[Feed], streams: Streams) -> tuple[Sequence[Feed], bool]:
+    """The feeds on which a teacher was trained, and whether they are other graphs than the students'.
+
+    Splits may be drawn by seed: a teacher of another seed is let in only where its split is the students', for it must
+    not have been trained on their test nodes.
+    """
+    own.dataset.dir, own.seed = cfg.dataset.dir, found.seed + 1
+    how = _differences(own)
+    if not how and own.seed == cfg.seed:
+        own.share = cfg.share.clone()
+        return feeds, False
+    graph = whole_graph(feeds)
+    if how:
+        refused = f"kd.teacher: {found.name} was trained on other data ({how})"
+        if graph is None:
+            raise UserError(f"{refused}. Train a teacher on this data set.")
+    else:
+        refused = f"kd.teacher_seed: seed folder {found.seed} of {found.name} was trained with seed {own.seed}"
+    with streams.use("teacher"):
+        loaders = load(own)  # fills own.share
+        with host.scoped(own):
+            theirs = make_feeds(per_split(loaders), feeds[0].task, feeds[0].device, streams)
+    if graph is not None:
+        whole = theirs[0].single
+        same = whole is not None and _same_items([whole], [graph])
+    else:
+        same = all(_same_items(a.samples(), b.samples()) for a, b in zip(theirs[1:], feeds[1:], strict=True))
+    if not same:
+        raise UserError(
+            f"{refused}, and its nodes, labels or splits are not these: it may have been trained on what is tested here. "
+            + ("Train a teacher on this data set." if how else "Splits drawn by seed need kd.teacher_seed: match.")
+        )
+    return (theirs, True) if how else (feeds, False)
+
+
+def _differences(own: CfgNode) -> str:
     """How the teacher's data set differs from the students', in words."""
     differing = [key for key in _SAME_DATA if own.dataset.get(key) != cfg.dataset.get(key)]
     changes = [f"dataset.{key}: {own.dataset.get(key)} there, {cfg.dataset.get(key)} here" for key in differing]
     ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
-    changes += [f"splits.{k}: {its.get(k)} there, {ours.get(k)} here" for k in ours if its.get(k) != ours.get(k)]
+    keys = sorted({*ours, *its})
+    changes += [f"splits.{k}: {its.get(k)} there, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)]
     return "; ".join(changes)
 
 
-def _their_feeds(own: CfgNode, feeds: Sequence[Feed], streams: Streams, how: str, name: str) -> list[Feed]:
-    """The teacher's own data set, where it is another graph over the same nodes (k-nearest neighbours of another k)."""
-    mine = feeds[0].single
-    refused = f"kd.teacher: {name} was trained on other data ({how})"
-    if mine is None:
-        raise UserError(f"{refused}. Train a teacher on this data set.")
-    own.dataset.dir, own.seed = cfg.dataset.dir, cfg.seed
-    with host.scoped(own), streams.use("teacher"):
-        loaders = create_loader()
-        own.share = cfg.share.clone()
-        theirs = make_feeds(loaders, mine.task, feeds[0].device, streams)
-    its = theirs[0].single
-    keys = ("x", "y", "train_mask", "val_mask", "test_mask")
-    same = its is not None and all(
-        isinstance(a := its.batch.get(key), torch.Tensor)
-        and isinstance(b := mine.batch.get(key), torch.Tensor)
-        and torch.equal(a, b)
-        for key in keys
-    )
-    if not same:
-        raise UserError(f"{refused}, and its nodes, labels or splits are not these. Train a teacher on this data set.")
-    return theirs
+def _same_items(some: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Whether batches hold the same items with the same features, labels and splits, whatever their edges."""
+    pairs = [(_items(a), _items(b)) for a, b in zip(some, others, strict=False)]
+    same = all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
+    return len(some) == len(others) and same
+
+
+def _items(sample: Sample) -> dict[str, torch.Tensor]:
+    kept = {k: v for k, v in sample.batch.to_dict().items() if k in ("x", "y", "batch") or k.startswith(SPLITS)}
+    return {k: v for k, v in kept.items() if isinstance(v, torch.Tensor)}
 
 
 def _measure_again(teacher: ModelTeacher, feeds: Sequence[Feed]) -> None:
     """The gate: a teacher whose validation score cannot be reproduced is not the one that its record describes."""
-    record = teacher.record
-    assert record is not None
+    record, own = teacher.record, teacher.model.own
     samples = [sample.whole or sample for sample in feeds[1].samples()]
-    outcome = evaluate(teacher.model, samples, ("val",))["val"]
-    measured = outcome.metrics(infer_task()).get(record.metric)
+    with teacher.streams.use("teacher"), host.scoped(own):
+        outcome = evaluate(teacher.model, samples, ("val",))["val"]
+        measured = {**outcome.metrics(infer_task()), "loss": outcome.loss}.get(record.metric, float("nan"))
     items = sum(len(true) for true in outcome.true)
-    # one item more or less: another number of threads may tip a tie
-    if measured is None or abs(measured - record.val) > 1.5 / max(items, 1) + 10.0**-cfg.round:
+    # other threads or another device: the last digits of an error, or one item whose two best classes nearly tie
+    slack = 1e-3 * abs(record.val) if record.metric in ERRORS else 1.5 / max(items, 1)
+    if not abs(measured - record.val) <= slack + 10.0 ** -int(own.round):  # a score that is no number never does
         raise UserError(
-            f"kd.teacher: {teacher.name} scores {record.metric} {measured} on the validation split here, but "
-            f"{record.where} says {record.val}. Weights, data, split or seed are not those of that run "
-            "(splits drawn by seed need kd.teacher_seed: match)."
+            f"kd.teacher: {teacher.name} has {record.metric} {measured:g} on the validation split here, but "
+            f"{record.where} says {record.val:g}. Weights, data or split are not those of that run; train it again "
+            "under another name."
         )
-
-
-def describe(taught: Taught | None) -> Any:
-    """What a run's result says of its teacher."""
-    if taught is None:
-        return None
-    record = getattr(taught.teacher, "record", None)
-    return {"name": taught.teacher.name, "val": record.val if record else None}

@@ -1,0 +1,95 @@
+"""``kd.teacher_cfg``: a teacher that is trained before its first student, and found by the later ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.commands.claim import CONFIG, changed
+from gkd_plugin.config.cohort import find_cohort, find_file
+from gkd_plugin.config.read import Config, read_config
+from gkd_plugin.config.stored import own_cfg
+from gkd_plugin.errors import UserError
+from gkd_plugin.training import lookup
+from gkd_plugin.training.outcome import PLAN
+from gkd_plugin.training.teaching import listens
+
+# the first student's, so that a teacher needs no second look at the machine; later ones take it as it is
+_FROM_STUDENT = ("num_threads", "accelerator")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A teacher to be trained.
+
+    Args:
+        path (Path): Its YAML.
+        name (str): The name of its run.
+        seeds (list of int): Its seed folders, one after the other.
+        overrides (list): ``key value`` pairs: where and on what machine.
+    """
+
+    path: Path
+    name: str
+    seeds: list[int]
+    overrides: list[Any]
+
+
+def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
+    """What has to be trained before a configuration can run; ``None`` where nothing listens or all of it is there.
+
+    Args:
+        config (Config): The student's configuration.
+        label (str): The name of the student's run.
+        repeat (int): Its number of seeds.
+
+    Raises:
+        UserError: If the YAML is missing or wrong, names itself, or has changed since its run.
+    """
+    plan = config.plan
+    if plan["teacher_cfg"] is None or not listens(plan):
+        return None
+    path = _no_circle(config)
+    name, out_dir = lookup.teacher_name(plan), Path(config.cfg.out_dir)
+    first, which = int(config.cfg.seed), plan["teacher_seed"]
+    seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
+    values = {key: config.cfg[key] for key in _FROM_STUDENT}
+    if (out_dir / name / CONFIG).is_file():
+        before = own_cfg(out_dir / name / CONFIG)
+        values = {key: before[key] for key in _FROM_STUDENT}
+    values |= {"out_dir": str(out_dir), "dataset.dir": config.cfg.dataset.dir, "seed": seeds[0]}
+    overrides = [part for key, value in values.items() for part in (key, value)]
+    target = lookup.find_folder(name, out_dir / label)
+    if target is None or not lookup.has_seeds(target, seeds):
+        return Order(path, name, seeds, overrides)
+    if (target / PLAN).is_file():
+        _unchanged(read_config(path, overrides), path, target)
+    return None
+
+
+def _unchanged(own: Config, path: Path, target: Path) -> None:
+    changes = changed(target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir"))
+    if changes:
+        raise UserError(
+            f"kd.teacher_cfg: {target} was trained from another configuration than {path} now is ({changes}). Give the "
+            "new one a name of its own (kd.teacher: NAME), or leave kd.teacher_cfg out to take the teacher as it is."
+        )
+
+
+def _no_circle(config: Config) -> Path:
+    """The teacher's YAML, whose own teacher's YAML, and so on, are neither wrong nor one of those before."""
+    paths = [config.path.resolve()] if config.path else []
+    first = None
+    while config.plan["teacher_cfg"] is not None:
+        folder = config.path.parent if config.path else None
+        path = find_file(str(config.plan["teacher_cfg"]), folder, "kd.teacher_cfg")
+        first = first or path
+        if path.resolve() in paths:
+            raise UserError(
+                f"kd.teacher_cfg: {path} is its own teacher ({' -> '.join(p.name for p in [*paths, path])})."
+            )
+        paths.append(path.resolve())
+        config = read_config(path)
+    assert first is not None
+    return first

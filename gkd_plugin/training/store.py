@@ -1,0 +1,123 @@
+"""What frozen teachers said on fixed graphs, kept on disk for later runs (the environment variable ``GKD_STORE``).
+
+A file serves only what gave it: its name is a hash of the weights, the data with their split, the taps, the teacher's
+configuration and everything else that decides the numbers. Nothing but tensors and plain values is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric import __version__ as host_version
+
+from gkd_plugin.errors import UserError
+from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.checkpoint import write_tensors
+
+VARIABLE = "GKD_STORE"
+# say where a run lies and who made it, and nothing of what the network computes
+_NO_MATTER = ("out_dir", "run_dir", "seed", "cfg_dest", "print", "params", "num_threads", "accelerator", "devices")
+
+
+class Store:
+    """Observations on disk.
+
+    Args:
+        folder (Path): Where they are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def from_environment(cls) -> Store | None:
+        """The store that ``GKD_STORE`` names, if it does.
+
+        Raises:
+            UserError: If something else than a folder lies there.
+        """
+        value = os.environ.get(VARIABLE)
+        if not value:
+            return None
+        folder = Path(value)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{VARIABLE}: {folder} is not a folder. Name one, or unset the variable.")
+        return cls(folder)
+
+    def load(self, key: str, sample: Sample) -> Observation | None:
+        """What was kept under a key, or ``None`` where it is missing, torn or not what its name says."""
+        try:
+            found = torch.load(self._path(key), weights_only=True, map_location="cpu")
+            if found["key"] != key or found["content"] != _digest(_content(found)):
+                return None
+            device, labels = sample.batch.edge_index.device, found["labels"]
+            hidden = {tap: tuple(state.to(device) for state in states) for tap, states in found["hidden"].items()}
+            labels = labels.to(device) if labels is not None else None
+            return Observation(found["logits"].to(device), hidden, sample.graph("train"), labels)
+        except Exception:  # a torn file raises nearly anything; it is written anew
+            return None
+
+    def save(self, key: str, seen: Observation) -> None:
+        """Keeps an observation; where the disk refuses, the run goes on without."""
+        values: dict[str, Any] = {
+            "key": key,
+            "logits": seen.logits.cpu(),
+            "labels": seen.labels.cpu() if seen.labels is not None else None,
+            "hidden": {tap: [state.cpu() for state in states] for tap, states in seen.hidden.items()},
+        }
+        values["content"] = _digest(_content(values))
+        own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_tensors(own, values)
+            os.replace(own, self._path(key))
+        except OSError as error:
+            warnings.warn(f"{VARIABLE}: {self.folder} cannot be written ({error.strerror}).", stacklevel=2)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.pt"
+
+
+def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
+    """The hash of everything that decides what a network says on a graph, to the last bit."""
+    from gkd_plugin import __version__  # the package is not whole yet where it imports this module
+
+    own = model.own.clone()
+    for name in _NO_MATTER:
+        own.pop(name, None)
+    own.dataset.pop("dir", None)
+    where = (torch.__version__, host_version, __version__, torch.get_num_threads(), sample.batch.edge_index.device.type)
+    parts: list[Any] = [own.dump(), where, sorted(taps), repr(model.module)]
+    for values in (model.module.state_dict(), sample.batch.to_dict()):
+        for name in sorted(values):
+            parts += [name, values[name]]
+    return _digest(parts)
+
+
+def _content(values: dict[str, Any]) -> Iterator[Any]:
+    yield values["logits"]
+    yield values["labels"]
+    for tap in sorted(values["hidden"]):
+        yield tap
+        yield from values["hidden"][tap]
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
+            # as bytes: numpy has no bfloat16
+            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:
+            text = repr(part).encode()
+            found.update(f"{len(text)} ".encode() + text)
+    return found.hexdigest()
