@@ -1,0 +1,1 @@
+"""A plugin of gkd_plugin: the knowledge ``energy`` and the kernel ``cauchy``."""
