@@ -102,7 +102,7 @@ class AttentionMap(nn.Module):
         self.source_projection = _Projection(source.widths[tap], int(values["dim"]), shared)
         if values["frozen"]:
             self.requires_grad_(False)
-        self._last: Tensor | None = None
+        self.last: Tensor | None = None  # the weights of the last forward, for logs
 
     def forward(self, learner: Observation, source: Observation) -> Tensor:
         queries = [node_mean(learner, self.tap, layer) for layer in range(1, self.depth + 1)]
@@ -111,7 +111,7 @@ class AttentionMap(nn.Module):
             queries = [query.detach() for query in queries]
         left, right = self.learner_projection(queries), self.source_projection(keys)
         weights = self.weigh(left @ right.T / math.sqrt(left.size(-1)))
-        self._last = weights.detach()
+        self.last = weights.detach()
         return weights
 
     def weigh(self, scores: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ class AttentionMap(nn.Module):
         Raises:
             RuntimeError: If no map has been computed yet.
         """
-        if self._last is None:
+        if self.last is None:
             raise RuntimeError("the attention map has not been computed yet")
-        rows = {"learner": self._last.T, "source": self._last, "all": self._last.view(1, -1)}[self.softmax_over]
+        rows = {"learner": self.last.T, "source": self.last, "all": self.last.view(1, -1)}[self.softmax_over]
         mass = rows.sum(dim=1)
         rows = rows[mass > 0] / mass[mass > 0].unsqueeze(-1)
         return float(torch.special.entr(rows).sum() / max(len(rows), 1))

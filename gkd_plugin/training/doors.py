@@ -23,6 +23,7 @@ from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.streams import Streams
+from gkd_plugin.training.attention_log import AttentionLog
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.cohort import build_cohort, build_models
 from gkd_plugin.training.diagnostics import Diagnostics
@@ -69,8 +70,20 @@ def make_trainer(
     with streams.use("probe"):
         sample = feeds[0].peek()
     students = build_cohort(plan, models, sample, streams, optimizer, scheduler, taught)
-    diagnostics = Diagnostics(Path(cfg.run_dir)) if logs else None
-    return Trainer(plan, students, feeds, logs, streams, infer_task(), checkpoints, progress, taught, diagnostics)
+    folder = Path(cfg.get("run_dir", ""))
+    return Trainer(
+        plan,
+        students,
+        feeds,
+        logs,
+        streams,
+        infer_task(),
+        checkpoints=checkpoints,
+        progress=progress,
+        teacher=taught,
+        diagnostics=Diagnostics(folder) if logs else None,
+        attention=AttentionLog(folder) if logs else None,
+    )
 
 
 def _seed_folder() -> int:

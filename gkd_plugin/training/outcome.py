@@ -59,6 +59,8 @@ def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
     teacher = trainer.reader.teacher
     told = {"teacher": teacher.about} if teacher is not None else {}
     values = {**result.as_dict(), **told, "versions": versions(), "threads": torch.get_num_threads()}
+    if trainer.attention is not None:
+        trainer.attention.draw()
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 

@@ -14,6 +14,7 @@ from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg, scoped, task_loss
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.attention_log import AttentionLog, entropies
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
 from gkd_plugin.training.cohort import Student
 from gkd_plugin.training.diagnostics import Diagnostics
@@ -51,6 +52,7 @@ class Trainer:
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
         teacher (Taught, optional): The teacher.
         diagnostics (Diagnostics, optional): Where to record gradients.
+        attention (AttentionLog, optional): Where to keep learned layer maps.
 
     Raises:
         UserError: If there is no validation split.
@@ -68,6 +70,7 @@ class Trainer:
         progress: Progress | None = None,
         teacher: Taught | None = None,
         diagnostics: Diagnostics | None = None,
+        attention: AttentionLog | None = None,
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -75,6 +78,7 @@ class Trainer:
                 "(and test_mask), or draw a split (docs/data.md)."
             )
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
+        self.attention = attention
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
         self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
         self.updates = Updates(plan, self.students, self.reader, streams, diagnostics)
@@ -142,7 +146,10 @@ class Trainer:
             extras[f"mean_{self.metric}"] = sum(scores[f"s{s.number}"] for s in self.students) / len(self.students)
             extras["student"] = float(0 if self.plan["predict"] == "ensemble" else self.predicted)
         for student, outcome in zip(self.students, outcomes, strict=True):
-            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
+            found = {**outcome.mean_extras(), **entropies(student)}
+            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in found.items()}
+        if self.attention is not None:
+            self.attention.record(epoch, self.students)
         main = together if together is not None and self.plan["predict"] == "ensemble" else outcomes[self.predicted - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
@@ -372,5 +379,7 @@ class Trainer:
         """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""
         if self.updates.diagnostics is not None:
             self.updates.diagnostics.resume(epochs)
+        if self.attention is not None:
+            self.attention.resume(epochs)
         for split, log in enumerate(self.logs):
             cut_rows(log, epochs if split < 2 else 0)
