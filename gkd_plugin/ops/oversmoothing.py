@@ -34,13 +34,13 @@ class Links(NamedTuple):
         edges (Tensor): Edges without self-loops, ``[2, E]``.
         scale (Tensor): 1 / sqrt(1 + deg), ``[N]``.
         adjacency (Tensor): Sparse ``[N, N]`` with a 1 for every in-neighbour, repeated edges once.
-        count (Tensor): Number of in-neighbours, ``[N]``.
+        neighbours (Tensor): Number of in-neighbours, ``[N]``.
     """
 
     edges: Tensor
     scale: Tensor
     adjacency: Tensor
-    count: Tensor
+    neighbours: Tensor
 
     @classmethod
     def of(cls, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Links:
@@ -83,7 +83,7 @@ def mad(x: Tensor, edge_index: Tensor, links: Links | None = None) -> MAD:
     x = _floating(x)
     num_nodes = x.size(0)
     links = links or Links.of(edge_index, num_nodes, x.dtype)
-    count = links.count
+    count = links.neighbours
     rows = F.normalize(x, dim=-1)
     near = (rows * torch.sparse.mm(links.adjacency, rows)).sum(dim=-1)
     own = (rows * rows).sum(dim=-1)  # 1, or 0 for a row of zeros

@@ -73,7 +73,7 @@ class AttentionLog:
 
         last = {(row["student"], row["source"]): row for row in rows}
         deepest = max(len(row["weights"][0]) for row in last.values())
-        figure = Figure(figsize=(max(4.0, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
+        figure = Figure(figsize=(max(5.5, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
         axes = figure.subplots(len(last), 1, squeeze=False)[:, 0]
         for axis, ((student, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
             depth, columns = len(row["weights"]), len(row["weights"][0])

@@ -75,12 +75,10 @@ def evaluate(model: ObservedModel, samples: Iterable[Sample], splits: Sequence[s
 
 def smoothing(seen: Observation) -> dict[str, float]:
     """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
-    found = {}
+    graph, found = seen.graph, {}
+    dtype = seen.hidden["layer"][0].dtype
+    links = graph.remember(("links", dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, dtype))
     for number, states in enumerate(seen.hidden["layer"], 1):
-        graph = seen.graph
-        links = graph.remember(
-            ("links", states.dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, states.dtype)
-        )
         near, _, gap = mad(states, graph.edge_index, links)
         found[f"layer{number}_mad"] = float(near)
         found[f"layer{number}_madgap"] = float(gap)
