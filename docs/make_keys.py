@@ -31,6 +31,41 @@ Published methods as points of the space: what a row names differs from the defa
 you write differs from the row. "search" marks a value that no publication could confirm: a place to start.
 Those marked *teacher* listen to a trained model (`kd.teacher` or `kd.teacher_cfg`).
 """
+PRESETS_TAIL = """
+## As they are used
+
+Configurations for those without a teacher are in `graphgym_configs/`. With one, whatever the data set (`---` separates
+files):
+
+```yaml
+kd: {preset: soft_target, teacher: cora_teacher}
+---
+model: {type: mlp}                              # a student without edges
+kd: {preset: glnn, teacher: cora_teacher}
+---
+kd: {preset: fitnet, teacher: cora_teacher}
+kd_feature: {weight: 100}                       # to be searched between 100 and 10000
+---
+kd: {preset: attention_transfer, teacher: cora_teacher}
+---
+kd: {preset: lsp, teacher: cora_teacher}
+kd_structure: {domain: union}                   # where teacher and student see different edges
+---
+kd: {preset: lsp_code, teacher: ppi_teacher}    # hidden layers -2 and -1, for the first 30 epochs
+---
+kd: {preset: gsp, teacher: cora_teacher}
+kd_structure: {weight: 1000}
+---
+kd: {preset: gcrd, teacher: cora_teacher}
+---
+kd: {preset: gkd, teacher: cora_teacher, hide_edges: 0.5}    # the teacher sees all edges
+---
+kd: {preset: abkd, teacher: cora_teacher}
+kd_attention: {softmax_over: source}
+---
+kd: {preset: stride, teacher: cora_teacher}
+```
+"""
 
 
 def value(raw: Any) -> str:
@@ -99,7 +134,7 @@ def presets_page() -> str:
             keys += ["with several labels:", *written(preset.multilabel)]
         what = preset.summary + ("; *teacher*" if preset.teacher else "")
         lines.append(f"| `{name}` | {what} | {'<br>'.join(keys) or '-'} | {preset.reference} |")
-    return NOTE + PRESETS_HEAD + "\n" + "\n".join(lines) + "\n"
+    return NOTE + PRESETS_HEAD + "\n" + "\n".join(lines) + "\n" + PRESETS_TAIL
 
 
 def pages() -> dict[str, str]:

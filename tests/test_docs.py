@@ -50,10 +50,10 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_every_yaml_example_resolves(text):
-    values = yaml.safe_load(text)
-    plan = read_config(values).plan
-    named = {group.removeprefix("kd_") for group in values if group.startswith("kd_")} - {"attention"}
-    assert named <= {group.name for group in plan.active}, "the example switches nothing on"
+    for values in yaml.safe_load_all(text):
+        plan = read_config(values).plan
+        named = {group.removeprefix("kd_") for group in values if group.startswith("kd_")} - {"attention"}
+        assert named <= {group.name for group in plan.active}, "the example switches nothing on"
 
 
 def test_every_knowledge_has_an_example_in_its_docstring():

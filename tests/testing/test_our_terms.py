@@ -10,7 +10,7 @@ from gkd_plugin.space.observation import Observation, Task
 from gkd_plugin.testing import TermSuite
 from tests.space import structure_oracle
 
-KERNELS = "laplacian rbf heat linear poly cosine cosine_squared l2 euclidean sigmoid".split()
+KERNELS = ["laplacian", "rbf", "heat", "linear", "poly", "cosine", "cosine_squared", "l2", "euclidean", "sigmoid"]
 
 
 # ------------------------------------------------------------------------------------------------------- response
