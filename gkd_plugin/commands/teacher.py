@@ -15,7 +15,7 @@ from gkd_plugin.training import lookup
 from gkd_plugin.training.outcome import PLAN
 from gkd_plugin.training.teaching import listens
 
-# the first student's, so that a teacher needs no second look at the machine; later ones take it as it is
+# taken from the student for whom a teacher is trained first; a later one's may differ
 _FROM_STUDENT = ("num_threads", "accelerator")
 
 
@@ -54,11 +54,10 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     name, out_dir = lookup.teacher_name(plan), Path(config.cfg.out_dir)
     first, which = int(config.cfg.seed), plan["teacher_seed"]
     seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
-    values = {key: config.cfg[key] for key in _FROM_STUDENT}
-    if (out_dir / name / CONFIG).is_file():
-        before = own_cfg(out_dir / name / CONFIG)
-        values = {key: before[key] for key in _FROM_STUDENT}
-    values |= {"out_dir": str(out_dir), "dataset.dir": config.cfg.dataset.dir, "seed": seeds[0]}
+    stored = out_dir / name / CONFIG
+    machine = own_cfg(stored) if stored.is_file() else config.cfg
+    values = {**{key: machine[key] for key in _FROM_STUDENT}, "dataset.dir": machine.dataset.dir}
+    values |= {"out_dir": str(out_dir), "seed": seeds[0]}
     overrides = [part for key, value in values.items() for part in (key, value)]
     target = lookup.find_folder(name, out_dir / label)
     if target is None or not lookup.has_seeds(target, seeds):

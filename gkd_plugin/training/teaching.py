@@ -128,6 +128,11 @@ def find_teacher(
     store = Store.from_environment()
     found = lookup.choose(target, plan["teacher_seed"], seed_folder)
     own = own_cfg(found.config)
+    if float(own.kd.get("hide_edges") or 0):
+        raise UserError(
+            f"kd.teacher: {found.name} was itself trained with hidden edges (kd.hide_edges: {own.kd.hide_edges}), and a "
+            "teacher sees all. Train one without."
+        )
     theirs, other = _data_of(own, found, feeds, streams)
     teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device)
     _measure_again(teacher, theirs)

@@ -38,7 +38,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def teach(folder: Path, name: str = "wide", repeat: int = 1, **groups: Any) -> Path:
     """A trained teacher ``results/<name>``."""
-    keys = {group: {**BIG.get(group, {}), **groups.get(group, {})} for group in {*BIG, *groups}}
+    keys = {**groups, **{group: {**big, **groups.get(group, {})} for group, big in BIG.items()}}
     return run(config(folder, name, **keys), repeat=repeat, quiet=True).folder
 
 
@@ -122,6 +122,47 @@ def test_which_seed_teaches_is_a_key(which: str | int, expected: list[int] | Non
     report = run(student(tmp_path, kd={"teacher_seed": which}), repeat=2, quiet=True)
     told = [Path(result(report.folder, seed)["teacher"]["from"]).parent.name for seed in (0, 1)]
     assert told == [str(seed) for seed in expected]
+
+
+def multilabel() -> list[Any]:
+    data = toy.community(0)
+    data.y = torch.stack([data.y == 0, data.y > 0, data.x[:, 0] > 0], dim=1).float()
+    return [data]
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "binary": {"dataset": {"name": "binary"}},
+    "regression": {"dataset": {"name": "regression", "task_type": "regression"}, "model": {"loss_fun": "mse"}},
+    "links": {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}},
+    "many": {"dataset": {"name": "many"}, "train": {"batch_size": 2}},
+    "multilabel": {
+        "dataset": {"name": "multilabel", "task_type": "classification_multilabel"},
+        "custom_metrics": ["f1_micro"],
+    },
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(toy.SETS, "multilabel", multilabel)
+    teach(tmp_path, **TASKS[task])
+    terms = {"kd_response": {"weight": 1.0}, "kd_feature": {"weight": 1.0, "layer_map": "uniform"}}
+    taught = run(student(tmp_path, **terms, **TASKS[task]), quiet=True)
+    alone = run(config(tmp_path, "alone", **TASKS[task]), quiet=True)
+    assert not same(weights(taught.folder), weights(alone.folder))
+    assert result(taught.folder)["teacher"]["metric"] == taught.results[0].metric
+
+
+@pytest.mark.parametrize(
+    ("family", "preset"),
+    [("gcn", "abkd"), ("gat", "lsp"), ("sage", "gcrd"), ("gcnii", "stride"), ("mlp", "glnn"), ("gnn", "abkd")],
+)
+def test_families_mix(family: str, preset: str, tmp_path: Path) -> None:
+    keys = {"layers_mp": 5, "batchnorm": family in ("gnn", "sage"), "act": "relu"}
+    teach(tmp_path, model={"type": family}, gnn=keys, optim={"max_epoch": 1})
+    learner = {"gcn": "mlp", "gnn": "gat", "mlp": "gcn"}.get(family, "gnn")
+    keys = {"kd": {"preset": preset}, "model": {"type": learner}, "optim": {"max_epoch": 2}, "kd_response": {}}
+    assert run(student(tmp_path, **keys), quiet=True).results
 
 
 def test_an_interrupted_taught_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,6 +455,11 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
     assert "is not a configuration of this host" in refused(student(tmp_path))
     stored.write_text("- a\n- list\n")
     assert "is not a configuration" in refused(student(tmp_path))
+
+
+def test_a_teacher_that_did_not_see_all(tmp_path: Path) -> None:
+    teach(tmp_path, kd={"hide_edges": 0.5})
+    assert "was itself trained with hidden edges (kd.hide_edges: 0.5)" in refused(student(tmp_path))
 
 
 def test_an_ensemble_is_no_single_teacher(tmp_path: Path) -> None:
