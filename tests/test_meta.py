@@ -23,6 +23,7 @@ from gkd_plugin.space.registry import Axis
 from tests.test_docs import PAGES, ROOT, SOURCES, blocks, docstring_blocks
 
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
+OURS = "gkd_plugin"
 KEYS = {  # where a configuration names an answer
     "sources": ("source", "soft_source"),
     "layer_maps": ("layer_map",),
@@ -31,7 +32,12 @@ KEYS = {  # where a configuration names an answer
     "schedules": ("schedule",),
     "presets": ("preset",),
 }
-ANSWERS = [pytest.param(axis, name, id=f"{axis.name}-{name}") for axis in axes.ALL for name in axis]
+ANSWERS = [
+    pytest.param(axis, name, id=f"{axis.name}-{name}")
+    for axis in axes.ALL
+    for name in axis
+    if axis.origin(name) == OURS
+]
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("gkd_register_"))
 
 

@@ -101,8 +101,27 @@ def test_it_is_listed_and_used_from_yaml(site: Path, tmp_path: Path) -> None:
         assert all(math.isfinite(row[column]) and row[column] > 0 for row in trained), column
 
 
-def test_its_own_three_lines_pass(site: Path, tmp_path: Path) -> None:
+ORACLE = """
+import math
+from gkd_plugin.testing import TermSuite
+
+class TestLoops(TermSuite):
+    term, values = "energy", {"layer_map": "uniform", "layer_reduction": "mean"}
+
+    def oracle(self, learner, source, weights):
+        def energy(seen, layer):
+            rows = seen.layer("conv", layer).tolist()
+            gaps = [sum((a - b) ** 2 for a, b in zip(rows[u], rows[v])) for u, v in seen.graph.edge_index.t().tolist()]
+            return sum(gaps) / seen.graph.num_nodes
+        pairs = [(row, column) for row in (1, 2, 3) for column in (1, 2, 3)]
+        gaps = [math.log((1 + energy(learner, r)) / (1 + energy(source, c))) for r, c in pairs]
+        return sum(gap ** 2 for gap in gaps) / 9
+"""
+
+
+def test_its_own_three_lines_pass_and_so_do_loops_from_its_equation(site: Path, tmp_path: Path) -> None:
     shutil.copytree(DEMO / "tests", tmp_path / "tests")
+    (tmp_path / "tests" / "test_loops.py").write_text(ORACLE)
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", site=site, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout and "skipped" not in done.stdout
