@@ -38,17 +38,18 @@ def run_progress(title: str, epochs: int, quiet: bool = False) -> Iterator[Epoch
             last[:] = [epoch, score]
 
         yield note
-        console.print(f"{title}: {last[0]}/{epochs} epochs, validation {last[1]:.4f}", highlight=False)
+        if last[0]:
+            console.print(f"{title}: {last[0]:.0f}/{epochs} epochs, validation {last[1]:.4f}", highlight=False)
     else:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("validation {task.fields[score]:.4f}"),
+            TextColumn("{task.fields[score]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=epochs, score=float("nan"))
-            yield lambda epoch, total, score: bar.update(task, completed=epoch, score=score)
+            task = bar.add_task(title, total=epochs, score="")
+            yield lambda epoch, total, score: bar.update(task, completed=epoch, score=f"validation {score:.4f}")

@@ -137,11 +137,21 @@ def finish(own: CfgNode) -> list[Problem]:
     """The host's own post-processing, and what would make a run fail once it has begun."""
     found = []
     if own.dataset.task in TASKS:
+        _settle(own)
         assert_cfg(own)
     else:
         found.append(Problem("dataset.task", f"{own.dataset.task!r}", f"Allowed: {', '.join(TASKS)}."))
     beside = [problem for name, keys in BESIDE.items() for problem in groups.problems(own, name, keys)]
     return [*found, *_names(own), *_ranges(own), *networks.check(own), *beside]
+
+
+def _settle(own: CfgNode) -> None:
+    """What the host is about to change of its own defaults, with a log line for each that tells the user nothing."""
+    own.gnn.layers_post_mp = max(1, own.gnn.layers_post_mp)
+    if own.dataset.task == "graph":
+        own.dataset.transductive = False
+    if own.dataset.task_type == "regression" and own.model.loss_fun == "cross_entropy":
+        own.model.loss_fun = "mse"
 
 
 def _names(own: CfgNode) -> Iterator[Problem]:

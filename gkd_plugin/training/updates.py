@@ -131,7 +131,8 @@ class Updates:
     def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
         broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]
         raise RunFailed(
-            f"epoch {epoch}, student {student.number}: {', '.join(broken) or 'the weighted sum'} is not finite "
+            f"epoch {epoch}, student {student.number}: {', '.join(broken) or 'the weighted sum'} "
+            f"{'are' if len(broken) > 1 else 'is'} not finite "
             f"(task loss {loss:g}{''.join(f', {n} {v:g}' for n, v in numbers.items())}). Nothing finished is lost; "
             "try a smaller optim.base_lr, kd.clip_grad_norm 1, or a smaller weight of that term."
         )

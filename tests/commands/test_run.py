@@ -236,6 +236,15 @@ def test_a_changed_cohort_file_is_another_configuration(tmp_path: Path) -> None:
         run(path, repeat=2, quiet=True)
 
 
+@pytest.mark.parametrize("wrong", [{"dataset": {"name": "no_masks"}}, {"metric_best": "auc"}], ids=["data", "metric"])
+def test_a_configuration_that_was_refused_holds_no_place(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        run(config(tmp_path, **wrong), quiet=True)
+    report = run(config(tmp_path), quiet=True)  # mended, under the same name
+    assert len(report.results) == 1
+    assert yaml.safe_load((report.folder / "config.yaml").read_text())["dataset"]["name"] == "nodes"
+
+
 def test_overrides_reach_the_run(tmp_path: Path) -> None:
     words = ["optim.max_epoch", "2", "kd.preset", "mutual", "kd.students", "3", "gnn.dropout", "0"]
     report = run(config(tmp_path), overrides=words, quiet=True)
@@ -352,6 +361,21 @@ def test_missing_and_damaged_data(tmp_path: Path, data_sets: Any) -> None:
             file.unlink()
     with pytest.raises(UserError, match=r"'Cora' in .*damaged.* cannot be read"):
         run(config(tmp_path, dataset={**cora, "dir": str(tmp_path / "damaged")}), quiet=True)
+
+
+def test_what_a_person_reads(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No log lines of the host's, no warnings of libraries; what is hardly meant comes before the training."""
+    dataset = {"name": "binary"}  # where some class is never predicted at first
+    run(config(tmp_path, dataset=dataset, gnn={"layers_post_mp": 0}, train={"eval_period": 2}))
+    said = capfd.readouterr().err.splitlines()
+    assert said[0].startswith("warning: train.eval_period 2")
+    assert said[-1].startswith("study seed 1 (1/1): 4/4 epochs, validation 0.") and len(said) == 2
+
+
+def test_reports_print_names_with_brackets_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    report = run(config(tmp_path), name="lr[0.1]", quiet=True)
+    assert "lr[0.1]" in str(report).splitlines()[1] and str(report.folder) in str(report)
 
 
 # -- full and protected disks -------------------------------------------------------------------------------------------

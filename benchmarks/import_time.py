@@ -1,0 +1,62 @@
+"""What importing the plugin adds to the host's import, and how long ``gkd --help`` takes.
+
+    python benchmarks/import_time.py
+
+Every number comes from a process of its own; the processes take turns, so that a busy machine slows all alike. The
+ratio is taken inside one process: first the host is imported, then the plugin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from statistics import median
+
+from studies import ROOT, markdown
+
+IMPORTS = """
+import time
+start = time.perf_counter()
+import torch_geometric.graphgym
+middle = time.perf_counter()
+import gkd_plugin
+print(middle - start, time.perf_counter() - middle)
+"""
+
+
+def run(*words: str) -> tuple[float, str]:
+    """Seconds and output of a Python process."""
+    env = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, done.stdout
+
+
+def main() -> None:
+    """Measures in turns and prints the medians."""
+    parser = argparse.ArgumentParser(description=str(__doc__))
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    host, plugin, ratios, starts, helps = [], [], [], [], []
+    run("-c", IMPORTS)  # fills the caches of the disk
+    for _ in range(rounds):
+        seconds, added = map(float, run("-c", IMPORTS)[1].split())
+        host.append(seconds)
+        plugin.append(added)
+        ratios.append(added / seconds)
+        starts.append(run("-c", "pass")[0])
+        helps.append(run("-m", "gkd_cli", "--help")[0])
+    rows = [
+        ["`import torch_geometric.graphgym`", f"{median(host):.2f} s", "1"],
+        ["then `import gkd_plugin`", f"{median(plugin):.2f} s", f"{median(ratios):.3f}"],
+        ["`python -c pass`", f"{median(starts):.3f} s", ""],
+        ["`gkd --help`", f"{median(helps):.3f} s", ""],
+    ]
+    print(markdown([f"median of {rounds}", "time", "ratio to the host's import"], rows))
+
+
+if __name__ == "__main__":
+    main()
