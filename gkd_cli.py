@@ -22,7 +22,7 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.exceptions.Abort):  # RuntimeErrors too
             raise
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from what is finished and from the last checkpoint", err=True)
+            click.echo("interrupted; the same command goes on from what is finished and the last checkpoint", err=True)
             ctx.exit(130)
         except (ValueError, RuntimeError) as error:
             from gkd_plugin.errors import RunFailed, UserError
