@@ -25,7 +25,7 @@ from gkd_plugin.commands.claim import claim, withdraw
 from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.teacher import order_teacher
+from gkd_plugin.commands.teacher import alone, order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.read import Config, read_config
@@ -77,9 +77,8 @@ def run(
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
     label = name or plain.name
-    order = order_teacher(plain, label, repeat) if teacher is None else None
-    if order is not None:
-        run(order.path, repeat=len(order.seeds), overrides=order.overrides, name=order.name, quiet=quiet)
+    if teacher is None:
+        _train_teacher(plain, label, repeat, quiet)
     report = _run_one(plain, label, repeat, quiet, teacher)
     if control:
         without = read_config(config, [*overrides, *control_overrides(plain.plan)])
@@ -101,6 +100,17 @@ def control_overrides(plan: Plan) -> list[str]:
                 if key in group.values:
                     pairs += [f"kd_{group.name}.{key}", "0"]
     return pairs
+
+
+def _train_teacher(config: Config, label: str, repeat: int, quiet: bool) -> None:
+    """Trains what ``kd.teacher_cfg`` still lacks, or waits for another process that does."""
+    order = order_teacher(config, label, repeat)
+    if order is None:
+        return
+    with guarded(order.folder), alone(order.folder, quiet):
+        order = order_teacher(config, label, repeat)
+        if order is not None:
+            run(order.path, repeat=len(order.seeds), overrides=order.overrides, name=order.name, quiet=quiet)
 
 
 def _run_one(config: Config, name: str, repeat: int, quiet: bool, teacher: nn.Module | None = None) -> RunReport:

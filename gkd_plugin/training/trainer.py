@@ -292,6 +292,14 @@ class Trainer:
         return result
 
     def _warnings(self) -> Iterator[str]:
+        told = self.reader.teacher.about if self.reader.teacher is not None else {}
+        if told.get("metric") == self.metric:
+            ours = self.bests[f"s{self._best_student()}"].score
+            if (ours >= told["val"]) if self.better else (ours <= told["val"]):
+                yield (
+                    f"kd.teacher: {told['name']} has {self.metric} {told['val']:g} on validation, no better than its "
+                    f"student with {ours:g}. Is it the one you mean?"
+                )
         faint = self.updates.diagnostics.faint() if self.updates.diagnostics is not None else []
         for name in faint:
             yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
@@ -372,6 +380,8 @@ class Trainer:
         self.stale, self.predicted = int(state["stale"]), int(state["predicted"])
         self.seconds, self.done = float(state["seconds"]), int(state["done"])
         torch.set_num_threads(int(state["threads"]))
+        for feed in self.feeds[:2]:
+            feed.resume()
         set_global_random_state(state["random"])
         self._cut(self.done)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,15 @@ def test_which_seed_teaches_is_a_key(which: str | int, expected: list[int] | Non
     assert told == [str(seed) for seed in expected]
 
 
+def test_a_teacher_that_is_no_better_than_its_student_is_named(tmp_path: Path) -> None:
+    teach(tmp_path, optim={"max_epoch": 1, "base_lr": 1e-6})
+    teach(tmp_path, "good", optim={"max_epoch": 60})
+    report = run(student(tmp_path, optim={"max_epoch": 30}), quiet=True)
+    assert [line for line in report.results[0].warnings if "kd.teacher: wide has accuracy" in line]
+    report = run(student(tmp_path, "short", kd={"teacher": "good"}, optim={"max_epoch": 1}), quiet=True)
+    assert not [line for line in report.results[0].warnings if "kd.teacher" in line]
+
+
 def multilabel() -> list[Any]:
     data = toy.community(0)
     data.y = torch.stack([data.y == 0, data.y > 0, data.x[:, 0] > 0], dim=1).float()
@@ -223,6 +234,28 @@ def test_a_teacher_is_trained_once_for_all_students(tmp_path: Path, monkeypatch:
     assert list(map(str, done[8:])) == ["other/0", "fifth/0"]
 
 
+def test_a_student_waits_for_a_teacher_that_another_process_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    config(tmp_path, "wide", **BIG)
+    path = student(tmp_path, kd={"teacher": None, "teacher_cfg": "wide.yaml"})
+    teacher = teach(tmp_path)
+    teacher.rename(tmp_path / "made")
+    teacher.mkdir()
+    handle = os.open(teacher, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    done = trained(monkeypatch)
+    other = threading.Thread(target=run, args=(path,), kwargs={"quiet": True})
+    other.start()
+    other.join(timeout=1)
+    assert other.is_alive() and not done
+    shutil.copytree(tmp_path / "made", teacher, dirs_exist_ok=True)
+    os.close(handle)
+    other.join(timeout=60)
+    assert list(map(str, done)) == ["narrow/0"]
+
+
 def test_a_teachers_yaml_that_changed_since_is_told(tmp_path: Path) -> None:
     config(tmp_path, "wide", **BIG)
     keys = {"teacher": None, "teacher_cfg": "wide.yaml"}
@@ -238,6 +271,8 @@ def test_a_teachers_yaml_is_checked_before_anything_is_trained(tmp_path: Path) -
     assert "kd.teacher_cfg: there is no 'wide.yaml'" in text and str(tmp_path) in text
     config(tmp_path, "wide", gnn={"dim_iner": 3})
     assert "gnn.dim_iner" in refused(student(tmp_path, kd=keys))
+    config(tmp_path, "wide", dataset={"name": "no_masks"})
+    assert "no_masks" in refused(student(tmp_path, kd=keys))
     student(tmp_path, "wide", kd={"teacher": None, "teacher_cfg": "narrow"})
     assert "its own teacher (narrow.yaml -> wide.yaml -> narrow.yaml)" in refused(student(tmp_path, kd=keys))
 
