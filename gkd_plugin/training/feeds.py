@@ -19,8 +19,8 @@ from gkd_plugin.space.observation import Task
 class Feed:
     """One split's loader.
 
-    A loader of one graph without workers is collated once; iterating it then only draws from the random stream what
-    the host's iterator would have drawn, so that dropout stays the host's digit for digit.
+    A loader of one graph is collated once; iterating it then only draws from the random stream what the host's iterator
+    would have drawn, so that dropout stays the host's digit for digit.
 
     Args:
         loader (iterable): A loader of the host.
@@ -36,16 +36,14 @@ class Feed:
     def __init__(self, loader: Any, task: Task, device: torch.device, streams: Streams, hidden: float = 0.0) -> None:
         self.loader, self.task, self.device, self.streams, self.hidden = loader, task, device, streams, hidden
         self.single: Sample | None = None
-        self._draws = 0
+        self._begun = False
+        self._plain = type(loader) is DataLoader
         # a transform may draw anew at every look
         fixed = getattr(getattr(loader, "dataset", None), "transform", None) is None
-        if type(loader) is DataLoader and loader.num_workers == 0 and len(loader.dataset) == 1 and fixed:
-            with streams.use("collate"):
-                self.single = self._sample(next(iter(loader)))
+        if self._plain and len(loader.dataset) == 1 and fixed:
+            self.single = self._sample(loader.collate_fn([loader.dataset[0]]))
             if hidden:
                 self.single = hide_edges(self.single, hidden, streams.seed)
-            # one for the iterator's base seed, one more where a sampler shuffles
-            self._draws = 2 if isinstance(loader.sampler, torch.utils.data.RandomSampler) else 1
         elif hidden:
             raise UserError(
                 f"kd.hide_edges: {hidden:g}, but edges are hidden on one fixed graph only, and these data are several "
@@ -60,26 +58,46 @@ class Feed:
             for batch in self.loader:
                 yield self._sample(batch)
         else:
-            emulate_draws(self._draws)
+            self._draw()
             yield self.single
+
+    def _draw(self) -> None:
+        """One for the iterator's base seed, which persistent workers keep; one more where a sampler shuffles."""
+        shuffled = isinstance(self.loader.sampler, torch.utils.data.RandomSampler)
+        emulate_draws(int(shuffled) + (not (self._begun and self.loader.persistent_workers)))
+        self._begun = True
 
     def samples(self) -> list[Sample]:
         """All batches once, without a trace in the global stream."""
         if self.single is not None:
             return [self.single]
         with self.streams.use("samples"):
-            return [self._sample(batch) for batch in self.loader]
+            if not self._plain:
+                return [self._sample(batch) for batch in self.loader]
+            data, size = self.loader.dataset, self.loader.batch_size
+            parts = [range(start, min(start + size, len(data))) for start in range(0, len(data), size)]
+            return [self._sample(self.loader.collate_fn([data[index] for index in part])) for part in parts]
 
     def skip(self) -> None:
         """Draws what an iteration would have drawn (the host's validation iterator, where nothing is evaluated)."""
         if self.single is None:
             iter(self.loader)
         else:
-            emulate_draws(self._draws)
+            self._draw()
+
+    def start(self) -> None:
+        """Starts persistent workers, which draw when they start and never again; call it inside a stream of its own."""
+        self._begun = True
+        if self.single is None and getattr(self.loader, "persistent_workers", False):
+            iter(self.loader)
 
     def peek(self) -> Sample:
         """Some batch, to see widths; call it inside a stream of its own."""
-        return self.single if self.single is not None else self._sample(next(iter(self.loader)))
+        if self.single is not None:
+            return self.single
+        # an iterator would start persistent workers, whose first start draws
+        first = self.loader.collate_fn([self.loader.dataset[0]]) if self._plain else next(iter(self.loader))
+        return self._sample(first)
 
 
 def hide_edges(sample: Sample, share: float, seed: int) -> Sample:

@@ -96,6 +96,8 @@ class Trainer:
 
     def run(self, seed: int) -> RunResult:
         """Trains to the end (or on from the last checkpoint) and reports the test scores once."""
+        with self.streams.use("workers"):  # as the host's check of the untrained network does, unseen
+            self.feeds[1].start()
         self._resume()
         for epoch in range(self.done, self.epochs):
             started = time.perf_counter()
@@ -380,8 +382,7 @@ class Trainer:
         self.stale, self.predicted = int(state["stale"]), int(state["predicted"])
         self.seconds, self.done = float(state["seconds"]), int(state["done"])
         torch.set_num_threads(int(state["threads"]))
-        for feed in self.feeds[:2]:
-            feed.resume()
+        self.feeds[0].start()
         set_global_random_state(state["random"])
         self._cut(self.done)
 

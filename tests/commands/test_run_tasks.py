@@ -136,13 +136,7 @@ def test_unlike_students_from_a_cohort_file(tmp_path: Path) -> None:
     assert report.control is not None and report.control.plan.students == 2
 
 
-@pytest.mark.parametrize("stop", [1, 4])
-def test_unlike_students_go_on_after_an_interruption(stop: int, tmp_path: Path) -> None:
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    groups = {"train": {"ckpt_period": 2}, "optim": {"max_epoch": 6}}
-    whole, cut = unlike(tmp_path / "whole", **groups), unlike(tmp_path / "cut", **groups)
-    expected = run(whole, quiet=True)
+def interrupted_at(stop: int, path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         plain = Trainer._evaluate
 
@@ -153,12 +147,46 @@ def test_unlike_students_go_on_after_an_interruption(stop: int, tmp_path: Path) 
 
         patch.setattr(Trainer, "_evaluate", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run(cut, quiet=True)
+            run(path, quiet=True)
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    names = [path.name for path in first.glob("student_*.pt")]
+    both = ([torch.load(folder / name, weights_only=True) for folder in (first, second)] for name in names)
+    return bool(names) and all(torch.equal(a[key], b[key]) for a, b in both for key in a)
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_unlike_students_go_on_after_an_interruption(stop: int, tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    groups = {"train": {"ckpt_period": 2}, "optim": {"max_epoch": 6}}
+    whole, cut = unlike(tmp_path / "whole", **groups), unlike(tmp_path / "cut", **groups)
+    expected = run(whole, quiet=True)
+    interrupted_at(stop, cut)
     found = run(cut, quiet=True)
     assert found.results[0].answers == expected.results[0].answers
-    name = f"student_{found.results[0].best_student}.pt"
-    first, second = (torch.load(r.folder / "0" / name, weights_only=True) for r in (found, expected))
-    assert all(torch.equal(first[key], second[key]) for key in second)
+    assert same_weights(found.folder / "0", expected.folder / "0")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore")
+def test_mini_batches_go_on_after_an_interruption(workers: int, tmp_path: Path) -> None:
+    """Loaders keep no state that a checkpoint would need, persistent workers neither."""
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    groups = {
+        "dataset": {"name": "many"},
+        "train": {"batch_size": 2, "ckpt_period": 1},
+        "optim": {"max_epoch": 5},
+        "kd": {"preset": "alignahead_pp"},
+        "num_workers": workers,
+    }
+    expected = run(config(tmp_path / "whole", **groups), quiet=True)
+    interrupted_at(2, config(tmp_path / "cut", **groups))
+    found = run(config(tmp_path / "cut", **groups), quiet=True)
+    assert found.results[0].answers == expected.results[0].answers
+    assert same_weights(found.folder / "0", expected.folder / "0")
 
 
 def test_a_cohort_that_predicts_other_classes_is_refused(tmp_path: Path) -> None:

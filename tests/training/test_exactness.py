@@ -95,10 +95,10 @@ def our_losses(own: Any, tmp_path: Path, student: int = 1) -> list[tuple[str, fl
     return found
 
 
-def configuration(data_dir: Path, name: str, **groups: dict[str, Any]) -> Any:
+def configuration(data_dir: Path, name: str, **groups: Any) -> Any:
     values = {**BASE, "dataset": {**BASE["dataset"], "name": name, "dir": str(data_dir)}}
     for group, keys in groups.items():
-        values[group] = {**values.get(group, {}), **keys}
+        values[group] = {**values.get(group, {}), **keys} if isinstance(keys, dict) else keys
     return read_config(values).cfg
 
 
@@ -151,7 +151,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 
 
-def toy(name: str, **groups: dict[str, Any]) -> Any:
+def toy(name: str, **groups: Any) -> Any:
     """A configuration on a toy data set; seven epochs."""
     dataset = {"format": "toy", "name": name, **groups.pop("dataset", {})}
     optim = {"max_epoch": 7, **groups.pop("optim", {})}
@@ -215,3 +215,14 @@ def test_the_second_student_differs_and_does_not_depend_on_the_first_one_s_strea
     second = our_losses(two, tmp_path, student=2)
     assert second == our_losses(three, tmp_path, student=2)
     assert second != our_losses(two, tmp_path)
+
+
+@pytest.mark.parametrize("students", [1, 2])
+@pytest.mark.parametrize("name", ["nodes", "many"])
+@pytest.mark.filterwarnings("ignore")
+def test_loaders_with_workers(name: str, students: int, tmp_path: Path) -> None:
+    """The host keeps its workers, which draw when they start; validation's start unseen, in its sanity check."""
+    kd = {"students": students, "update": "epoch_alternate"}
+    feature = {"weight": NOTHING if students > 1 else 0}
+    own = toy(name, num_workers=1, train={"batch_size": 2}, optim={"max_epoch": 3}, kd=kd, kd_feature=feature)
+    assert our_losses(own, tmp_path) == hosts_losses(own, tmp_path)
