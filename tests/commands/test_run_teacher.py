@@ -89,11 +89,14 @@ def test_a_run_of_ours_teaches_and_is_no_part_of_its_student(tmp_path: Path) -> 
     assert "teacher" not in result(alone.folder)
 
 
-def test_a_teacher_leaves_no_trace_in_the_random_stream(tmp_path: Path) -> None:
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_teacher_leaves_no_trace_in_the_random_stream(draws: bool, tmp_path: Path) -> None:
     """With a weight that changes no bit of the gradient, a taught run is the plain one."""
-    teach(tmp_path, gnn={"dropout": 0.5, "batchnorm": True})
-    taught = run(student(tmp_path, kd_response={"weight": 1e-40}), quiet=True)
-    alone = run(config(tmp_path, "alone"), quiet=True)
+    sampling = {"layer_type": "generalsampleedgeconv", "keep_edge": 0.999} if draws else {}  # in evaluation, too
+    data = {"dataset": {"name": "edge_features", "edge_dim": 4}}
+    teach(tmp_path, gnn={"dropout": 0.5, "batchnorm": True, **sampling}, **data)
+    taught = run(student(tmp_path, kd_response={"weight": 1e-40}, **data), quiet=True)
+    alone = run(config(tmp_path, "alone", **data), quiet=True)
     assert taught.results[0].answers == alone.results[0].answers
     assert same(weights(taught.folder), weights(alone.folder))
 
