@@ -92,8 +92,8 @@ def run(
 def control_overrides(plan: Plan) -> list[str]:
     """The control of a plan as ``key value`` pairs: all KD weights 0, ``label_weight`` 1."""
     pairs = ["kd.label_weight", "1", "kd.students", str(plan.students)]
-    if plan["cohort"]:
-        pairs = pairs[:2]
+    if plan["cohort"]:  # files of further students may mark layers, which would bring heads unless somebody says no
+        pairs = [*pairs[:2], "kd_auxiliary.weight", "0"]
     for group in plan.groups.values():
         if group.named:
             for key in ("weight", "soft_weight"):

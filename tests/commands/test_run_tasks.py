@@ -136,6 +136,16 @@ def test_unlike_students_from_a_cohort_file(tmp_path: Path) -> None:
     assert report.control is not None and report.control.plan.students == 2
 
 
+def test_the_control_of_a_cohort_has_no_heads_on_marked_layers_either(tmp_path: Path) -> None:
+    (tmp_path / "marked.yaml").write_text("gnn: {layer_type: aux_gcnconv}\n")
+    path = config(tmp_path, kd={"preset": "mutual", "cohort": "marked"})
+    report = run(path, control=True, quiet=True)
+    assert report.control is not None
+    columns, without = (rows(r.folder / "0", "val")[0].keys() for r in (report, report.control))
+    assert "s2_aux1_accuracy" in columns and "s1_aux1_accuracy" not in columns
+    assert not any("aux" in name for name in without)
+
+
 def interrupted_at(stop: int, path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         plain = Trainer._evaluate
