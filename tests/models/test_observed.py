@@ -138,6 +138,7 @@ def test_a_model_runs_under_its_own_cfg_whatever_the_global_one_says() -> None:
 def test_scoped_restores_the_global_cfg_after_an_error() -> None:
     own = configure(dim_inner=4)
     cfg.gnn.dim_inner = 32
+
     def failing() -> None:
         with host.scoped(own):
             assert cfg.gnn.dim_inner == 4
