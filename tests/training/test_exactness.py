@@ -49,7 +49,7 @@ def hosts_losses(own: Any, tmp_path: Path) -> list[tuple[str, float]]:
 
     def spy(self: Any, batch: Any, split: str) -> Any:
         out = plain(self, batch, split)
-        found.append((split, float(out["loss"])))
+        found.append((split, float(out["loss"].detach())))
         return out
 
     with host.scoped(own), pytest.MonkeyPatch.context() as patch:
