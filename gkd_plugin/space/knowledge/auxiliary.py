@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch_geometric.nn import GCNConv
 
 from gkd_plugin import host
 from gkd_plugin.config.plan import GroupPlan
-from gkd_plugin.errors import Problem
 from gkd_plugin.keys import Choice, Key, Number
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
 from gkd_plugin.space.observation import Observation, Outline, Task
@@ -113,10 +111,6 @@ class AuxiliaryTerm(Term):
         count = len(self.layers)
         growing = group["growth"] == "increasing"
         self.factors = {n: 2 * i / (count + 1) if growing else 1.0 for i, n in enumerate(self.layers, 1)}
-
-    @classmethod
-    def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
-        return ()
 
     def logits(self, seen: Observation) -> dict[int, Tensor]:
         """Every head's logits by layer; computed once per observation."""
