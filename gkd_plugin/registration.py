@@ -13,7 +13,7 @@ from torch_geometric.graphgym.config import cfg
 from yacs.config import CfgNode
 
 from gkd_plugin import plugins
-from gkd_plugin.config.table import set_cfg_kd
+from gkd_plugin.config.table import extend_cfg_kd, set_cfg_kd
 from gkd_plugin.data import keys as data_keys
 from gkd_plugin.data.loaders import LOADERS
 from gkd_plugin.data.metrics import METRICS
@@ -46,13 +46,12 @@ def _set_cfg(node: Any) -> None:
 
 def _new_groups() -> None:
     """Gives the global cfg the groups of plugins that came later, leaving what is set."""
-    fresh = CfgNode({"train": CfgNode()})
-    _set_cfg(fresh)
-    for name, group in fresh.items():
+    extend_cfg_kd(cfg)
+    for name, keys in GROUPS.items():
         if name not in cfg:
-            cfg[name] = group
+            cfg[name] = CfgNode({key.name: None for key in keys})
     if "mode" not in cfg.train:
-        cfg.train.mode = fresh.train.mode
+        cfg.train.mode = "standard"
 
 
 def _install_dispatch() -> None:
