@@ -10,6 +10,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 TAPS = ("conv", "layer", "stage")
+Keep = Callable[[tuple[Any, ...], Callable[[], Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Observation:
         graph (Graph): The graph.
         labels (Tensor, optional): The label of every item, as the network returned it.
         memo (dict): Edge distributions and the like, computed once and shared by all terms and peers.
+        keep (callable, optional): Keeps tensors that are derived from it for later runs, where it is itself kept.
     """
 
     logits: Tensor
@@ -72,6 +74,7 @@ class Observation:
     graph: Graph
     labels: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    keep: Keep | None = field(default=None, repr=False)
 
     def layer(self, tap: str, index: int) -> Tensor:
         """States of layer ``index`` (from 1) at ``tap``."""
@@ -83,6 +86,15 @@ class Observation:
             self.memo[key] = compute()
         value: T = self.memo[key]
         return value
+
+    def derive(self, parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
+        """A tensor that nothing but this observation and ``parts`` decide, to the last bit.
+
+        Args:
+            parts (tuple): Plain values and tensors; their contents are its name on disk.
+            compute (callable): Gives it where no earlier run kept it.
+        """
+        return compute() if self.keep is None else self.keep(parts, compute)
 
     def detached(self) -> Observation:
         """The same values without gradient and with a memo of their own."""

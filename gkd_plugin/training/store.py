@@ -1,15 +1,17 @@
 """What frozen teachers said on fixed graphs, kept on disk for later runs (the environment variable ``GKD_STORE``).
 
 A file serves only what gave it: its name is a hash of the weights, the data with their split, the taps, the teacher's
-configuration and everything else that decides the numbers. Nothing but tensors and plain values is ever loaded.
+configuration and everything else that decides the numbers. What terms derive from it (edge distributions) has files of
+its own, whose names add the keys and the pairs of nodes. Nothing but tensors and plain values is ever loaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch_geometric import __version__ as host_version
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
-from gkd_plugin.space.observation import Observation
+from gkd_plugin.space.observation import Keep, Observation
 from gkd_plugin.training.checkpoint import write_tensors
 
 VARIABLE = "GKD_STORE"
@@ -54,26 +56,47 @@ class Store:
 
     def load(self, key: str, sample: Sample) -> Observation | None:
         """What was kept under a key, or ``None`` where it is missing, torn or not what its name says."""
-        try:
-            found = torch.load(self._path(key), weights_only=True, map_location="cpu")
-            if found["key"] != key or found["content"] != _digest(_content(found)):
-                return None
-            device, labels = sample.batch.edge_index.device, found["labels"]
+        device = sample.batch.edge_index.device
+        with contextlib.suppress(Exception):  # a torn file raises nearly anything; it is written anew
+            found = self._read(key)
+            labels = found["labels"]
             hidden = {tap: tuple(state.to(device) for state in states) for tap, states in found["hidden"].items()}
             labels = labels.to(device) if labels is not None else None
             return Observation(found["logits"].to(device), hidden, sample.graph("train"), labels)
-        except Exception:  # a torn file raises nearly anything; it is written anew
-            return None
+        return None
 
     def save(self, key: str, seen: Observation) -> None:
         """Keeps an observation; where the disk refuses, the run goes on without."""
-        values: dict[str, Any] = {
-            "key": key,
+        values = {
             "logits": seen.logits.cpu(),
             "labels": seen.labels.cpu() if seen.labels is not None else None,
             "hidden": {tap: [state.cpu() for state in states] for tap, states in seen.hidden.items()},
         }
-        values["content"] = _digest(_content(values))
+        self._write(key, values)
+
+    def keep(self, key: str, device: torch.device) -> Keep:
+        """Keeps what is derived on ``device`` from the observation under ``key``, in a file for each tensor."""
+
+        def derived(parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
+            own = _digest([key, parts])
+            with contextlib.suppress(Exception):  # as above
+                kept: Tensor = self._read(own)["value"].to(device)
+                return kept
+            value = compute().detach()
+            self._write(own, {"value": value.cpu()})
+            return value
+
+        return derived
+
+    def _read(self, key: str) -> dict[str, Any]:
+        found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu")
+        if found["key"] != key or found.pop("content") != _digest(found):
+            raise ValueError("not what its name says")
+        return found
+
+    def _write(self, key: str, values: dict[str, Any]) -> None:
+        values["key"] = key
+        values["content"] = _digest(values)
         own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,25 +117,15 @@ def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
     for name in _NO_MATTER:
         own.pop(name, None)
     own.dataset.pop("dir", None)
-    where = (torch.__version__, host_version, __version__, torch.get_num_threads(), sample.batch.edge_index.device.type)
+    versions, kind = (torch.__version__, host_version, __version__), sample.batch.edge_index.device.type
+    where = (versions, torch.get_num_threads(), kind, torch.backends.cpu.get_cpu_capability())
     parts: list[Any] = [own.dump(), where, sorted(taps), repr(model.module)]
-    for values in (model.module.state_dict(), sample.batch.to_dict()):
-        for name in sorted(values):
-            parts += [name, values[name]]
-    return _digest(parts)
+    return _digest([*parts, model.module.state_dict(), sample.batch.to_dict()])
 
 
-def _content(values: dict[str, Any]) -> Iterator[Any]:
-    yield values["logits"]
-    yield values["labels"]
-    for tap in sorted(values["hidden"]):
-        yield tap
-        yield from values["hidden"][tap]
-
-
-def _digest(parts: Iterable[Any]) -> str:
+def _digest(value: Any) -> str:
     found = hashlib.sha256()
-    for part in parts:
+    for part in _flat(value):
         if isinstance(part, Tensor):
             found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
             # as bytes: numpy has no bfloat16
@@ -121,3 +134,18 @@ def _digest(parts: Iterable[Any]) -> str:
             text = repr(part).encode()
             found.update(f"{len(text)} ".encode() + text)
     return found.hexdigest()
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Tensors and plain values one by one: the text of a tensor within a list would leave most of it out."""
+    if isinstance(value, Mapping):
+        yield len(value)
+        for name in sorted(value):
+            yield name
+            yield from _flat(value[name])
+    elif isinstance(value, (list, tuple)):
+        yield len(value)
+        for part in value:
+            yield from _flat(part)
+    else:
+        yield value

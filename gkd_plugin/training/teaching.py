@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,13 @@ class Taught:
         if self.store is None or self.graph is None or not isinstance(self.teacher, ModelTeacher):
             return self.teacher.observe(sample, taps)
         key = key_of(self.teacher.model, sample, taps)
-        kept = self.store.load(key, sample)
-        if kept is not None:
-            return kept
-        seen = self.teacher.observe(sample, taps)
-        if not self.teacher.drew:  # what is drawn belongs to this run's seed
+        seen = self.store.load(key, sample)
+        if seen is None:
+            seen = self.teacher.observe(sample, taps)
+            if self.teacher.drew:  # what is drawn belongs to this run's seed
+                return seen
             self.store.save(key, seen)
-        return seen
+        return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
 
     def _part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
         graph = sample.graph("train")

@@ -16,7 +16,7 @@ from gkd_plugin.ops import edges, pairwise
 from gkd_plugin.ops.edges import AllPairs, EdgeSet
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
-from gkd_plugin.space.kernels import all_distances, distances
+from gkd_plugin.space.kernels import KERNELS, all_distances, distances
 from gkd_plugin.space.observation import Graph, Observation, Task
 from gkd_plugin.space.rows import normalize
 from gkd_plugin.space.terms import LayerTerm
@@ -204,7 +204,16 @@ class StructureTerm(LayerTerm):
         if domain.is_draw and seen is not learner:
             # a source that outlives the step (a frozen teacher) must not collect draws, nor the learner keep its source
             holder, key = learner, (*key, ref(seen))
-        return holder.remember(key, lambda: self._compute(seen.layer(self.tap, layer), domain))
+
+        def compute() -> Tensor:
+            return self._compute(seen.layer(self.tap, layer), domain)
+
+        word = str(self.group["kernel"])
+        ours = type(self) is StructureTerm and axes.kernels[word] is KERNELS.get(word)
+        if not isinstance(domain, EdgeSet) or not ours:  # what is computed by others' code may change under its name
+            return holder.remember(key, compute)
+        parts = ("structure", self.tap, layer, recipe, domain.num_nodes, domain.index)
+        return holder.remember(key, lambda: seen.derive(parts, compute))
 
     def _compute(self, states: Tensor, domain: EdgeSet | AllPairs) -> Tensor:
         kernel = axes.kernels[str(self.group["kernel"])]
