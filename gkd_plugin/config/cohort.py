@@ -81,6 +81,10 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
         wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if hosted.is_kd(key)]
         if member.dataset != cfg.dataset:
             wrong.append(Problem("dataset", "is another one than the main file's", "All students see the same data."))
+        if "share" in values:
+            wrong.append(
+                Problem("share", "stands in the file of one student", "It is read off the data: leave it out.")
+            )
         problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
         members.append(member)
     if not problems and plan["cohort"]:

@@ -175,6 +175,16 @@ def _names(own: CfgNode) -> Iterator[Problem]:
         if word not in known:
             allowed = f"{nearest(word, known)}Allowed: {', '.join(sorted(map(str, known)))}."
             yield Problem(key, f"{word!r}", allowed)
+    yield from _head(own)
+
+
+def _head(own: CfgNode) -> Iterator[Problem]:
+    """One of the host's heads for another task would break only once the run has begun."""
+    task, head = own.dataset.task, own.gnn.head
+    fitting = ("edge", "link_pred") if task in ("edge", "link_pred") else (task,)
+    if own.model.type == "gnn" and task in TASKS and head in TASKS and head not in fitting:
+        found = f"{head!r} answers for another task than dataset.task {task}"
+        yield Problem("gnn.head", found, f"Allowed: {', '.join(fitting)}, or a registered head of your own.")
 
 
 def _is_layer(word: str) -> bool:

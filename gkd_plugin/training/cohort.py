@@ -127,8 +127,9 @@ def build_cohort(
         teacher (Taught, optional): The teacher, where a term listens to one.
     """
     outlines: dict[Member, Outline] = {}
+    answers: list[list[int]] = []
     plans = [with_marks(plan, model) for model in models]
-    if any(p.active for p in plans):
+    if plan["cohort"] or any(p.active for p in plans):
         taps = {tap for p in plans for tap in taps_of(p)}
         if teacher is not None:
             with streams.use("probe"):
@@ -137,7 +138,10 @@ def build_cohort(
             if taps and not model.depth:
                 _ = model.layers  # says what to do
             with streams.use("probe"), model.untouched():
-                outlines[number] = model.outline(model.observe(sample, taps))
+                seen = model.observe(sample, taps)
+            outlines[number] = model.outline(seen)
+            answers.append([len(seen.logits), outlines[number].dim_out])
+        _same_answers(models, answers)
         _same_classes(outlines)
     students = []
     for number, (model, theirs) in enumerate(zip(models, plans, strict=True), 1):
@@ -156,9 +160,20 @@ def build_cohort(
     return students
 
 
+def _same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]]) -> None:
+    """Students are compared and averaged item by item."""
+    for number, (model, found) in enumerate(zip(models, answers, strict=True), 1):
+        if found != answers[0]:
+            raise UserError(
+                f"kd.cohort: student {number} (model.type: {model.own.model.type}) gives logits {found} on these data, "
+                f"student 1 gives {answers[0]}: [items, classes]. All students must answer for the same ones; a network "
+                "or head of your own is built for the classes that it gets as dim_out."
+            )
+
+
 def _same_classes(outlines: Mapping[Member, Outline]) -> None:
-    widths = {member: outline.dim_out for member, outline in outlines.items()}
-    if len(set(widths.values())) > 1:
+    if "teacher" in outlines and outlines["teacher"].dim_out != outlines[1].dim_out:
         raise UserError(
-            f"kd.cohort, kd.teacher: all models must predict the same classes; numbers of logits by model: {widths}."
+            f"kd.teacher: it gives {outlines['teacher'].dim_out} logits for each item, the students give "
+            f"{outlines[1].dim_out}. They must predict the same classes."
         )

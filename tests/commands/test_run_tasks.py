@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import nn
+from torch_geometric.graphgym import register
 
 from gkd_plugin.commands.load import load_student
 from gkd_plugin.commands.run import run
@@ -205,6 +207,36 @@ def test_a_cohort_that_predicts_other_classes_is_refused(tmp_path: Path) -> None
         run(config(tmp_path, kd={"preset": "mutual", "cohort": "other"}), quiet=True)
     with pytest.raises(UserError, match=r"there is no 'nobody\.yaml'.*other|Searched"):
         run(config(tmp_path, kd={"preset": "mutual", "cohort": "nobody"}), quiet=True)
+
+
+class Odd(nn.Module):
+    """Answers for what it likes."""
+
+    shape = (48, 3)
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim_in, self.shape[-1])
+
+    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.linear(batch.x)[: self.shape[0]], batch.y
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+@pytest.mark.parametrize("shape", [(48, 2), (48, 4), (48, 1), (1, 3)])
+def test_a_cohort_whose_head_answers_for_other_items_or_classes_is_refused(
+    shape: tuple[int, int], weight: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Odd, "shape", shape)
+    register.register_network("odd", Odd)
+    (tmp_path / "other.yaml").write_text("model: {type: odd}\n")
+    path = config(tmp_path, kd={"cohort": "other"}, kd_response={"weight": weight})
+    told = rf"kd.cohort: student 2 \(model.type: odd\) gives logits \[{shape[0]}, {shape[1]}\].*gives \[48, 3\]"
+    with pytest.raises(UserError, match=told):
+        run(path, quiet=True)
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setattr(Odd, "shape", (48, 3))
+    assert run(path, quiet=True).results
 
 
 # -- real data ----------------------------------------------------------------------------------------------------------

@@ -86,6 +86,9 @@ def test_a_name_does_not_leave_its_folders(files):
         ("gnn: {layer_type: gatcon}", "Did you mean 'gatconv'"),
         ("kd: {students: 3}", "stands in the file of one student"),
         ("dataset: {name: PubMed}", "All students see the same data"),
+        ("dataset: {task_type: regression}", "All students see the same data"),
+        ("share: {dim_out: 3}", "It is read off the data"),
+        ("gnn: {head: graph}", "'graph' answers for another task than dataset.task node"),
         ("gnn: [", "is not YAML"),
     ],
 )

@@ -222,6 +222,7 @@ def test_values_of_another_type(key, raw):
         ("gnn.act", "rel"),
         ("gnn.stage_type", "skip"),
         ("gnn.head", "nodes"),
+        ("gnn.head", "graph"),
         ("optim.optimizer", "adamm"),
         ("optim.scheduler", "cosine"),
         ("optim.max_epoch", 0),
