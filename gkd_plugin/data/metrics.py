@@ -13,7 +13,7 @@ from gkd_plugin.data.keys import METRIC_KEYS
 from gkd_plugin.data.keys import METRICS as GROUP
 from gkd_plugin.host import cfg
 
-__all__ = ["METRICS", "f1_micro"]
+__all__ = ["METRICS", "f1_micro", "f1_threshold"]
 
 
 def f1_micro(true: Sequence[Tensor], pred: Sequence[Tensor], task_type: str) -> float:
@@ -37,10 +37,14 @@ def f1_micro(true: Sequence[Tensor], pred: Sequence[Tensor], task_type: str) -> 
     labels, scores = torch.cat(list(true)), torch.cat(list(pred))
     if labels.dim() < scores.dim():
         return float(multiclass_f1_score(scores, labels, num_classes=scores.size(1), average="micro"))
-    logit = groups.read(cfg, GROUP, METRIC_KEYS)["f1_logit_threshold"]
-    probability = float(torch.tensor(logit, dtype=torch.float64).sigmoid())  # the host hands over sigmoid scores
     # every label of every node is one yes-or-no question
-    return float(binary_f1_score(scores.flatten(), labels.flatten().long(), threshold=probability))
+    return float(binary_f1_score(scores.flatten(), labels.flatten().long(), threshold=f1_threshold()))
+
+
+def f1_threshold() -> float:
+    """The score above which :func:`f1_micro` counts a label as predicted."""
+    logit = groups.read(cfg, GROUP, METRIC_KEYS)["f1_logit_threshold"]
+    return float(torch.tensor(logit, dtype=torch.float64).sigmoid())  # the host hands over sigmoid scores
 
 
 METRICS = {"f1_micro": f1_micro}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.ops.oversmoothing import Links, dirichlet_energy, mad
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.metrics import measure
+from gkd_plugin.training.selection import mean_score
 
 
 @dataclass
@@ -63,14 +64,37 @@ def score(model: ObservedModel, sample: Sample, seen: Observation, split: str) -
     return true.squeeze(-1) if true.ndim > 1 else true, scores, float(loss)
 
 
-def evaluate(model: ObservedModel, samples: Iterable[Sample], splits: Sequence[str]) -> dict[str, Outcome]:
-    """Reads a model on the samples of some splits in evaluation mode, leaving no trace in it."""
+def evaluate(
+    model: ObservedModel,
+    samples: Iterable[Sample],
+    splits: Sequence[str],
+    beside: Callable[[Sample, Observation], None] | None = None,
+) -> dict[str, Outcome]:
+    """Reads a model on the samples of some splits in evaluation mode, leaving no trace in it.
+
+    Args:
+        model (ObservedModel): The model.
+        samples (iterable of Sample): Batches.
+        splits (sequence of str): The splits whose items count.
+        beside (callable, optional): ``beside(sample, seen)`` after every reading.
+    """
     outcomes = {split: Outcome() for split in splits}
     with model.untouched():
         for sample in samples:
             for split, seen in model.observe_splits(sample, (), splits).items():
                 outcomes[split].add(*score(model, sample, seen, split))
+                if beside is not None:
+                    beside(sample, seen)
     return outcomes
+
+
+def ensemble(outcomes: Sequence[Outcome], kind: str) -> Outcome:
+    """What several models answered together on one split: the mean of their probabilities."""
+    together = Outcome()
+    for batch, true in enumerate(outcomes[0].true):
+        mean = mean_score([outcome.score[batch] for outcome in outcomes], kind)
+        together.add(true, mean, sum(outcome.losses[batch] for outcome in outcomes) / len(outcomes))
+    return together
 
 
 def smoothing(seen: Observation) -> dict[str, float]:

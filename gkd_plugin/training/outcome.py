@@ -56,9 +56,7 @@ def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
     for number, state in trainer.answering(result).items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
         write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
-    teacher = trainer.reader.teacher
-    told = {"teacher": teacher.about} if teacher is not None else {}
-    values = {**result.as_dict(), **told, "versions": versions(), "threads": torch.get_num_threads()}
+    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
     if trainer.attention is not None:
         trainer.attention.draw()
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")

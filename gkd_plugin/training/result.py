@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
@@ -38,6 +38,10 @@ class RunResult:
         epochs (int): Epochs trained.
         seconds (float): Time of the training loop.
         warnings (tuple of str): What the run showed to be hardly meant.
+        teacher (dict): The teacher's ``name``, its validation score ``val`` in its own ``metric``, the file ``from``
+            which that is, and its ``test`` score in the metric that selects; empty where nobody listens to one.
+        agreement (dict): For each answer the share of test items on which it decides as the teacher does; empty without
+            a teacher, for regression and edge tasks, and in results of earlier versions.
     """
 
     seed: int
@@ -50,6 +54,8 @@ class RunResult:
     epochs: int
     seconds: float
     warnings: tuple[str, ...] = ()
+    teacher: dict[str, Any] = field(default_factory=dict)
+    agreement: dict[str, float] = field(default_factory=dict)
 
     @property
     def answer(self) -> Answer:
@@ -58,12 +64,18 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in ``result.json``."""
-        return asdict(self)
+        values = asdict(self)
+        for name in ("teacher", "agreement"):
+            if not values[name]:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
         """Reads what :meth:`as_dict` gave."""
-        known = {key: values[key] for key in cls.__dataclass_fields__ if key != "warnings"}
+        late = ("warnings", "teacher", "agreement")  # results may lack them
+        known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
+        known |= {key: dict(values.get(key, {})) for key in late[1:]}
         known["answers"] = {name: Answer(**answer) for name, answer in values["answers"].items()}
         return cls(**known)

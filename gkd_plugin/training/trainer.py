@@ -15,15 +15,18 @@ from gkd_plugin.host import cfg, scoped, task_loss
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.attention_log import AttentionLog, entropies
+from gkd_plugin.training.beside import Beside
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
 from gkd_plugin.training.cohort import Student
 from gkd_plugin.training.diagnostics import Diagnostics
-from gkd_plugin.training.evaluation import Outcome, evaluate, score, smoothing
+from gkd_plugin.training.evaluation import Outcome, ensemble, score, smoothing
 from gkd_plugin.training.feeds import Feed
+from gkd_plugin.training.final import final_scores
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
+from gkd_plugin.training.objective import teacher_taps
 from gkd_plugin.training.reading import Reader
 from gkd_plugin.training.result import Answer, RunResult
-from gkd_plugin.training.selection import Best, copy_state, mean_score
+from gkd_plugin.training.selection import Best, copy_state
 from gkd_plugin.training.teaching import Taught
 from gkd_plugin.training.updates import Updates
 
@@ -81,6 +84,7 @@ class Trainer:
         self.attention = attention
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
         self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
+        self.beside = Beside(teacher, teacher_taps(plan), feeds, kind, streams)
         self.updates = Updates(plan, self.students, self.reader, streams, diagnostics)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
@@ -136,7 +140,7 @@ class Trainer:
             names = [f"s{student.number}" for student in self.students]
             self.bests = {name: Best(self.better) for name in [*names, *(["ensemble"] if len(names) > 1 else [])]}
         scores = {f"s{s.number}": m[self.metric] for s, m in zip(self.students, metrics, strict=True)}
-        together = self._ensemble(outcomes)
+        together = ensemble(outcomes, self.kind) if len(outcomes) > 1 else None
         if together is not None:
             scores["ensemble"] = together.metrics(self.kind)[self.metric]
         improved = self._select(epoch, scores)
@@ -161,7 +165,9 @@ class Trainer:
         for sample in self.feeds[1]:
             for student, outcome in zip(self.students, outcomes, strict=True):
                 seen = self.reader.evaluation(student.number, sample, epoch)
-                outcome.add(*score(student.model, sample, seen, "val"), self._layers(student, sample, seen))
+                found = score(student.model, sample, seen, "val")
+                agrees = self.beside.on_validation(student.model, sample, seen, found[1])
+                outcome.add(*found, {**self._layers(student, sample, seen), **agrees})
         return outcomes
 
     def _layers(self, student: Student, sample: Any, seen: Observation) -> dict[str, float]:
@@ -180,15 +186,6 @@ class Trainer:
                 found[f"aux{number}_{name}"] = metrics[name]
             heads.train()
         return found
-
-    def _ensemble(self, outcomes: list[Outcome]) -> Outcome | None:
-        if len(outcomes) == 1:
-            return None
-        together = Outcome()
-        for batch, true in enumerate(outcomes[0].true):
-            mean = mean_score([outcome.score[batch] for outcome in outcomes], self.kind)
-            together.add(true, mean, sum(outcome.losses[batch] for outcome in outcomes) / len(outcomes))
-        return together
 
     def _select(self, epoch: int, scores: Mapping[str, float]) -> bool:
         """Keeps the weights of every answer that got better; whether the predicted answer did."""
@@ -265,7 +262,12 @@ class Trainer:
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _report(self, seed: int) -> RunResult:
-        tests = self._test() if len(self.feeds) > 2 else {}
+        tests: dict[str, Outcome] = {}
+        told: dict[str, Outcome] = {}
+        if len(self.feeds) > 2:
+            tests, told = final_scores(self.students, self.bests, self.feeds[2], self.streams, self.beside)
+        agreement = self.beside.agreements(tests, told)
+        teacher = self.beside.about(self.metric, told.get("s1"), self.students[0].model, self.feeds[1])
         answers = {}
         for name, best in self.bests.items():
             test = tests[name].metrics(self.kind)[self.metric] if name in tests else float("nan")
@@ -277,6 +279,10 @@ class Trainer:
         )
         answers["first"], answers["best"] = single[0], single[best_student - 1]
         answers.setdefault("ensemble", single[0])
+        if agreement:
+            each = [agreement[f"s{student.number}"] for student in self.students]
+            agreement |= {"mean": sum(each) / len(each), "first": each[0], "best": each[best_student - 1]}
+            agreement.setdefault("ensemble", each[0])
         result = RunResult(
             seed,
             self.metric,
@@ -287,14 +293,17 @@ class Trainer:
             best_student,
             self.done,
             round(self.seconds, 3),
-            tuple(self._warnings()),
+            tuple(self._warnings(teacher)),
+            teacher,
+            agreement,
         )
         if tests:
             self._write_test(result, tests)
         return result
 
-    def _warnings(self) -> Iterator[str]:
-        told = self.reader.teacher.about if self.reader.teacher is not None else {}
+    def _warnings(self, told: Mapping[str, Any]) -> Iterator[str]:
+        if self.beside.failure:
+            yield f"kd.teacher: {told['name']}: {self.beside.failure}."
         if told.get("metric") == self.metric:
             ours = self.bests[f"s{self._best_student()}"].score
             if (ours >= told["val"]) if self.better else (ours <= told["val"]):
@@ -305,27 +314,6 @@ class Trainer:
         faint = self.updates.diagnostics.faint() if self.updates.diagnostics is not None else []
         for name in faint:
             yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
-
-    def _test(self) -> dict[str, Outcome]:
-        """Every answer on the test split with the weights of its selected epoch, once."""
-        last = [copy_state(student.model.module.state_dict()) for student in self.students]
-        tests: dict[str, Outcome] = {}
-        with self.streams.use("test"):
-            for student in self.students:
-                name = f"s{student.number}"
-                student.model.module.load_state_dict(self.bests[name].states[0])
-                tests[name] = evaluate(student.model, self.feeds[2], ("test",))["test"]
-            if "ensemble" in self.bests:
-                members = []
-                for student, state in zip(self.students, self.bests["ensemble"].states, strict=True):
-                    student.model.module.load_state_dict(state)
-                    members.append(evaluate(student.model, self.feeds[2], ("test",))["test"])
-                together = self._ensemble(members)
-                assert together is not None
-                tests["ensemble"] = together
-        for student, state in zip(self.students, last, strict=True):
-            student.model.module.load_state_dict(state)
-        return tests
 
     def _write_test(self, result: RunResult, tests: Mapping[str, Outcome]) -> None:
         """One row, that of the selected epoch: the host's aggregation cannot pick."""
