@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 from gkd_plugin.config.plan import Plan
 from gkd_plugin.training.result import RunResult
 
+COMPARISON = "comparison.json"
 PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
 
 
@@ -89,19 +91,79 @@ class RunReport:
             raise ValueError("this report has no control; run with control=True")
         ours = {result.seed: result.answers[answer].test for result in self.results}
         theirs = {result.seed: result.answers[answer].test for result in self.control.results}
-        seeds = sorted(ours.keys() & theirs.keys())
-        return Paired.of([ours[s] for s in seeds], [theirs[s] for s in seeds])
+        return Paired.of([ours[s] for s in self.compared], [theirs[s] for s in self.compared])
+
+    @property
+    def compared(self) -> list[int]:
+        """The seeds that both this run and its control have finished."""
+        control = self.control.results if self.control is not None else []
+        return sorted({result.seed for result in self.results} & {result.seed for result in control})
+
+    def teacher_tests(self) -> list[float]:
+        """The teacher's test scores by seed, in the metric that selects the students; NaN where there is none."""
+        return [float(result.teacher.get("test", math.nan)) for result in self.results]
+
+    def agreement(self, answer: str = "mean") -> list[float]:
+        """The share of test items on which an answer decides as the teacher does, by seed; NaN where there is none."""
+        return [result.agreement.get(answer, math.nan) for result in self.results]
+
+    def gap_closed(self, answer: str = "mean", seed: int | None = None) -> float | None:
+        r"""How much of what its teacher is ahead a student makes up by distillation.
+
+        .. math::
+            \frac{\bar s_{\text{KD}} - \bar s_{\text{control}}}{\bar s_{\text{teacher}} - \bar s_{\text{control}}}
+
+        with means of test scores over the seeds that run and control have finished. The ratio of means is steadier than
+        the mean of ratios, in which one seed with a small gap outweighs all others.
+
+        Args:
+            answer (str): ``mean``, ``best``, ``first``, ``ensemble`` or ``s1`` ...
+            seed (int, optional): Takes this seed alone.
+
+        Returns:
+            float: ``None`` where the teacher has no test score or is no better than the control.
+
+        Raises:
+            ValueError: If there is no control.
+        """
+        means = self._means(answer, self.compared if seed is None else [seed])
+        if means is None:
+            return None
+        ours, control, teacher = means
+        ahead = (teacher - control) * (1 if self.results[0].better else -1)
+        return (ours - control) / (teacher - control) if ahead > 1e-9 else None  # equal scores differ when averaged
+
+    def _means(self, answer: str, seeds: Sequence[int]) -> tuple[float, float, float] | None:
+        """Mean test scores of run, control and teacher over the seeds for which there are all three."""
+        if self.control is None:
+            raise ValueError("this report has no control; run with control=True")
+        control = {result.seed: result for result in self.control.results}
+        scores = [
+            (result.answers[answer].test, control[result.seed].answers[answer].test, taught)
+            for result, taught in zip(self.results, self.teacher_tests(), strict=True)
+            if result.seed in seeds and result.seed in control
+        ]
+        known = [row for row in scores if not any(map(math.isnan, row))]
+        if not known:
+            return None
+        ours, without, teacher = np.mean(known, axis=0).tolist()
+        return ours, without, teacher
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.results:
             yield self._title()
             yield self._table()
+            answer = "mean" if self.plan.students > 1 else "first"
+            if self.compared and self._means(answer, self.compared) and self.gap_closed(answer) is None:
+                yield "no gap to close: the teacher is no better than the control"
         for name, report in (("", self), ("control ", self.control)):
             for seed, why in (report.failures if report is not None else {}).items():
                 yield f"[bold red]{name}seed {seed} failed:[/] {escape(why)}"
         yield f"written to {escape(str(self.folder))}"
         if self.control is not None:
             yield f"control in {escape(str(self.control.folder))}"
+        if self.compared:
+            yield f"compared in {escape(str(self.folder / COMPARISON))}"
 
     def __str__(self) -> str:
         console = Console(width=110, color_system=None)
@@ -134,12 +196,25 @@ class RunReport:
             if beside is not None:
                 row.append(self.difference(answer).text(scale).replace("[", "\\["))
             table.add_row(name, *row)
+        self._add_teacher(table, "mean" if several else "first", ", mean" if several else "")
         sizes = sorted(set(first.parameters))
         each = " each" if several and len(sizes) == 1 else ""
         table.add_row("parameters", *[" / ".join(f"{size:,}" for size in sizes) + each] * (2 if beside else 1))
         times = [np.mean([r.seconds for r in report.results]) for report in (self, beside) if report is not None]
         table.add_row("time for each seed", *(f"{seconds:.1f} s" for seconds in times))
         return table
+
+    def _add_teacher(self, table: Table, answer: str, which: str) -> None:
+        """The rows about the teacher, where there is one with a score."""
+        tests = [test for test in self.teacher_tests() if not math.isnan(test)]
+        if tests:
+            table.add_row("teacher", spread(tests, self._scale))
+        alike = [share for share in self.agreement(answer) if not math.isnan(share)]
+        if alike:
+            table.add_row(f"agreement{which}", f"{spread(alike, 100.0)} %")
+        if tests and self.compared:
+            closed = self.gap_closed(answer)
+            table.add_row(f"gap closed{which}", "-" if closed is None else f"{100 * closed:.1f} %")
 
 
 def spread(values: Sequence[float], scale: float) -> str:

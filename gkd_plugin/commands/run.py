@@ -8,6 +8,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.graphgym.utils.agg_runs import agg_runs
 from torch_geometric.graphgym.utils.comp_budget import params_count
 from torch_geometric.graphgym.utils.device import auto_select_device
+from torch_geometric.graphgym.utils.io import json_to_dict_list
 from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.commands.claim import claim, withdraw
+from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
@@ -83,7 +86,9 @@ def run(
     if control:
         without = read_config(config, [*overrides, *control_overrides(plain.plan)])
         beside = _run_one(without, f"{label}-control", repeat, quiet)
-        report = RunReport(report.name, report.folder, report.plan, report.results, report.failures, beside)
+        report = replace(report, control=beside)
+        with guarded(report.folder):
+            write_comparison(report)
     if not report.results:
         raise RunFailed("\n".join(f"seed {seed}: {why}" for seed, why in report.failures.items()))
     return report
@@ -221,10 +226,14 @@ def _aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:
     cfg.tensorboard_agg = bool(own.tensorboard_agg) and _has_tensorboard()
     copy = folder / "agg.part"  # the host would also read seeds that were cut short, and stop there
     shutil.rmtree(copy, ignore_errors=True)
-    for seed in finished_seeds(folder):
-        for split in SPLITS[:2]:
-            (copy / seed.name / split).mkdir(parents=True)
-            shutil.copyfile(seed / split / "stats.json", copy / seed.name / split / "stats.json")
+    for split in SPLITS[:2]:
+        tables = {seed.name: json_to_dict_list(str(seed / split / "stats.json")) for seed in finished_seeds(folder)}
+        # columns that every row has: seeds that an earlier version finished may lack some, and the host would stop
+        shared = set.intersection(*(set(row) for rows in tables.values() for row in rows))
+        for seed, rows in tables.items():
+            (copy / seed / split).mkdir(parents=True)
+            lines = (json.dumps({key: row[key] for key in row if key in shared}) for row in rows)
+            (copy / seed / split / "stats.json").write_text("".join(f"{line}\n" for line in lines))
     with contextlib.redirect_stdout(io.StringIO()):
         agg_runs(str(copy), result.metric)
     for split in SPLITS[:2]:
