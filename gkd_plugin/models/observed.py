@@ -120,13 +120,17 @@ class ObservedModel:
     def _names(self) -> list[str]:
         return [name for name, _ in self.network.named_modules() if name]
 
-    def _match(self, pattern: str) -> list[nn.Module]:
+    def matches(self, pattern: str) -> list[nn.Module]:
+        """The modules that a pattern of names means, in order."""
         # "layers.*" means the entries of `layers`, not everything below them
-        found = [
+        return [
             module
             for name, module in self.network.named_modules()
             if name and name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
         ]
+
+    def _match(self, pattern: str) -> list[nn.Module]:
+        found = self.matches(pattern)
         if not found:
             names = self._names()
             raise UserError(

@@ -65,9 +65,18 @@ class ModelTeacher:
         model.module.requires_grad_(False)
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
+        wanted = sorted(set(taps))
+        if wanted and not self.model.depth:
+            names = ", ".join(name for name, _ in self.model.network.named_modules() if name)
+            raise UserError(
+                f"kd.teacher: layers are compared, but the network of {self.name} (model.type: {self.model.own.model.type}) "
+                f"has no part called 'mp', and neither its own kd.layers nor the student's names its layers ({names}). "
+                "Set a kd.layers that fits both networks, give its hidden states as a file or a module "
+                "(docs/teachers.md), or distil logits only (kd_response)."
+            )
         with self.streams.use("teacher"), self.model.untouched():
             before = random_state()
-            seen = self.model.observe(sample, sorted(set(taps)))
+            seen = self.model.observe(sample, wanted)
             self.drew = not all(torch.equal(a, b) for a, b in zip(before, random_state(), strict=False))
         return seen
 
@@ -173,7 +182,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def build_teacher(
-    name: str, own: CfgNode, weights: Path, record: Record, streams: Streams, device: torch.device
+    name: str,
+    own: CfgNode,
+    weights: Path,
+    record: Record,
+    streams: Streams,
+    device: torch.device,
+    layers: str | None = None,
 ) -> ModelTeacher:
     """The network of a run under its own cfg, with its weights.
 
@@ -184,6 +199,7 @@ def build_teacher(
         record (Record): Its validation score.
         streams (Streams): The run's streams.
         device (torch.device): Where the students are.
+        layers (str, optional): The students' ``kd.layers``, which serves a network without ``mp`` whose run names none.
 
     Raises:
         UserError: If the network cannot be built or the weights do not fit it.
@@ -207,6 +223,9 @@ def build_teacher(
             f"kd.teacher: the weights in {weights} do not fit the network that {name} describes on this data set: "
             f"{' '.join(lines)} Its data set, layers or classes have changed since; train it again under another name."
         ) from None
-    layers = own.kd.get("layers")
-    model = ObservedModel(module.to(device), own, None if layers in (None, "none") else str(layers))
+    named = own.kd.get("layers")
+    model = ObservedModel(module.to(device), own, None if named in (None, "none") else str(named))
+    if layers is not None and not model.depth and model.matches(layers):
+        own.kd.layers = layers  # it decides what is observed, and with that what a stored observation serves
+        model = ObservedModel(module, own, layers)
     return ModelTeacher(name, model, streams, record)

@@ -135,7 +135,8 @@ def find_teacher(
             "teacher sees all. Train one without."
         )
     theirs, other = _data_of(own, found, feeds, streams)
-    teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device)
+    layers = plan["layers"]
+    teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
     _measure_again(teacher, theirs)
     if not other:
         return Taught(teacher, whole, store=store)

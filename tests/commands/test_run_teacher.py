@@ -15,10 +15,12 @@ import torch
 import yaml
 from click.testing import CliRunner
 from torch import nn
+from torch_geometric.graphgym import register
 
 import gkd_cli
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
+from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
@@ -529,6 +531,48 @@ def test_unlabelled_nodes_where_there_are_none(tmp_path: Path, monkeypatch: pyte
 def test_edges_are_hidden_on_one_fixed_graph_only(tmp_path: Path) -> None:
     text = refused(config(tmp_path, "narrow", dataset={"name": "many"}, kd={"hide_edges": 0.5}))
     assert "kd.hide_edges: 0.5" in text and "one fixed graph only" in text
+
+
+# -- networks without mp ------------------------------------------------------------------------------------------------
+
+
+class Bare(nn.Module):
+    """A network of the user's, whose layers the host does not know."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        width = cfg.gnn.dim_inner
+        self.layers = nn.ModuleList([nn.Linear(dim_in, width), nn.Linear(width, width)])
+        self.out = nn.Linear(width, dim_out)
+
+    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        x = batch.x
+        for layer in self.layers:
+            x = layer(x).relu()
+        return self.out(x), batch.y
+
+
+def test_layers_of_a_teacher_without_mp_are_named_by_the_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register.register_network("bare", Bare)
+    bare = {"model": {"type": "bare"}}
+    layers = {"kd_feature": {"weight": 1.0, "layer_map": "one_to_one"}}
+    folder = teach(tmp_path, **bare)
+    text = refused(student(tmp_path, **layers))
+    assert "network of wide (model.type: bare) has no part called 'mp'" in text and "layers.1, out" in text
+    assert "kd_response" in text and "docs/teachers.md" in text
+    assert run(student(tmp_path, "logits"), quiet=True).results
+    monkeypatch.setenv(VARIABLE, "kept")
+    keys = {**bare, **layers, "kd": {"layers": "layers.*"}}
+    found = run(student(tmp_path, "found", **keys), quiet=True)
+    run(student(tmp_path, "less", **{**keys, "kd": {"layers": "layers.0"}}), quiet=True)
+    assert sorted(len(torch.load(file, weights_only=True)["hidden"]["conv"]) for file in kept("logits")) == [1, 2]
+    # as if the teacher's own run had named them
+    path = folder / "0" / "student_1.yaml"
+    own = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**own, "kd": {**own["kd"], "layers": "layers.*"}}))
+    assert same(weights(found.folder), weights(run(student(tmp_path, "own", **keys), quiet=True).folder))
 
 
 # -- teach once -------------------------------------------------------------------------------------------------------
