@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
 ).split()
 WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SPLIT_KEYS = {
     "node": ("train_mask", "val_mask", "test_mask"),
     "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
@@ -35,8 +38,11 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         cfg (CfgNode): A host configuration.
 
     Raises:
-        UserError: If the host knows no such data set, its files are missing or damaged, or it lacks a split.
+        UserError: If the host knows no such data set, its files are missing or damaged, there is no room for what PyG
+            writes beside them, or it lacks a split.
     """
+    folder = Path(cfg.dataset.dir) / cfg.dataset.name
+    before = set(folder.rglob("*"))
     try:
         with host.scoped(cfg):
             loaders: list[DataLoader] = create_loader()
@@ -44,6 +50,8 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         message = _explanation(error, cfg.dataset)
         if message is None:  # a registered loader of the user's, say: its own traceback tells more
             raise
+        if getattr(error, "errno", None) in FULL:
+            _remove(set(folder.rglob("*")) - before)  # torn files would stand in the way of the next run
         raise UserError(message) from error
     check_splits(loaders, cfg)
     return loaders
@@ -97,9 +105,34 @@ def _raised_while_reading(error: Exception) -> bool:
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
 
 
+def _remove(files: Iterable[Path]) -> None:
+    for path in files:
+        if path.is_file():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _bad_files(error: Exception, dataset: CfgNode) -> str:
     name, folder = dataset.name, Path(dataset.dir) / dataset.name
-    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+    code = getattr(error, "errno", None)
+    if code in FULL:
+        return (
+            f"dataset.dir: there is no room to prepare '{name}' in {folder} ({what}). PyG writes processed/ beside the raw "
+            f"files: make room there, or set dataset.dir to a folder elsewhere that has {name}/."
+        )
+    if isinstance(error, PermissionError) or code == errno.EROFS:
+        return (
+            f"dataset.dir: '{name}' cannot be prepared in {folder} ({what}). PyG reads the raw files and writes processed/ "
+            f"beside them: copy {name}/ to a folder where you may do both, and set dataset.dir to that folder."
+        )
+    torn = next((path.parent for path in sorted(folder.rglob("processed/*.pt"))), None)
+    steps = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if torn is not None and not steps & {"download", "process"}:  # it was not yet, or no more, about the raw files
+        return (
+            f"dataset.dir: what PyG made of '{name}' in {torn} cannot be read ({what}). Remove that folder; it is made "
+            "anew from the raw files beside it."
+        )
     if any(path.is_file() for path in folder.rglob("raw/**/*")):
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
     else:

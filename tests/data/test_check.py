@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -90,7 +92,50 @@ def test_truncated_processed_file(share, data_sets, tmp_path):
     load(cfg)
     file = next(tmp_path.rglob("processed/data.pt"))
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read.*Remove that folder; it is made anew") as caught:
+        load(cfg)
+    assert f"in {file.parent} cannot" in str(caught.value)
+    shutil.rmtree(file.parent)
+    assert len(load(cfg)) == 3
+
+
+def test_damaged_raw_files_beside_whole_processed_ones(data_sets, tmp_path):
+    file = copied(data_sets, "PPI", tmp_path) / "valid_feats.npy"
+    file.write_bytes(file.read_bytes()[:1000])
+    use("PPI", tmp_path, format="gkd")
+    with pytest.raises(UserError, match=r"files of 'PPI' in .* cannot be read .*Remove that folder and"):
+        load(cfg)
+    assert list(tmp_path.rglob("processed/*.pt"))  # of other splits
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_where_pyg_writes(code, data_sets, tmp_path, monkeypatch):
+    copied(data_sets, "Cora", tmp_path)
+    use("Cora", tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+
+    def torn(value, path):
+        Path(path).write_bytes(b"PK")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("torch_geometric.io.fs.torch_save", torn)
+    with pytest.raises(UserError, match=r"no room to prepare 'Cora' in .*/Cora .*make room there, or set dataset\.dir"):
+        load(cfg)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+    monkeypatch.undo()
+    assert len(load(cfg)) == 3
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_protected_folder_where_pyg_writes(code, data_sets, tmp_path, monkeypatch):
+    copied(data_sets, "Cora", tmp_path)
+    use("Cora", tmp_path)
+
+    def refuse(path, exist_ok=True):
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr("torch_geometric.io.fs.makedirs", refuse)
+    with pytest.raises(UserError, match=r"'Cora' cannot be prepared in .*processed.*copy Cora/ to a folder where"):
         load(cfg)
 
 
