@@ -53,6 +53,12 @@ class RunFailed(RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 
+def reason(error: BaseException) -> str:
+    """Kind and first sentence of somebody else's error: what follows is often advice to trust the file nevertheless."""
+    first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"Did you mean 'x'? "`` for the closest known word, or nothing."""
     match = get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)

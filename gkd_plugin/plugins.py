@@ -17,7 +17,7 @@ from typing import Any
 import pluggy
 
 from gkd_plugin import hookspecs
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.keys import Key
 from gkd_plugin.space import axes, builtin
 
@@ -80,11 +80,8 @@ def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
         raise UserError(f"the name '{label}' is taken by a plugin of {other.package}; it needs another name.")
     try:
         manager.register(plugin, name=label)
-        manager.check_pending()
+        _require_known_hooks(plugin)
         hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
-        if not hooks:
-            known = ", ".join(f"gkd_register_{axis.name}" for axis in axes.ALL)
-            raise UserError(f"it has no function marked with gkd_plugin.hookimpl. The hooks: {known}.")
         for axis in axes.ALL:
             hook = f"gkd_register_{axis.name}"
             if hook in hooks:
@@ -98,6 +95,18 @@ def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
     return label
 
 
+def _require_known_hooks(plugin: Any) -> None:
+    known = [f"gkd_register_{axis.name}" for axis in axes.ALL]
+    callers = manager.get_hookcallers(plugin) or []
+    if not callers:
+        raise UserError(f"it has no function marked with gkd_plugin.hookimpl. The hooks: {', '.join(known)}.")
+    for caller in callers:
+        if not caller.has_spec():
+            raise UserError(
+                f"unknown hook '{caller.name}'. {nearest(caller.name, known)}The hooks: {', '.join(known)}."
+            )
+
+
 def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
     axis.add(name, answer, origin)
     if axis is axes.knowledge:  # its keys go into every cfg: one that is none would break them all
@@ -109,7 +118,8 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    text = " ".join(str(error).split())  # pluggy's have several lines
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def unregister_plugin(name: str) -> None:

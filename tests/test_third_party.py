@@ -148,7 +148,8 @@ def test_a_name_that_is_taken_is_refused_and_nothing_of_the_plugin_stays() -> No
             register("mine", LayerMap("mine", "a test", backwards))
             register("shift", LayerMap("not the one", "a test", backwards))
 
-    with pytest.raises(UserError, match="'shift' is taken"):
+    told = "'shift' is taken by '.*cyclic.*' of plugin gkd_plugin; 'not the one' of plugin taking needs another name"
+    with pytest.raises(UserError, match=told):
         gkd_plugin.register_plugin(Taking(), "taking")
     assert "mine" not in axes.layer_maps and "taking" not in [p.name for p in plugins.loaded()]
 
@@ -158,8 +159,18 @@ def test_a_misspelt_hook_is_refused() -> None:
         @hookimpl
         def gkd_register_kernel(self, register: Any) -> None: ...
 
-    with pytest.raises(UserError, match="unknown hook 'gkd_register_kernel'"):
+    with pytest.raises(
+        UserError, match="unknown hook 'gkd_register_kernel'. Did you mean 'gkd_register_kernels'.*hooks: "
+    ):
         gkd_plugin.register_plugin(Misspelt(), "misspelt")
+
+    class Argument:
+        @hookimpl
+        def gkd_register_kernels(self, registr: Any) -> None: ...
+
+    with pytest.raises(UserError, match="hook 'gkd_register_kernels'.*{'registr'} are declared"):
+        gkd_plugin.register_plugin(Argument(), "argument")
+    assert not {"misspelt", "argument"} & {p.name for p in plugins.loaded()}
 
 
 KERNEL = Kernel(lambda x, y, scale: x[:, 0], "first column", "a test")

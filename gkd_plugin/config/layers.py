@@ -40,7 +40,7 @@ def layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int |
     """
     word = values["layer_map"]
     answer = axes.layer_maps[word]
-    key = f"{group}.{answer.keys[0] if answer.keys else 'layer_map'}"
+    key = f"{group}.{answer.key}"
     said = set()
     for learner, source in _depths(values, depths):
         if learner < 1 or source < 1:

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.data.loaders import DATA_SETS
-from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.errors import UserError, nearest, reason
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
@@ -114,7 +114,7 @@ def _remove(files: Iterable[Path]) -> None:
 
 def _bad_files(error: Exception, dataset: CfgNode) -> str:
     name, folder = dataset.name, Path(dataset.dir) / dataset.name
-    what = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+    what = reason(error)
     code = getattr(error, "errno", None)
     if code in FULL:
         return (

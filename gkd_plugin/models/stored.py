@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, reason
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.teachers import checked, plain_outline
 from gkd_plugin.space.observation import Observation, Outline
@@ -122,8 +122,6 @@ def _read(path: Path) -> dict[str, Tensor]:
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file raises; pickled arrays are refused here too
-        why = next(iter(str(error).splitlines()), "")[:120]
         raise UserError(
-            f"kd.teacher: {path} cannot be read as plain arrays, and nothing else is ever loaded "
-            f"({type(error).__name__}: {why})."
+            f"kd.teacher: {path} cannot be read as plain arrays, and nothing else is ever loaded ({reason(error)})."
         ) from None

@@ -5,6 +5,7 @@ evaluation mode, never part of a student.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, reason
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.streams import Streams, random_state
 from gkd_plugin.space.observation import Observation, Outline
@@ -166,14 +167,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         UserError: If it is missing, no tensor file, or holds pickled code.
     """
     try:
-        found: Any = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about how a refused file was pickled
+            found: Any = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         raise UserError(f"kd.teacher: the weights {path} are missing. Train that seed again.") from None
     except Exception as error:  # whatever a damaged or foreign file raises
-        why = next(iter(str(error).splitlines()), "")[:120]
         raise UserError(
-            f"kd.teacher: {path} is no tensor file, or holds pickled code, which is never run "
-            f"({type(error).__name__}: {why}). Train that seed again."
+            f"kd.teacher: {path} is no tensor file, or holds pickled code, which is never run ({reason(error)}). "
+            "Train that seed again."
         ) from None
     weights = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):

@@ -76,6 +76,11 @@ class LayerMap:
     keys: tuple[str, ...] = ()
     allows_self: bool = True
 
+    @property
+    def key(self) -> str:
+        """The key of the group that decides which layers are meant."""
+        return self.keys[0] if self.keys else "layer_map"
+
 
 @dataclass(frozen=True)
 class Source:

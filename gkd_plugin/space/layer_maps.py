@@ -142,5 +142,5 @@ def layer_pairs(group: GroupPlan, learner: int, source: int) -> tuple[tuple[int,
         try:
             weights = answer.weights(learner, source, group.values, own)
         except ValueError as error:
-            raise UserError(f"kd_{group.name}.layer_map: {error}") from None
+            raise UserError(f"kd_{group.name}.{answer.key}: {error}") from None
     return tuple((row + 1, column + 1) for row, column in torch.nonzero(weights).tolist())

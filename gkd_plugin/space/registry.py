@@ -50,7 +50,8 @@ class Axis(Generic[T]):
             if known is answer:
                 return
             raise UserError(
-                f"{self.name}: the name '{name}' is taken by {known!r} of {by}; {answer!r} of {origin} needs another name."
+                f"{self.name}: the name '{name}' is taken by '{known.summary}' of plugin {by}; '{answer.summary}' of plugin "
+                f"{origin} needs another name."
             )
         self._answers[name] = (answer, origin)
 

@@ -105,7 +105,7 @@ class Objective(nn.Module):
                 matrices[member] = layer_map.weights(own.depth, source.depth, group.values, same)
             except ValueError as error:
                 raise UserError(
-                    f"kd_{group.name}.layer_map: student {self.learner} listening to {member}: {error}"
+                    f"kd_{group.name}.{layer_map.key}: student {self.learner} listening to {member}: {error}"
                 ) from None
         elif layer_map.module is not None and f"{word}_{member}" not in self.maps:
             self.maps[f"{word}_{member}"] = layer_map.module(self.plan.attention, own, source, str(group["tap"]), same)

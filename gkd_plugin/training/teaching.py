@@ -21,6 +21,7 @@ from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import SPLITS, Sample
+from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.stored import StoredTeacher
 from gkd_plugin.models.streams import Streams
 from gkd_plugin.models.teachers import ModelTeacher, ModuleTeacher, Teacher, build_teacher
@@ -190,6 +191,8 @@ def _data_of(own: CfgNode, found: lookup.Found, feeds: Sequence[Feed], streams: 
             f"{refused}, and its nodes, labels or splits are not these: it may have been trained on what is tested here. "
             + ("Train a teacher on this data set." if how else "Splits drawn by seed need kd.teacher_seed: match.")
         )
+    if how and observed_task(own) != feeds[0].task:
+        raise UserError(f"kd.teacher: {found.name} predicts something else ({how}). Train a teacher for this task.")
     return (theirs, True) if how else (feeds, False)
 
 

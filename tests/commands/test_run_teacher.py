@@ -352,7 +352,7 @@ def test_the_same_numbers_teach_the_same_whatever_holds_them(form: str, tmp_path
         ({"logits": np.full((48, 3), 1e300)}, ["logits", "infinite"]),
         ({"logits": np.zeros((48, 3, 2))}, ["logits", "[48, 3, 2]"]),
         ({"logits": np.float64(3)}, ["logits", "[]"]),
-        ({"logits": np.zeros((48, 4))}, ["classes", "'teacher': 4"]),
+        ({"logits": np.zeros((48, 4))}, ["gives 4 logits for each item", "students give 3", "same classes"]),
         ({"layer_2": None}, ["layer_1, layer_3", "called layer_1, layer_2"]),
         ({"layer_x": np.zeros((48, 2))}, ["layer_x"]),
         ({"logits": np.array([{"a": 1}] * 48, dtype=object)}, ["cannot be read as plain arrays", "allow_pickle"]),
@@ -430,6 +430,20 @@ def test_a_name_never_leaves_its_folder(key: str, name: str, tmp_path: Path) -> 
     assert f"kd.{key}: '{name}'" in refused(student(tmp_path, kd={key: name}))
 
 
+def test_layers_that_the_teacher_does_not_have(tmp_path: Path) -> None:
+    teach(tmp_path)
+    for pairs, side in (("1~7", "source layer 7"), ("9~1", "learner layer 9")):
+        text = refused(student(tmp_path, kd_feature={"weight": 1.0, "layer_map": "pairs", "pairs": pairs}))
+        assert "kd_feature.pairs: " in text and f"{side} does not exist" in text and "Allowed: 1 to 2" in text
+
+
+def test_all_pairs_of_a_graph_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkd_plugin.space.knowledge.structure.MATRIX_BYTES", 4096)
+    teach(tmp_path)
+    text = refused(student(tmp_path, kd_structure={"weight": 1.0, "domain": "all_pairs"}))
+    assert "all pairs of 48 nodes" in text and "Set kd_structure.samples to 32 or less" in text
+
+
 def test_a_preset_that_needs_a_teacher_and_has_none(tmp_path: Path) -> None:
     text = refused(config(tmp_path, "narrow", kd={"preset": "fitnet"}))
     assert "kd.teacher: none is named" in text and "preset fitnet" in text
@@ -444,6 +458,10 @@ def test_a_teacher_of_other_data_or_labels(tmp_path: Path) -> None:
     regression = {"name": "regression", "task_type": "regression"}
     teach(tmp_path, "numbers", dataset=regression, model={"loss_fun": "mse"})
     assert "task_type: regression there" in refused(student(tmp_path, kd={"teacher": "numbers"}))
+    # one number for each item, as the student gives it, of the same items, which means something else
+    teach(tmp_path, "values", dataset={"name": "binary", "task_type": "regression"}, model={"loss_fun": "mse"})
+    text = refused(student(tmp_path, dataset={"name": "binary"}, kd={"teacher": "values"}))
+    assert "values predicts something else (dataset.task_type: regression there, classification here)" in text
 
 
 def test_data_that_changed_under_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +500,8 @@ class _Code:
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     teacher = teach(tmp_path)
     torch.save({"state_dict": _Code()}, teacher / "0" / "student_1.pt")
-    assert "holds pickled code, which is never run" in refused(student(tmp_path))
+    text = refused(student(tmp_path))
+    assert "holds pickled code, which is never run (UnpicklingError: Weights only load failed)" in text
     np.savez(tmp_path / "said.npz", logits=np.array([_Code()] * 48, dtype=object))
     assert "plain arrays" in refused(student(tmp_path, kd={"teacher": "said.npz"}))
     assert not (tmp_path / "executed").exists()
