@@ -200,12 +200,15 @@ def test_a_run_of_the_stock_program_teaches_through_both_doors(stock: Path) -> N
     for name in ("ours", "theirs"):
         write(stock, name, STUDENT)
     report = run("ours.yaml", repeat=2, quiet=True)
-    last = json.loads((folder / "1" / "val" / "stats.json").read_text().splitlines()[-1])
+    last, test = (
+        json.loads((folder / "1" / split / "stats.json").read_text().splitlines()[-1]) for split in ("val", "test")
+    )
     assert told(report.folder / "1") == {
         "name": "stock",
         "from": str(folder / "1" / "val" / "stats.json"),
         "metric": "accuracy",
         "val": last["accuracy"],
+        "test": test["accuracy"],
     }
     # in the host's own program, the plugin given by -m
     execute(["-m", "gkd_plugin", "main.py", "--cfg", "theirs.yaml", "--repeat", "2"], stock)
