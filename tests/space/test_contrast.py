@@ -89,9 +89,21 @@ def test_blocks_equal_the_dense_matrix_in_value_and_gradient(block: int) -> None
     rows, targets = (unit(10, 4).requires_grad_() for _ in range(2))
     dense = functional.cross_entropy(rows @ targets.T / 0.1, torch.arange(10))
     expected = torch.autograd.grad(dense, (rows, targets))
-    value = info_nce(rows, targets, 0.1, block)
+    value = info_nce(rows, targets[None], 0.1, block).squeeze(0)
     torch.testing.assert_close(value, dense)
     for found, goal in zip(torch.autograd.grad(value, (rows, targets)), expected, strict=True):
+        torch.testing.assert_close(found, goal)
+
+
+@pytest.mark.parametrize("block", [1, 30, 200, 10**6])
+def test_several_sources_at_once_equal_each_alone(block: int) -> None:
+    rows, targets = unit(10, 4).requires_grad_(), unit(30, 4).view(3, 10, 4).requires_grad_()
+    alone = torch.stack([functional.cross_entropy(rows @ t.T / 0.1, torch.arange(10)) for t in targets])
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=rows.dtype)
+    expected = torch.autograd.grad(alone @ weights, (rows, targets))
+    together = info_nce(rows, targets, 0.1, block)
+    torch.testing.assert_close(together, alone)
+    for found, goal in zip(torch.autograd.grad(together @ weights, (rows, targets)), expected, strict=True):
         torch.testing.assert_close(found, goal)
 
 
@@ -111,7 +123,9 @@ def saved(compute: object, *inputs: Tensor) -> int:
 def test_memory_does_not_grow_with_the_square_of_the_nodes() -> None:
     rows, targets = (unit(64, 4).requires_grad_() for _ in range(2))
     assert saved(lambda x, y: functional.cross_entropy(x @ y.T / 0.1, torch.arange(64)), rows, targets) == 64 * 64
-    assert saved(lambda x, y: info_nce(x, y, 0.1, 16 * 64), rows, targets) <= 64 * 4
+    for count in (1, 5):
+        several = targets.detach().expand(count, -1, -1).clone().requires_grad_()
+        assert saved(lambda x, y: info_nce(x, y, 0.1, 16 * 64), rows, several) <= count * 64 * 4
 
 
 def test_gradcheck() -> None:
@@ -182,9 +196,9 @@ def test_permuting_nodes_changes_nothing_and_inputs_stay() -> None:
 
 def test_rows_that_find_themselves_cost_less_than_rows_that_do_not() -> None:
     rows = unit(NODES, 16)
-    assert info_nce(rows, rows, 0.075) < 0.1 < math.log(NODES) < info_nce(rows, rows.roll(1, 0), 0.075)
+    assert info_nce(rows, rows[None], 0.075) < 0.1 < math.log(NODES) < info_nce(rows, rows.roll(1, 0)[None], 0.075)
     same = unit(1, 16).expand(NODES, 16)
-    assert info_nce(same, same, 0.075).item() == pytest.approx(math.log(NODES))
+    assert info_nce(same, same[None], 0.075).item() == pytest.approx(math.log(NODES))
 
 
 @pytest.mark.parametrize("projector", ["none", "linear", "linear_bn_relu"])

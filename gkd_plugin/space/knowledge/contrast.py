@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -18,30 +19,46 @@ BLOCK = 2**20  # pairs of nodes that are compared at a time
 
 
 def _block(rows: Tensor, targets: Tensor, start: int, temperature: float) -> Tensor:
-    positives = torch.arange(start, start + rows.size(0), device=rows.device)
-    return functional.cross_entropy(rows / temperature @ targets.T, positives, reduction="sum")
+    scores = (rows / temperature @ targets.mT).flatten(0, 1)
+    positives = torch.arange(start, start + rows.size(0), device=rows.device).repeat(targets.size(0))
+    return functional.cross_entropy(scores, positives, reduction="none").view(targets.size(0), -1).sum(1)
 
 
 def info_nce(rows: Tensor, targets: Tensor, temperature: float, block: int = BLOCK) -> Tensor:
-    """Mean cross-entropy of finding each row's own target among all targets.
+    """Mean cross-entropy of finding each row's own target among all targets, for each of some sources.
 
-    Blocks of rows are recomputed in the backward pass, so memory does not grow with the square of the nodes.
+    Blocks are recomputed in the backward pass, so memory does not grow with the square of the nodes.
 
     Args:
         rows (Tensor): The learner's rows of length 1, ``[N, d]``.
-        targets (Tensor): The source's, ``[N, d]``.
+        targets (Tensor): Those of each source, ``[K, N, d]``.
         temperature (float): Divides the similarities.
         block (int, optional): Pairs of nodes held at a time.
+
+    Shapes:
+        - **output:** ``[K]``
     """
     count = rows.size(0)
     step = max(1, block // max(count, 1))
-    total = rows.new_zeros(())
-    for start in range(0, count, step):
-        part = rows[start : start + step]
-        total = total + checkpoint(  # nothing in a block is random
-            _block, part, targets, start, temperature, use_reentrant=False, preserve_rng_state=False
-        )
-    return total / max(count, 1)
+    together = max(1, block // max(count * count, 1))
+    found = []
+    for several in targets.split(together):
+        total = rows.new_zeros(several.size(0))
+        for start in range(0, count, step):
+            total = (
+                total
+                + checkpoint(  # nothing in a block is random
+                    _block,
+                    rows[start : start + step],
+                    several,
+                    start,
+                    temperature,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            )
+        found.append(total)
+    return torch.cat(found) / max(count, 1)
 
 
 class ContrastTerm(ProjectedTerm):
@@ -120,6 +137,12 @@ class ContrastTerm(ProjectedTerm):
         )
         return super().forward(sampled, targets, weights)
 
-    def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
-        x, y = self.projected(learner, source, row, column)
-        return info_nce(x, y, float(self.group["temperature"]))
+    def distances(self, learner: Observation, source: Observation, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        found: dict[tuple[int, int], Tensor] = {}
+        for row in {row for row, _ in pairs}:
+            columns = [column for r, column in pairs if r == row]
+            x = self.projected(learner, source, row, columns[0])[0]
+            targets = torch.stack([self.projected(learner, source, row, column)[1] for column in columns])
+            values = info_nce(x, targets, float(self.group["temperature"]))
+            found |= zip(((row, column) for column in columns), values, strict=True)
+        return torch.stack([found[pair] for pair in pairs])
