@@ -12,8 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from studies import Job, arguments, markdown, prepare, study
+from studies import Job, arguments, markdown, percent, prepare, seconds, study
 
 DATA = {"Cora": 5, "CiteSeer": 5, "PubMed": 3}
 LAYERS = {"GCN": "gcnconv", "GAT": "gatconv"}
@@ -68,16 +67,6 @@ def compared(report: Any) -> list[str]:
     differences = [report.difference(answer).text(100) for answer in ("mean", "best", "ensemble")]
     scores = [percent(report.tests("mean")), percent(report.control.tests("mean"))]
     return [*scores, *differences, f"{seconds(report)} / {seconds(report.control)}"]
-
-
-def percent(values: list[float]) -> str:
-    """``81.20 ± 0.45``: mean and standard deviation over seeds."""
-    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
-
-
-def seconds(report: Any) -> str:
-    """Mean time of a run."""
-    return f"{np.mean([result.seconds for result in report.results]):.0f}"
 
 
 if __name__ == "__main__":

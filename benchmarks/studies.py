@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -90,6 +92,36 @@ def study(jobs: Sequence[Job], out: Path, datasets: Path, workers: int, only: st
             reports[job.name] = future.result()
             print(f"{done}/{len(chosen)} {job.name}", file=sys.stderr, flush=True)
     return reports
+
+
+def percent(values: Sequence[float]) -> str:
+    """``81.20 ± 0.45``: mean and standard deviation over seeds."""
+    return f"{100 * np.mean(values):.2f}" + (f" ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def seconds(report: Any) -> str:
+    """Mean time of a run."""
+    return f"{np.mean([result.seconds for result in report.results]):.0f}"
+
+
+def validation(report: Any, answer: str = "first") -> float:
+    """Mean validation score, by which weights are chosen."""
+    return float(np.mean([result.answers[answer].val for result in report.results]))
+
+
+def over(report: Any, other: Any, answer: str = "first") -> str:
+    """The paired difference of two runs of the same seeds: ``+0.42 [-0.10, +0.94]``."""
+    from gkd_plugin.commands.report import Paired
+
+    ours, theirs = ({r.seed: r.answers[answer].test for r in side.results} for side in (report, other))
+    seeds = sorted(ours.keys() & theirs.keys())
+    return Paired.of([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]).text(100)
+
+
+def gap_closed(report: Any, student: Any, teacher: Any, answer: str = "first") -> str:
+    """``(KD - student) / (teacher - student)`` of the means, as a percentage."""
+    kd, alone, taught = (float(np.mean(side.tests(answer))) for side in (report, student, teacher))
+    return f"{100 * (kd - alone) / (taught - alone):.0f} %" if taught > alone else "-"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,9 +14,10 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.config.read import read_config
 from gkd_plugin.space.presets import PRESETS
 
-CONFIGS = sorted(packed_configs().glob("*/*.yaml"))
+MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
+CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES))
 GRIDS = sorted(packed_configs().glob("grids/*.txt"))
-NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
+NAMES = {"mixtures": "Cora", "cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
 SHORT = ["optim.max_epoch", "2"]
 
 
@@ -47,10 +48,10 @@ TEACHERS = sorted({path for path in map(taught_by, TAUGHT) if path is not None})
 
 def test_every_data_set_has_every_preset():
     presets = set(PRESETS)
-    for folder in NAMES:
+    for folder in set(NAMES) - {"mixtures"}:
         found = {path.stem for path in CONFIGS if path.parent.name == folder and path not in TEACHERS}
         assert found == presets, folder
-    assert set(NAMES) == {path.parent.name for path in CONFIGS}
+    assert set(NAMES) == {path.parent.name for path in [*CONFIGS, *MIXTURES]}
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in TEACHERS], ids=name)
@@ -110,6 +111,21 @@ def test_teacher_and_those_it_teaches_run(path, data_sets, tmp_path):
         few = ("kd_contrast.samples", "32") if student.stem == "stride" else ()
         result = finished(student, data_sets, tmp_path, "kd.teacher_cfg", "none", "kd.teacher", path.stem, *few)
         assert result.teacher["name"].startswith(path.stem)
+
+
+def test_mixtures_run(data_sets, tmp_path):
+    teacher = packed_configs() / "mixtures" / "teacher.yaml"
+    finished(teacher, data_sets, tmp_path)
+    for path in (other for other in MIXTURES if other != teacher):
+        config = read_config(path)
+        assert config.plan.warnings == ()
+        taught = ("kd.teacher_cfg", "none", "kd.teacher", "teacher") if taught_by(path) else ()
+        finished(path, data_sets, tmp_path, *taught)
+        values = json.loads((tmp_path / path.stem / "0" / "train" / "stats.json").read_text().splitlines()[-1])
+        for group in config.plan.active:
+            assert values[f"s1_kd_{group.name}"] > 0
+    maps = (tmp_path / "lsp_ahead_and_peers" / "0" / "attention.json").read_text().splitlines()
+    assert {json.loads(line)["source"] for line in maps} == {"1", "2"}
 
 
 def test_the_readmes_command_in_short(tmp_path):
