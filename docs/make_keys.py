@@ -34,8 +34,9 @@ Those marked *teacher* listen to a trained model (`kd.teacher` or `kd.teacher_cf
 PRESETS_TAIL = """
 ## As they are used
 
-Configurations for those without a teacher are in `graphgym_configs/`. With one, whatever the data set (`---` separates
-files):
+`graphgym_configs/` has every preset for Cora, CiteSeer, PubMed and digits, beside the teachers that `kd.teacher_cfg`
+trains first: `gkd run --cfg graphgym_configs/digits/glnn.yaml --control`. `graphgym_configs/mixtures/` has what no
+publication has. With a teacher of yours, whatever the data set (`---` separates files):
 
 ```yaml
 kd: {preset: soft_target, teacher: cora_teacher}
