@@ -55,7 +55,6 @@ CANDIDATES: dict[str, dict[str, tuple[str, ...]]] = {
 CONTROLS = {
     "uniform map": ("kd_feature.layer_map", "uniform"),
     "frozen map": ("kd_attention.frozen", "true"),
-    "detached map": ("kd_attention.detach", "true"),
 }
 
 
