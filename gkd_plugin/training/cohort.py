@@ -148,7 +148,8 @@ def build_cohort(
         device = next(model.module.parameters()).device
         with streams.use(f"objective/{number}"), host.scoped(model.own):
             objective = Objective(theirs, number, outlines, model.task).to(device)
-        extras = list(objective.parameters())
+        maps = list(objective.maps.parameters())
+        extras = [p for p in objective.parameters() if not any(p is other for other in maps)]
         if number == 1 and optimizer is not None:
             # one group, so that schedulers made for it go on to fit
             optimizer.param_groups[0]["params"].extend(extras)
@@ -156,8 +157,22 @@ def build_cohort(
         else:
             its_optimizer = create_optimizer(iter([*model.module.parameters(), *extras]), model.own.optim)
             its_scheduler = create_scheduler(its_optimizer, model.own.optim)
+        _add_undecayed(its_optimizer, its_scheduler, [p for p in maps if p.requires_grad])
         students.append(Student(number, model, its_optimizer, its_scheduler, objective))
     return students
+
+
+def _add_undecayed(optimizer: torch.optim.Optimizer, scheduler: Any, parameters: list[nn.Parameter]) -> None:
+    """Adds a learned map's parameters: their gradients are so small that weight decay would keep every map uniform."""
+    if not parameters:
+        return
+    first = optimizer.param_groups[0]
+    settings = {key: 0.0 if key == "weight_decay" else value for key, value in first.items() if key != "params"}
+    optimizer.add_param_group({**settings, "params": parameters})
+    for name in ("base_lrs", "lr_lambdas", "_last_lr"):  # what schedulers keep for each group
+        values = getattr(scheduler, name, None)
+        if isinstance(values, list):
+            values.append(values[0])
 
 
 def _same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 from torch_geometric.graphgym.model_builder import create_model
+from torch_geometric.graphgym.optim import create_optimizer, create_scheduler
 from torch_geometric.loader import DataLoader
 
 from gkd_plugin import host
@@ -197,6 +198,37 @@ def test_projections_and_heads_belong_to_the_learner_s_optimizer_and_not_to_the_
     trainer.run(3)
     after = list(trainer.students[0].objective.parameters())
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("scheduler", ["none", "step", "cos"])
+@pytest.mark.parametrize("handed", [False, True])
+def test_weight_decay_does_not_reach_a_learned_map(scheduler: str, handed: bool) -> None:
+    """With SGD and a loss that hardly moves it, decay would shrink the map by (1 - rate * decay) a step, as it does a head."""
+    configure("joint", 2)
+    cfg.kd_feature.layer_map, cfg.kd_feature.shift, cfg.kd_feature.weight = "attention", None, 1e-12
+    cfg.kd_auxiliary.weight = 1e-12
+    cfg.optim.optimizer, cfg.optim.momentum, cfg.optim.weight_decay, cfg.optim.scheduler = "sgd", 0.0, 2.0, scheduler
+    if handed:
+        cfg.seed = 3
+        model = create_model(to_device=False)
+        optimizer = create_optimizer(model.parameters(), cfg.optim)
+        loaders = [DataLoader(graphs(1), batch_size=1) for _ in range(3)]
+        given = {"optimizer": optimizer, "scheduler": create_scheduler(optimizer, cfg.optim)}
+        trainer = make_trainer(resolve(cfg), model, loaders, [], **given)
+    else:
+        trainer = trainer_on(graphs(1))
+    student = trainer.students[0]
+    (learned,) = student.objective.maps.values()
+    head = student.objective.heads
+    assert head is not None
+    before = [p.detach().clone() for p in learned.parameters()], next(head.parameters()).detach().clone()
+    trainer.run(3)
+    for old, new in zip(before[0], learned.parameters(), strict=True):
+        torch.testing.assert_close(new, old)
+    assert not torch.allclose(next(head.parameters()), before[1])
+    for trained in trainer.students:
+        rates = [group["lr"] for group in trained.optimizer.param_groups]
+        assert len(rates) == 2 and rates[0] == rates[1], "a scheduler moved one group only"
 
 
 def test_gradient_clipping_limits_the_step() -> None:
