@@ -32,7 +32,7 @@ def main() -> None:
     ):
         report = reports[name]
         gain = "-" if name == "mlp" else over(report, reports["mlp"])
-        closed = gap_closed(report, reports["mlp"], teacher)
+        closed = "-" if name == "mlp" else gap_closed(report, reports["mlp"], teacher)
         rows.append([label, percent(report.tests("first")), gain, closed, published])
     print(markdown(("model", "test accuracy", "paired difference [95 %]", "gap closed", "published"), rows))
 
