@@ -73,6 +73,15 @@ def student(data: str, method: str, choice: str, seeds: int, keys: tuple[str, ..
     return Job(config, name_of(data, method, choice), seeds, (*preset, *taught, *keys))
 
 
+def search() -> list[Job]:
+    """Every candidate on Cora."""
+    return [
+        student("Cora", method, choice, SEARCH_SEEDS, keys)
+        for method, choices in CANDIDATES.items()
+        for choice, keys in choices.items()
+    ]
+
+
 def chosen(reports: dict[str, Any], method: str) -> str:
     """The candidate with the best validation score on Cora."""
     return max(CANDIDATES[method], key=lambda choice: validation(reports[name_of("Cora", method, choice)]))
@@ -90,12 +99,7 @@ def main() -> None:
         if asked.only in data
     ]
     teachers = study(wanted, out, datasets, asked.workers)
-    search = [
-        student("Cora", method, choice, SEARCH_SEEDS, keys)
-        for method, choices in CANDIDATES.items()
-        for choice, keys in choices.items()
-    ]
-    searched = study(search, out, datasets, asked.workers)
+    searched = study(search(), out, datasets, asked.workers)
     best = {method: chosen(searched, method) for method in CANDIDATES}
 
     rows = []

@@ -23,6 +23,21 @@ def neighbours(name: str) -> str:
     return name.removeprefix("digits").removeprefix("_k") or "10"
 
 
+def jobs() -> list[Job]:
+    """Every student."""
+    narrow = ("gnn.dim_inner", "8", "kd.teacher_cfg", "none")
+    found = [
+        Job("digits/lsp.yaml", f"{s}_alone", SEEDS, (*narrow, "kd.preset", "supervised", "dataset.name", s))
+        for _, s in GRAPHS
+    ]
+    for (teacher, student), domain, weight, scale in product(GRAPHS, DOMAINS, WEIGHTS, SCALES):
+        keys = ("dataset.name", student, "kd.teacher", f"{teacher}_teacher", "kd_structure.domain", domain)
+        strength = ("kd_structure.weight", weight, "kd_structure.kernel_scale", scale)
+        name = f"{student}_{domain}_{weight}_{scale}"
+        found.append(Job("digits/lsp.yaml", name, SEEDS, (*narrow, *keys, *strength)))
+    return found
+
+
 def main() -> None:
     """Runs everything and prints the table."""
     asked = arguments(str(__doc__))
@@ -31,17 +46,7 @@ def main() -> None:
     graphs = {name for pair in GRAPHS for name in pair}
     wide = [Job("digits/teacher.yaml", f"{name}_teacher", SEEDS, ("dataset.name", name)) for name in sorted(graphs)]
     teachers = study(wide, out, datasets, asked.workers)
-    narrow = ("gnn.dim_inner", "8", "kd.teacher_cfg", "none")
-    jobs = [
-        Job("digits/lsp.yaml", f"{s}_alone", SEEDS, (*narrow, "kd.preset", "supervised", "dataset.name", s))
-        for _, s in GRAPHS
-    ]
-    for (teacher, student), domain, weight, scale in product(GRAPHS, DOMAINS, WEIGHTS, SCALES):
-        keys = ("dataset.name", student, "kd.teacher", f"{teacher}_teacher", "kd_structure.domain", domain)
-        strength = ("kd_structure.weight", weight, "kd_structure.kernel_scale", scale)
-        name = f"{student}_{domain}_{weight}_{scale}"
-        jobs.append(Job("digits/lsp.yaml", name, SEEDS, (*narrow, *keys, *strength)))
-    reports = study(jobs, out, datasets, asked.workers, asked.only)
+    reports = study(jobs(), out, datasets, asked.workers, asked.only)
     rows = []
     for teacher, student in GRAPHS:
         ks = f"{neighbours(teacher)}, {neighbours(student)}"

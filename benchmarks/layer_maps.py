@@ -41,6 +41,11 @@ def alone(data: str) -> Job:
     return Job(f"{data.lower()}/soft_target.yaml", f"{data}_supervised", DATA[data], keys)
 
 
+def jobs() -> list[Job]:
+    """What is run whatever validation chooses."""
+    return [*map(alone, DATA), *(student("Cora", *words) for words in product(KNOWLEDGE, WEIGHTS, MAPS))]
+
+
 def main() -> None:
     """Runs everything and prints the tables."""
     asked = arguments(str(__doc__))
@@ -49,10 +54,8 @@ def main() -> None:
     keys = ("gnn.layers_mp", "8", "train.eval_period", "5", "kd.patience", "20")
     wanted = [Job(f"{d.lower()}/teacher_gcnii.yaml", f"{d}_teacher", seeds, keys) for d, seeds in TEACHERS.items()]
     teachers = study(wanted, out, datasets, asked.workers)
-    jobs = [alone(data) for data in DATA]
+    reports: dict[str, Any] = study(jobs(), out, datasets, asked.workers, asked.only)
     # PubMed takes the weights that Cora's validation chose: one run there is as long as ten on Cora
-    tried = [student("Cora", *words) for words in product(KNOWLEDGE, WEIGHTS, MAPS)]
-    reports: dict[str, Any] = study([*jobs, *tried], out, datasets, asked.workers, asked.only)
     chosen = {}
     for knowledge in KNOWLEDGE:
 

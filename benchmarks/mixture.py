@@ -16,13 +16,9 @@ FEATURE, STRUCTURE = ("0.1", "1"), ("1", "100")
 TAUGHT = ("kd.teacher", "teacher", "kd.teacher_cfg", "none", "kd.students", "2", "kd.update", "epoch_alternate")
 
 
-def main() -> None:
-    """Runs everything and prints the table."""
-    asked = arguments(str(__doc__))
-    out = Path(asked.out) / "mixture"
-    datasets = prepare(asked.data, Path(asked.out), ["Cora"])
-    study([Job("mixtures/teacher.yaml", "teacher", SEEDS)], out, datasets, asked.workers)
-    rows: dict[str, list[Job]] = {
+def rows() -> dict[str, list[Job]]:
+    """The candidates of each line of the table."""
+    return {
         "labels only": [Job("mixtures/attention_over_peers.yaml", "alone", SEEDS, ("kd_feature.weight", "0"))],
         "attention over peers": [
             Job("mixtures/attention_over_peers.yaml", f"peers_{w}", SEEDS, ("kd_feature.weight", w)) for w in FEATURE
@@ -36,12 +32,12 @@ def main() -> None:
             )
             for w in FEATURE
         ],
-        "LSP, same depth (`proportional`)": [
+        "LSP, same depth (shift 0)": [
             Job(
                 "mixtures/lsp_ahead.yaml",
                 f"lsp_{w}",
                 SEEDS,
-                (*TAUGHT, "kd_structure.weight", w, "kd_structure.layer_map", "proportional"),
+                (*TAUGHT, "kd_structure.weight", w, "kd_structure.shift", "0"),
             )
             for w in STRUCTURE
         ],
@@ -58,10 +54,17 @@ def main() -> None:
             for f, s in zip(FEATURE, STRUCTURE, strict=True)
         ],
     }
-    jobs = [job for several in rows.values() for job in several]
-    reports = study(jobs, out, datasets, asked.workers, asked.only)
+
+
+def main() -> None:
+    """Runs everything and prints the table."""
+    asked = arguments(str(__doc__))
+    out = Path(asked.out) / "mixture"
+    datasets = prepare(asked.data, Path(asked.out), ["Cora"])
+    study([Job("mixtures/teacher.yaml", "teacher", SEEDS)], out, datasets, asked.workers)
+    reports = study([job for several in rows().values() for job in several], out, datasets, asked.workers, asked.only)
     alone, lines = reports["alone"], []
-    for label, several in rows.items():
+    for label, several in rows().items():
         best = max((reports[job.name] for job in several), key=lambda report: validation(report, "mean"))
         scores = [percent(best.tests(answer)) for answer in ("mean", "ensemble")]
         gain = "-" if best is alone else over(best, alone, "mean")

@@ -1,0 +1,69 @@
+"""The studies behind the documents still mean something: every run that they ask for is a valid configuration."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from gkd_plugin.commands.init import packed_configs
+from gkd_plugin.config.read import read_config
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+STUDIES = {
+    "students_without_teacher": lambda module: module.jobs(),
+    "small_students": lambda module: module.jobs(),
+    "deep_teacher": lambda module: module.search(),
+    "layer_maps": lambda module: module.jobs(),
+    "dynamic_graphs": lambda module: module.jobs(),
+    "mixture": lambda module: [job for several in module.rows().values() for job in several],
+}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a script as Python does that runs it."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_run_of_a_study_is_a_valid_configuration(name, load):
+    jobs = STUDIES[name](load(name))
+    assert len({job.name for job in jobs}) == len(jobs) > 5, "two runs would share a folder"
+    for job in jobs:
+        config = read_config(packed_configs() / job.config, overrides=job.overrides)
+        kd = config.values["kd"]
+        plain = (
+            kd.get("preset") == "supervised"
+            or dict(zip(job.overrides[::2], job.overrides[1::2], strict=True)).get("kd_feature.weight") == "0"
+        )
+        assert bool(config.plan.active) != plain, job.name
+
+
+def test_paired_difference_and_gap(load):
+    studies = load("studies")
+
+    class Report:
+        def __init__(self, *tests: float) -> None:
+            self.results = [
+                type("R", (), {"seed": seed, "answers": {"first": type("A", (), {"test": test, "val": test / 2})}})
+                for seed, test in enumerate(tests)
+            ]
+
+        def tests(self, answer: str) -> list[float]:
+            return [result.answers[answer].test for result in self.results]
+
+    student, taught, teacher = Report(0.50, 0.60), Report(0.60, 0.68), Report(0.90, 0.90)
+    # differences 10 and 8: mean 9, standard error 1, t(1; 0.975) = 12.706
+    assert studies.over(taught, student) == "+9.00 [-3.71, +21.71]"
+    assert studies.gap_closed(taught, student, teacher) == "26 %"  # 9 of 35
+    assert studies.gap_closed(taught, teacher, student) == "-"
+    assert studies.percent([0.5, 0.6]) == "55.00 ± 7.07"
+    assert studies.validation(student) == pytest.approx(0.275)
