@@ -3,35 +3,33 @@
     python benchmarks/layer_maps.py --data ../shared/data
 
 Public splits of Cora (5 seeds, a teacher for each) and PubMed (3 seeds, one teacher). Knowledge: node embeddings (l2, linear
-projectors to width 16) and local structure (LSP); of two weights validation
-on Cora chooses one for each knowledge by its mean over all maps, so that no map is favoured.
+projectors to width 16) and local structure (LSP); weight 10,
+not searched.
 """
 
 from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from studies import Job, arguments, markdown, over, percent, prepare, seconds, study, validation
+from studies import Job, arguments, markdown, over, percent, prepare, seconds, study
 
 DATA = {"Cora": 5, "PubMed": 3}
 TEACHERS = {"Cora": 5, "PubMed": 1}
 MAPS = ("last", "proportional", "shift", "uniform", "attention")
 FEATURE = "loss mse projector linear projector_side both dim 16 normalize l2 tap layer".split()
 STRUCTURE = "kernel rbf kernel_scale median divergence kl_learner_source self_loops false tap layer".split()
-WEIGHTS = ("10", "100")
+WEIGHT = "10"  # one for all, not searched
 KNOWLEDGE = {"feature": FEATURE, "structure": STRUCTURE}
 
 
-def student(data: str, knowledge: str, weight: str, layer_map: str) -> Job:
+def student(data: str, knowledge: str, layer_map: str) -> Job:
     """One student."""
-    values = [*KNOWLEDGE[knowledge], "weight", weight, "layer_map", layer_map, "layer_reduction", "mean"]
+    values = [*KNOWLEDGE[knowledge], "weight", WEIGHT, "layer_map", layer_map, "layer_reduction", "mean"]
     group = [word if place % 2 else f"kd_{knowledge}.{word}" for place, word in enumerate(values)]
     taught = ("kd.teacher", f"{data}_teacher", "kd.teacher_seed", "match" if TEACHERS[data] > 1 else "0")
     kept = ("kd.preset", "none", "kd.teacher_cfg", "none", "train.eval_period", "5")
-    name = f"{data}_{knowledge}_{weight}_{layer_map}"
+    name = f"{data}_{knowledge}_{layer_map}"
     return Job(f"{data.lower()}/soft_target.yaml", name, DATA[data], (*kept, *taught, *group))
 
 
@@ -42,8 +40,8 @@ def alone(data: str) -> Job:
 
 
 def jobs() -> list[Job]:
-    """What is run whatever validation chooses."""
-    return [*map(alone, DATA), *(student("Cora", *words) for words in product(KNOWLEDGE, WEIGHTS, MAPS))]
+    """Every student."""
+    return [*map(alone, DATA), *(student(*words) for words in product(DATA, KNOWLEDGE, MAPS))]
 
 
 def main() -> None:
@@ -54,26 +52,16 @@ def main() -> None:
     keys = ("gnn.layers_mp", "8", "train.eval_period", "5", "kd.patience", "20")
     wanted = [Job(f"{d.lower()}/teacher_gcnii.yaml", f"{d}_teacher", seeds, keys) for d, seeds in TEACHERS.items()]
     teachers = study(wanted, out, datasets, asked.workers)
-    reports: dict[str, Any] = study(jobs(), out, datasets, asked.workers, asked.only)
-    # PubMed takes the weights that Cora's validation chose: one run there is as long as ten on Cora
-    chosen = {}
-    for knowledge in KNOWLEDGE:
-
-        def score(weight: str, knowledge: str = knowledge) -> float:
-            return float(np.mean([validation(reports[f"Cora_{knowledge}_{weight}_{name}"]) for name in MAPS]))
-
-        chosen[knowledge] = max(WEIGHTS, key=score)
-    later = [student("PubMed", knowledge, weight, name) for (knowledge, weight), name in product(chosen.items(), MAPS)]
-    reports |= study(later, out, datasets, asked.workers, asked.only)
+    reports = study(jobs(), out, datasets, asked.workers, asked.only)
     rows = []
     for data in DATA:
         base = reports[f"{data}_supervised"]
         rows.append([data, "teacher", "-", percent(teachers[f"{data}_teacher"].tests("first")), "-", "-"])
         rows.append([data, "labels only", "-", percent(base.tests("first")), "-", seconds(base)])
-        for (knowledge, weight), name in product(chosen.items(), MAPS):
-            report = reports[f"{data}_{knowledge}_{weight}_{name}"]
+        for knowledge, name in product(KNOWLEDGE, MAPS):
+            report = reports[f"{data}_{knowledge}_{name}"]
             cells = [percent(report.tests("first")), over(report, base), seconds(report)]
-            rows.append([data, f"{knowledge}, weight {weight}", f"`{name}`", *cells])
+            rows.append([data, knowledge, f"`{name}`", *cells])
     print(markdown(("data", "knowledge", "map", "test accuracy", "paired difference [95 %]", "s"), rows))
 
 
