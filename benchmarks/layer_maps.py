@@ -2,9 +2,8 @@
 
     python benchmarks/layer_maps.py --data ../shared/data
 
-Public splits of Cora (5 seeds, a teacher for each) and PubMed (3 seeds, one teacher). Knowledge: node embeddings (l2, linear
-projectors to width 16) and local structure (LSP); weight 10,
-not searched.
+Public splits of Cora (5 seeds, a teacher for each) and PubMed (3 seeds, one teacher). Knowledge: node embeddings (weight 10) and
+which node is which (G-CRD's contrast, weight 0.1), projected to width 16; the weights were not searched.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from studies import Job, arguments, markdown, over, percent, prepare, seconds, s
 DATA = {"Cora": 5, "PubMed": 3}
 TEACHERS = {"Cora": 5, "PubMed": 1}
 MAPS = ("last", "proportional", "shift", "uniform", "attention")
-FEATURE = "loss mse projector linear projector_side both dim 16 normalize l2 tap layer".split()
-STRUCTURE = "kernel rbf kernel_scale median divergence kl_learner_source self_loops false tap layer".split()
-WEIGHT = "10"  # one for all, not searched
-KNOWLEDGE = {"feature": FEATURE, "structure": STRUCTURE}
+KNOWLEDGE = {
+    "feature": "weight 10 tap layer loss mse projector linear projector_side both dim 16 normalize l2".split(),
+    "contrast": "weight 0.1 tap layer projector linear_bn_relu dim 16 samples 256".split(),
+}
 
 
 def student(data: str, knowledge: str, layer_map: str) -> Job:
     """One student."""
-    values = [*KNOWLEDGE[knowledge], "weight", WEIGHT, "layer_map", layer_map, "layer_reduction", "mean"]
+    values = [*KNOWLEDGE[knowledge], "layer_map", layer_map, "layer_reduction", "mean"]
     group = [word if place % 2 else f"kd_{knowledge}.{word}" for place, word in enumerate(values)]
     taught = ("kd.teacher", f"{data}_teacher", "kd.teacher_seed", "match" if TEACHERS[data] > 1 else "0")
     kept = ("kd.preset", "none", "kd.teacher_cfg", "none", "train.eval_period", "5")
