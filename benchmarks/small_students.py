@@ -74,7 +74,6 @@ def jobs() -> list[Job]:
     found = [
         job(f"gcn{w}_{name}", w, keys, "gcn64") for w, (name, keys) in product((8, 16), {**METHODS, **GKD}.items())
     ]
-    found += [job(f"gcn8_{name}", 8, keys, "gcn64") for name, keys in LSP.items()]
     for nodes, temperature in product(NODES, TEMPERATURES):
         found.append(job(f"gcn8_{nodes}_{temperature}", 8, soft(0.5, nodes, temperature), "gcn64"))
     hidden = ("kd.hide_edges", "0.5")
