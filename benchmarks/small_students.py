@@ -72,7 +72,8 @@ def job(name: str, width: int, keys: tuple[str, ...], teacher: str) -> Job:
 def jobs() -> list[Job]:
     """Every student."""
     found = [
-        job(f"gcn{w}_{name}", w, keys, "gcn64") for w, (name, keys) in product((8, 16), {**METHODS, **GKD}.items())
+        job(f"gcn{w}_{name}", w, keys, "gcn64")
+        for w, (name, keys) in product((8, 16), {**METHODS, **GKD, **LSP}.items())
     ]
     for nodes, temperature in product(NODES, TEMPERATURES):
         found.append(job(f"gcn8_{nodes}_{temperature}", 8, soft(0.5, nodes, temperature), "gcn64"))
