@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class Job:
     repeat: int
     overrides: tuple[str, ...] = ()
     control: bool = False
-    labels: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -111,11 +110,7 @@ def validation(report: Any, answer: str = "first") -> float:
 
 def over(report: Any, other: Any, answer: str = "first") -> str:
     """The paired difference of two runs of the same seeds: ``+0.42 [-0.10, +0.94]``."""
-    from gkd_plugin.commands.report import Paired
-
-    ours, theirs = ({r.seed: r.answers[answer].test for r in side.results} for side in (report, other))
-    seeds = sorted(ours.keys() & theirs.keys())
-    return Paired.of([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]).text(100)
+    return str(replace(report, control=other).difference(answer).text(100))
 
 
 def gap_closed(report: Any, student: Any, teacher: Any, answer: str = "first") -> str:

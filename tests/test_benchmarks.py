@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from gkd_plugin.commands.init import packed_configs
+from gkd_plugin.commands.report import RunReport
+from gkd_plugin.config.plan import Plan
 from gkd_plugin.config.read import read_config
+from gkd_plugin.training.result import Answer, RunResult
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 STUDIES = {
@@ -50,17 +53,14 @@ def test_every_run_of_a_study_is_a_valid_configuration(name, load):
 def test_paired_difference_and_gap(load):
     studies = load("studies")
 
-    class Report:
-        def __init__(self, *tests: float) -> None:
-            self.results = [
-                type("R", (), {"seed": seed, "answers": {"first": type("A", (), {"test": test, "val": test / 2})}})
-                for seed, test in enumerate(tests)
-            ]
+    def report(*tests: float) -> RunReport:
+        results = []
+        for seed, test in enumerate(tests):
+            answers = {"first": Answer(epoch=0, val=test / 2, test=test)}
+            results.append(RunResult(seed, "accuracy", True, "first", answers, [10], 1, 1, 0.0))
+        return RunReport("study", Path(), Plan.__new__(Plan), results)
 
-        def tests(self, answer: str) -> list[float]:
-            return [result.answers[answer].test for result in self.results]
-
-    student, taught, teacher = Report(0.50, 0.60), Report(0.60, 0.68), Report(0.90, 0.90)
+    student, taught, teacher = report(0.50, 0.60), report(0.60, 0.68), report(0.90, 0.90)
     # differences 10 and 8: mean 9, standard error 1, t(1; 0.975) = 12.706
     assert studies.over(taught, student) == "+9.00 [-3.71, +21.71]"
     assert studies.gap_closed(taught, student, teacher) == "26 %"  # 9 of 35

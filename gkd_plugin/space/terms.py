@@ -59,7 +59,7 @@ class Term(nn.Module):
 class LayerTerm(Term):
     r"""A comparison of layers: :math:`\sum_{l,k} w_{lk} D_{lk}` over the layer map's weight matrix.
 
-    Subclasses give :meth:`distance`; ``weights`` has the learner's layers as rows and the source's as columns.
+    Subclasses give :meth:`distance`, or :meth:`distances` where many pairs go faster together; ``weights`` has the learner's layers as rows and the source's as columns.
     """
 
     layered: ClassVar[bool] = True
