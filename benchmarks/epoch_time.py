@@ -31,7 +31,7 @@ Epochs = list[float]
 
 
 def configuration(datasets: Path, epochs: int, *words: str) -> Any:
-    from gkd_plugin.config.read import read_config
+    from gkd_plugin.config.load import read_config
 
     name = "alignahead" if words else "supervised"
     pairs = ("dataset.dir", str(datasets), "num_threads", "1", "train.enable_ckpt", "false")
@@ -119,7 +119,7 @@ def lightning(config: Any) -> Epochs:
 def ours(config: Any) -> Epochs:
     """``gkd run`` as it is, rows and all."""
     from gkd_plugin.commands.run import run
-    from gkd_plugin.training.updates import Updates
+    from gkd_plugin.training.step import Updates
 
     stamps: list[float] = []
     plain = Updates.epoch

@@ -11,9 +11,9 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from gkd_plugin.config import table  # noqa: E402
-from gkd_plugin.keys import BadValue, Key  # noqa: E402
 from gkd_plugin.plugins import loaded  # noqa: E402
 from gkd_plugin.registration import GROUPS  # noqa: E402
+from gkd_plugin.schema import BadValue, Key  # noqa: E402
 from gkd_plugin.space import axes  # noqa: E402
 
 NOTE = "<!-- written by docs/make_keys.py -->\n"

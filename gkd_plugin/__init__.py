@@ -55,7 +55,7 @@ def run(cfg: Any, repeat: int = 1, overrides: Sequence[Any] = (), **options: Any
 
 
 def load_student(run: str | Path, student: int | None = None) -> nn.Module:
-    """The selected student of a finished run; see :func:`gkd_plugin.commands.load.load_student`."""
-    from gkd_plugin.commands.load import load_student as command
+    """The selected student of a finished run; see :func:`gkd_plugin.commands.results.load_student`."""
+    from gkd_plugin.commands.results import load_student as command
 
     return command(run, student)

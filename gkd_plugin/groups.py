@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gkd_plugin.errors import ConfigError, Problem
-from gkd_plugin.keys import BadValue, Key
+from gkd_plugin.schema import BadValue, Key
 
 
 def written(own: Mapping[str, Any], name: str) -> dict[str, Any]:

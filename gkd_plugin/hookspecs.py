@@ -1,4 +1,4 @@
-"""The hooks through which answers reach the axes; our own answers come by the same way (``gkd_plugin.space.builtin``).
+"""The hooks through which answers reach the axes; our own answers come by the same way (``gkd_plugin.builtin``).
 
 Every hook has one shape: it is handed a function ``register(name, answer)`` and returns nothing.
 """
@@ -10,7 +10,7 @@ from typing import Protocol
 import pluggy
 
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
-from gkd_plugin.space.terms import Term
+from gkd_plugin.space.knowledge.base import Term
 
 hookspec = pluggy.HookspecMarker("gkd_plugin")
 hookimpl = pluggy.HookimplMarker("gkd_plugin")

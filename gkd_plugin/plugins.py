@@ -16,10 +16,10 @@ from typing import Any
 
 import pluggy
 
-from gkd_plugin import hookspecs
+from gkd_plugin import builtin, hookspecs
 from gkd_plugin.errors import UserError, nearest
-from gkd_plugin.keys import Key
-from gkd_plugin.space import axes, builtin
+from gkd_plugin.schema import Key
+from gkd_plugin.space import axes
 
 manager = pluggy.PluginManager("gkd_plugin")
 manager.add_hookspecs(hookspecs)
@@ -113,7 +113,7 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
         for key in answer.keys:
             if not isinstance(key, Key) or not key.name.isidentifier():
                 raise UserError(
-                    f"knowledge: '{name}' declares the key {key!r}. Allowed: gkd_plugin.keys.Key(name, ...)."
+                    f"knowledge: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
                 )
 
 

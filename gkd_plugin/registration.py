@@ -13,14 +13,14 @@ from torch_geometric.graphgym.config import cfg
 from yacs.config import CfgNode
 
 from gkd_plugin import plugins
-from gkd_plugin.config.table import extend_cfg_kd, set_cfg_kd
+from gkd_plugin.config.kd_keys import extend_cfg_kd, set_cfg_kd
 from gkd_plugin.data import keys as data_keys
 from gkd_plugin.data.loaders import LOADERS
 from gkd_plugin.data.metrics import METRICS
-from gkd_plugin.models import marks
+from gkd_plugin.models import aux_layers
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.models.networks import keys as network_keys
-from gkd_plugin.training.doors import MODE, dispatching, distill
+from gkd_plugin.training.graphgym import MODE, dispatching, distill
 
 GROUPS = {
     network_keys.GROUP: network_keys.KEYS,
@@ -83,5 +83,5 @@ def register_all() -> None:
     ):
         for name, answer in ours.items():
             _place(registry, name, answer)
-    marks.install()
+    aux_layers.install()
     _install_dispatch()

@@ -10,9 +10,9 @@ import pytest
 
 from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.config.plan import Plan
-from gkd_plugin.config.read import read_config
-from gkd_plugin.training.result import Answer, RunResult
+from gkd_plugin.config.load import read_config
+from gkd_plugin.plan import Plan
+from gkd_plugin.training.result import Score, RunResult
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 STUDIES = {
@@ -56,7 +56,7 @@ def test_paired_difference_and_gap(load):
     def report(*tests: float) -> RunReport:
         results = []
         for seed, test in enumerate(tests):
-            answers = {"first": Answer(epoch=0, val=test / 2, test=test)}
+            answers = {"first": Score(epoch=0, val=test / 2, test=test)}
             results.append(RunResult(seed, "accuracy", True, "first", answers, [10], 1, 1, 0.0))
         return RunReport("study", Path(), Plan.__new__(Plan), results)
 

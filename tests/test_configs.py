@@ -11,7 +11,7 @@ import yaml
 
 from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.run import run
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.space.presets import PRESETS
 
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))

@@ -15,7 +15,7 @@ import yaml
 import gkd_cli
 import gkd_plugin
 from gkd_plugin import hookspecs, plugins
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.data.loaders import DATA_SETS
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes

@@ -16,15 +16,15 @@ import gkd_plugin
 from gkd_plugin import hookimpl, plugins
 from gkd_plugin.commands.plugins import list_plugins
 from gkd_plugin.commands.run import run
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.keys import Key, Number
 from gkd_plugin.plugins import Loaded
+from gkd_plugin.schema import Key, Number
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Source
+from gkd_plugin.space.knowledge.base import LayerTerm
 from gkd_plugin.space.observation import Observation
-from gkd_plugin.space.terms import LayerTerm
 
 
 class Energy(LayerTerm):

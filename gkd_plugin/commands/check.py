@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 
 from gkd_plugin.config.draft import show
-from gkd_plugin.config.read import Config, Source, read_config
+from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import Problem, UserError
 
 WIDTH = 110

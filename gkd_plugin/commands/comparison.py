@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.report import COMPARISON, RunReport
-from gkd_plugin.training.outcome import finished_seeds, write_text
+from gkd_plugin.commands.results import read_result
+from gkd_plugin.training.run_folder import finished_seeds, write_text
 
 ANSWERS = ("mean", "best", "first", "ensemble")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gkd_plugin.config.explain import Explanation, explanation
-from gkd_plugin.config.read import Config, Source, read_config
+from gkd_plugin.config.load import Config, Source, read_config
 
 
 def explain(source: Source, overrides: Sequence[Any] = ()) -> Explanation:

@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from gkd_plugin.config import table
+from gkd_plugin.config import kd_keys
 from gkd_plugin.config.draft import show
 from gkd_plugin.errors import UserError, nearest
-from gkd_plugin.keys import Key
+from gkd_plugin.schema import Key
 from gkd_plugin.space import axes
-from gkd_plugin.space.registry import Axis
+from gkd_plugin.space.axis import Axis
 
 WIDTH = 120
 OURS = "gkd_plugin"
@@ -88,7 +88,7 @@ def list_answers(axis: str | None = None) -> Listing:
         UserError: If there is no such axis or group.
     """
     known: dict[str, Axis[Any]] = {each.name: each for each in axes.ALL}
-    groups = table.groups()
+    groups = kd_keys.groups()
     if axis is None:
         return Listing(tuple(_axis(each) for each in axes.ALL))
     for word in (axis, f"{axis}s"):

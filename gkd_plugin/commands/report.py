@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from gkd_plugin.config.plan import Plan
+from gkd_plugin.plan import Plan
 from gkd_plugin.training.result import RunResult
 
 COMPARISON = "comparison.json"

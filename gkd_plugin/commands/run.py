@@ -23,26 +23,26 @@ from torch_geometric.graphgym.utils.io import json_to_dict_list
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.commands.claim import claim, withdraw
 from gkd_plugin.commands.comparison import write_comparison
-from gkd_plugin.commands.load import read_result
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.teacher import alone, order_teacher
+from gkd_plugin.commands.results import read_result
+from gkd_plugin.commands.train_teacher import alone, order_teacher
 from gkd_plugin.config.cohort import find_cohort
-from gkd_plugin.config.plan import Plan
-from gkd_plugin.config.read import Config, read_config
-from gkd_plugin.data.check import load
+from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.data.load import load
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.teachers import ModuleTeacher
-from gkd_plugin.training import diagnostics
+from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.claim import claim, withdraw
 from gkd_plugin.training.disk import DiskFailed, guarded
-from gkd_plugin.training.doors import make_trainer
+from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.metrics import make_logs
-from gkd_plugin.training.outcome import SPLITS, aggregate_tests, finished_seeds, write_outcome, write_text
+from gkd_plugin.training.recorders import gradients
 from gkd_plugin.training.result import RunResult
+from gkd_plugin.training.run_folder import SPLITS, aggregate_tests, finished_seeds, write_outcome, write_text
+from gkd_plugin.training.teachers.base import ModuleTeacher
 
 
 def run(
@@ -217,7 +217,7 @@ def _note(folder: Path, error: RunFailed) -> None:
 def _remove_rows(folder: Path) -> None:
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
-    (folder / diagnostics.FILE).unlink(missing_ok=True)
+    (folder / gradients.FILE).unlink(missing_ok=True)
 
 
 def _aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:

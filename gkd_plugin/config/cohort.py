@@ -7,11 +7,11 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from gkd_plugin.config import hosted
-from gkd_plugin.config.layers import depth_of, layer_problems
-from gkd_plugin.config.plan import Plan
-from gkd_plugin.config.yaml_file import SUFFIXES, read_file
+from gkd_plugin.config import host_keys
+from gkd_plugin.config.depths import depth_of, layer_problems
+from gkd_plugin.config.files import SUFFIXES, read_file
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
+from gkd_plugin.plan import Plan
 
 FOLDER = "cohorts"
 
@@ -77,8 +77,8 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
             problems.append(Problem("kd.cohort", str(error).removeprefix("kd.cohort: ").rstrip("."), _HINT))
             continue
         member = cfg.clone()
-        wrong = hosted.place(values, member) or hosted.finish(member)
-        wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if hosted.is_kd(key)]
+        wrong = host_keys.place(values, member) or host_keys.finish(member)
+        wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if host_keys.is_kd(key)]
         if member.dataset != cfg.dataset:
             wrong.append(Problem("dataset", "is another one than the main file's", "All students see the same data."))
         if "share" in values:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gkd_plugin.config import table
+from gkd_plugin.config import kd_keys
 from gkd_plugin.errors import Problem, nearest
-from gkd_plugin.keys import BadValue, Key
+from gkd_plugin.schema import BadValue, Key
 
 YOU, DEFAULT = "you", "default"
 
@@ -36,7 +36,7 @@ class _Sound(Mapping[str, Any]):
 
 
 @dataclass
-class Draft:
+class GroupDraft:
     """One group.
 
     Args:
@@ -117,13 +117,13 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def drafts(cfg: Mapping[str, Any]) -> tuple[dict[str, Draft], list[Problem]]:
+def drafts(cfg: Mapping[str, Any]) -> tuple[dict[str, GroupDraft], list[Problem]]:
     """All groups with what the user wrote; ``None`` is undecided."""
-    known = table.groups()
-    found = {group: Draft(group, keys) for group, keys in known.items()}
+    known = kd_keys.groups()
+    found = {group: GroupDraft(group, keys) for group, keys in known.items()}
     problems: list[Problem] = []
     for group, content in cfg.items():
-        if str(group) != table.SCHEME and not str(group).startswith(f"{table.SCHEME}_"):
+        if str(group) != kd_keys.SCHEME and not str(group).startswith(f"{kd_keys.SCHEME}_"):
             continue
         if content is not None and not isinstance(content, Mapping):
             problems.append(Problem(str(group), f"{content!r} is not a group", f"Write {group}: {{key: value, ...}}."))
@@ -137,12 +137,14 @@ def drafts(cfg: Mapping[str, Any]) -> tuple[dict[str, Draft], list[Problem]]:
 
 
 def _unknown_group(group: str, known: Mapping[str, Any]) -> Problem:
-    if group in table.PLANNED.get("groups", ()):
+    if group in kd_keys.PLANNED.get("groups", ()):
         return Problem(group, "this group is not built yet", f"Built: {', '.join(known)}.")
     return Problem(group, "unknown group", f"{nearest(group, known)}Allowed: {', '.join(known)}.")
 
 
-def _read(draft: Draft, written: Mapping[str, Any], origin: str, known: Mapping[str, tuple[Key, ...]]) -> list[Problem]:
+def _read(
+    draft: GroupDraft, written: Mapping[str, Any], origin: str, known: Mapping[str, tuple[Key, ...]]
+) -> list[Problem]:
     """Parses what the user or a preset wrote into a group."""
     keys = {key.name: key for key in draft.keys}
     problems = []
@@ -157,7 +159,7 @@ def _read(draft: Draft, written: Mapping[str, Any], origin: str, known: Mapping[
         except BadValue as refusal:
             draft.broken.add(name)
             found = repr(raw) if isinstance(raw, str) else show(raw)
-            if str(raw) in table.PLANNED.get(f"{draft.group}.{name}", ()):
+            if str(raw) in kd_keys.PLANNED.get(f"{draft.group}.{name}", ()):
                 allowed = f"Built: {keys[name].kind.describe()}."
                 problems.append(draft.problem(name, f"{found} is not built yet", allowed))
             else:
@@ -169,7 +171,7 @@ def _of(origin: str) -> str:
     return "" if origin == YOU else f" ({origin})"
 
 
-def _unknown_key(draft: Draft, name: str, known: Mapping[str, tuple[Key, ...]], origin: str) -> Problem:
+def _unknown_key(draft: GroupDraft, name: str, known: Mapping[str, tuple[Key, ...]], origin: str) -> Problem:
     names = [key.name for key in draft.keys]
     hint = nearest(name, names)
     if not hint:
@@ -178,7 +180,7 @@ def _unknown_key(draft: Draft, name: str, known: Mapping[str, tuple[Key, ...]], 
     return draft.problem(name, f"unknown key{_of(origin)}", f"{hint}Allowed: {', '.join(names)}.")
 
 
-def fill(found: Mapping[str, Draft], content: Mapping[str, Mapping[str, Any]], origin: str) -> list[Problem]:
+def fill(found: Mapping[str, GroupDraft], content: Mapping[str, Mapping[str, Any]], origin: str) -> list[Problem]:
     """Puts a preset's values where the user wrote nothing."""
     known = {group: draft.keys for group, draft in found.items()}
     problems = []

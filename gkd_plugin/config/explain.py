@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from gkd_plugin.config import table
+from gkd_plugin.config import kd_keys
 from gkd_plugin.config.draft import DEFAULT, YOU, show
 from gkd_plugin.config.formula import Formula, formula
-from gkd_plugin.config.plan import DERIVED, Plan
-from gkd_plugin.config.read import Config
+from gkd_plugin.config.load import Config
+from gkd_plugin.plan import DERIVED, Plan
 from gkd_plugin.space import axes
 
 WIDTH = 120
@@ -54,7 +54,7 @@ class Explanation:
         yield ""
         yield Padding(self._formula(), (0, 0, 1, 2))
         yield Padding(self._symbols(), (0, 0, 1, 2))
-        for group, keys in table.groups().items():
+        for group, keys in kd_keys.groups().items():
             rows = list(self._rows(group, keys))
             if rows:
                 yield Padding(self._table(group, rows), (0, 0, 1, 0))
@@ -98,17 +98,17 @@ class Explanation:
         values = self._values(group)
         meanings = {key.name: key.meaning for key in keys}
         for key, value in values.items():
-            if group == table.ATTENTION or key not in DERIVED:
+            if group == kd_keys.ATTENTION or key not in DERIVED:
                 by_task = value is None and (group, key) == ("kd_response", "loss")
                 origin = self.plan.origins.get(f"{group}.{key}", DEFAULT)
                 yield key, "by task" if by_task else show(value), origin, meanings.get(key, "")
 
     def _values(self, group: str) -> Mapping[str, Any]:
         """The keys of a group that is said anything of; those of ``kd`` always."""
-        if group == table.SCHEME:
+        if group == kd_keys.SCHEME:
             return self.plan.kd
         named = [part for part in self.plan.groups.values() if part.named]
-        if group == table.ATTENTION:
+        if group == kd_keys.ATTENTION:
             listening = any(part.get("layer_map") == "attention" for part in named)
             return self.plan.attention if listening else {}
         return next((part.values for part in named if f"kd_{part.name}" == group), {})

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from gkd_plugin.config.depths import depth_of
 from gkd_plugin.config.draft import show
-from gkd_plugin.config.layers import depth_of
-from gkd_plugin.config.plan import MARKED, GroupPlan, Plan
 from gkd_plugin.config.resolve import tasks_of
 from gkd_plugin.config.words import in_words
+from gkd_plugin.plan import MARKED, GroupPlan, Plan
 from gkd_plugin.space import axes, schedules
 
 MANY = 8  # more pairs of layers than this are described, not listed

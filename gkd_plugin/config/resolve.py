@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from gkd_plugin.config import table
-from gkd_plugin.config.advice import advice
-from gkd_plugin.config.draft import DEFAULT, Draft, drafts, fill, part, show
-from gkd_plugin.config.layers import depth_of, layer_problems, marks_layers
-from gkd_plugin.config.plan import MARKED, GroupPlan, Plan
+from gkd_plugin.config import kd_keys
+from gkd_plugin.config.depths import depth_of, layer_problems, marks_layers
+from gkd_plugin.config.draft import DEFAULT, GroupDraft, drafts, fill, part, show
+from gkd_plugin.config.warnings import advice
 from gkd_plugin.errors import ConfigError, Problem
+from gkd_plugin.plan import MARKED, GroupPlan, Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Preset
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK
@@ -51,7 +51,7 @@ def examine(cfg: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
 def _place(name: str) -> tuple[int, int]:
     """Where a key stands in the table; unknown keys open their group, unknown groups come last."""
     group, _, leaf = name.partition(".")
-    known = table.groups()
+    known = kd_keys.groups()
     if group not in known:
         return len(known), 0
     leaves = [key.name for key in known[group]]
@@ -80,9 +80,9 @@ def tasks_of(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
 class _Resolution:
     """One pass over all groups; ``problems`` decides as it goes and must run before ``plan``."""
 
-    def __init__(self, cfg: Mapping[str, Any], found: dict[str, Draft]) -> None:
+    def __init__(self, cfg: Mapping[str, Any], found: dict[str, GroupDraft]) -> None:
         self.cfg, self.found = cfg, found
-        self.kd, self.attention = found[table.SCHEME], found[table.ATTENTION]
+        self.kd, self.attention = found[kd_keys.SCHEME], found[kd_keys.ATTENTION]
         self.knowledge = {name: draft for name, draft in found.items() if draft not in (self.kd, self.attention)}
         self.tasks = tasks_of(cfg)
         self.depth = depth_of(cfg)
@@ -105,7 +105,7 @@ class _Resolution:
         yield from self._labels()
 
     @property
-    def named(self) -> dict[str, Draft]:
+    def named(self) -> dict[str, GroupDraft]:
         """The knowledge groups that somebody says anything of."""
         return {name: draft for name, draft in self.knowledge.items() if draft.named}
 
@@ -240,7 +240,7 @@ class _Resolution:
             if not said and allowed and not (own and draft.values.get("shift", 1) < 1):
                 yield from layer_problems(name, draft.values, depths)
 
-    def _own_checks(self, name: str, draft: Draft) -> Iterator[Problem]:
+    def _own_checks(self, name: str, draft: GroupDraft) -> Iterator[Problem]:
         check = axes.knowledge[name.removeprefix("kd_")].check
         first, *others = self.tasks or (None,)
         said = list(draft.ask(lambda values: check(values, first)))
@@ -256,7 +256,7 @@ class _Resolution:
             found = f"0 ({self.kd.origins['label_weight']}), and no term is active: there is nothing to learn from"
             yield self.kd.problem("label_weight", found, "Write kd.label_weight: 1, or a weight above 0 in some group.")
 
-    def _teaches(self, draft: Draft) -> bool:
+    def _teaches(self, draft: GroupDraft) -> bool:
         """Whether a term counts and somebody teaches in it."""
         if draft.broken & {"weight", "soft_weight"}:
             return True  # that has been said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gkd_plugin.config.draft import show
-from gkd_plugin.config.plan import GroupPlan
+from gkd_plugin.plan import GroupPlan
 from gkd_plugin.space import axes
 
 NODES = {"all": "all nodes", "train": "training nodes", "unlabeled": "nodes outside the training mask"}

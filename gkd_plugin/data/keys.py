@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gkd_plugin.keys import Choice, Flag, Key, Number
+from gkd_plugin.schema import Choice, Flag, Key, Number
 
 SPLITS, METRICS = "splits", "metrics"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
-from gkd_plugin.space.registry import Axis
-from gkd_plugin.space.terms import Term
+from gkd_plugin.space.axis import Axis
+from gkd_plugin.space.knowledge.base import Term
 
 sources: Axis[Source] = Axis("sources", "who teaches?", Source)
 layer_maps: Axis[LayerMap] = Axis("layer_maps", "which learner layer listens to which source layer?", LayerMap)

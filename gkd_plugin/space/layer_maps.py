@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gkd_plugin.config.plan import GroupPlan
 from gkd_plugin.errors import UserError
+from gkd_plugin.plan import GroupPlan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import LayerMap
-from gkd_plugin.space.attention import AttentionMap
+from gkd_plugin.space.attention_map import AttentionMap
 
 Values = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gkd_plugin.errors import nearest
-from gkd_plugin.keys import BadValue
+from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Schedule
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from gkd_plugin import plugins
 from gkd_plugin.config.draft import show
-from gkd_plugin.config.plan import Plan
+from gkd_plugin.config.kd_keys import keys_of
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.config.table import keys_of
 from gkd_plugin.errors import UserError
-from gkd_plugin.keys import BadValue
+from gkd_plugin.plan import Plan
+from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes
+from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation, Outline, Task
-from gkd_plugin.space.terms import Term
 from gkd_plugin.testing.toys import CLASSES, PLAIN, TOYS, Toy, leaf, observe, permuted, permuted_graph, tensors
 
 TASK_TYPES = {"multiclass": "classification", "binary": "classification"}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gkd_plugin.models.streams import random_state, set_random_state
+from gkd_plugin.models.rng import random_state, set_random_state
 
 _SECONDS = 20.0  # an interruption costs at most so much work, whatever ckpt_period says
 

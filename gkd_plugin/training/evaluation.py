@@ -17,7 +17,7 @@ from gkd_plugin.training.selection import mean_score
 
 
 @dataclass
-class Outcome:
+class Predictions:
     """What one model answered on one split, batch by batch.
 
     Args:
@@ -69,7 +69,7 @@ def evaluate(
     samples: Iterable[Sample],
     splits: Sequence[str],
     beside: Callable[[Sample, Observation], None] | None = None,
-) -> dict[str, Outcome]:
+) -> dict[str, Predictions]:
     """Reads a model on the samples of some splits in evaluation mode, leaving no trace in it.
 
     Args:
@@ -78,7 +78,7 @@ def evaluate(
         splits (sequence of str): The splits whose items count.
         beside (callable, optional): ``beside(sample, seen)`` after every reading.
     """
-    outcomes = {split: Outcome() for split in splits}
+    outcomes = {split: Predictions() for split in splits}
     with model.untouched():
         for sample in samples:
             for split, seen in model.observe_splits(sample, (), splits).items():
@@ -88,9 +88,9 @@ def evaluate(
     return outcomes
 
 
-def ensemble(outcomes: Sequence[Outcome], kind: str) -> Outcome:
+def ensemble(outcomes: Sequence[Predictions], kind: str) -> Predictions:
     """What several models answered together on one split: the mean of their probabilities."""
-    together = Outcome()
+    together = Predictions()
     for batch, true in enumerate(outcomes[0].true):
         mean = mean_score([outcome.score[batch] for outcome in outcomes], kind)
         together.add(true, mean, sum(outcome.losses[batch] for outcome in outcomes) / len(outcomes))

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gkd_plugin.models.streams import Streams
-from gkd_plugin.training.beside import Beside
-from gkd_plugin.training.cohort import Student
-from gkd_plugin.training.evaluation import Outcome, ensemble
-from gkd_plugin.training.feeds import Feed
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.training.batches import SplitLoader
+from gkd_plugin.training.evaluation import Predictions, ensemble
+from gkd_plugin.training.scoring import TeacherScores
 from gkd_plugin.training.selection import Best, copy_state
+from gkd_plugin.training.students import Student
 
 
 def final_scores(
-    students: Sequence[Student], bests: Mapping[str, Best], feed: Feed, streams: Streams, beside: Beside
-) -> tuple[dict[str, Outcome], dict[str, Outcome]]:
+    students: Sequence[Student],
+    bests: Mapping[str, Best],
+    feed: SplitLoader,
+    streams: RandomStreams,
+    beside: TeacherScores,
+) -> tuple[dict[str, Predictions], dict[str, Predictions]]:
     """What every answer gives on the test split, and what the teacher gives on the same batches.
 
     Args:
         students (sequence of Student): The cohort; its weights are afterwards what they were.
         bests (mapping): The selected weights of every answer.
-        feed (Feed): The test split.
-        streams (Streams): The run's streams.
-        beside (Beside): The teacher.
+        feed (SplitLoader): The test split.
+        streams (RandomStreams): The run's streams.
+        beside (TeacherScores): The teacher.
     """
     last = [copy_state(student.model.module.state_dict()) for student in students]
-    tests: dict[str, Outcome] = {}
-    told: dict[str, Outcome] = {}
+    tests: dict[str, Predictions] = {}
+    told: dict[str, Predictions] = {}
     with streams.use("test"):
         for student in students:
             name = f"s{student.number}"

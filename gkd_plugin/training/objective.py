@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gkd_plugin.config.plan import GroupPlan, Plan
 from gkd_plugin.errors import UserError
+from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.knowledge.auxiliary import AuxiliaryTerm
+from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation, Outline, Task
-from gkd_plugin.space.terms import Term
 
 Member = int | str
 

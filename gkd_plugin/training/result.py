@@ -9,7 +9,7 @@ RESULT = "result.json"  # its presence in a seed's folder marks the run as finis
 
 
 @dataclass(frozen=True)
-class Answer:
+class Score:
     """One answer of a cohort at its selected epoch.
 
     Args:
@@ -48,7 +48,7 @@ class RunResult:
     metric: str
     better: bool
     predict: str
-    answers: dict[str, Answer]
+    answers: dict[str, Score]
     parameters: list[int]
     best_student: int
     epochs: int
@@ -58,7 +58,7 @@ class RunResult:
     agreement: dict[str, float] = field(default_factory=dict)
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Score:
         """What the ``predict`` rule answers."""
         return self.answers[self.predict]
 
@@ -77,5 +77,5 @@ class RunResult:
         known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
         known |= {key: dict(values.get(key, {})) for key in late[1:]}
-        known["answers"] = {name: Answer(**answer) for name, answer in values["answers"].items()}
+        known["answers"] = {name: Score(**answer) for name, answer in values["answers"].items()}
         return cls(**known)

@@ -9,26 +9,26 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gkd_plugin.config.plan import Plan
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg, scoped, task_loss
-from gkd_plugin.models.streams import Streams
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
-from gkd_plugin.training.attention_log import AttentionLog, entropies
-from gkd_plugin.training.beside import Beside
+from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
-from gkd_plugin.training.cohort import Student
-from gkd_plugin.training.diagnostics import Diagnostics
-from gkd_plugin.training.evaluation import Outcome, ensemble, score, smoothing
-from gkd_plugin.training.feeds import Feed
+from gkd_plugin.training.evaluation import Predictions, ensemble, score, smoothing
 from gkd_plugin.training.final import final_scores
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.objective import teacher_taps
-from gkd_plugin.training.reading import Reader
-from gkd_plugin.training.result import Answer, RunResult
+from gkd_plugin.training.readings import Reader
+from gkd_plugin.training.recorders.gradients import Diagnostics
+from gkd_plugin.training.recorders.learned_maps import AttentionLog, entropies
+from gkd_plugin.training.result import RunResult, Score
+from gkd_plugin.training.scoring import TeacherScores
 from gkd_plugin.training.selection import Best, copy_state
-from gkd_plugin.training.teaching import Taught
-from gkd_plugin.training.updates import Updates
+from gkd_plugin.training.step import Updates
+from gkd_plugin.training.students import Student
+from gkd_plugin.training.teachers.prepare import PreparedTeacher
 
 Progress = Callable[[int, int, float], None]
 
@@ -47,13 +47,13 @@ class Trainer:
     Args:
         plan (Plan): The plan.
         students (sequence of Student): The cohort.
-        feeds (sequence of Feed): Train, validation and, where there is one, test.
+        feeds (sequence of SplitLoader): Train, validation and, where there is one, test.
         logs (sequence of Log): A logger for each split; empty for none.
-        streams (Streams): The run's streams.
+        streams (RandomStreams): The run's streams.
         kind (str): The host's task type, which decides the metrics.
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
-        teacher (Taught, optional): The teacher.
+        teacher (PreparedTeacher, optional): The teacher.
         diagnostics (Diagnostics, optional): Where to record gradients.
         attention (AttentionLog, optional): Where to keep learned layer maps.
 
@@ -65,13 +65,13 @@ class Trainer:
         self,
         plan: Plan,
         students: Sequence[Student],
-        feeds: Sequence[Feed],
+        feeds: Sequence[SplitLoader],
         logs: Sequence[Log],
-        streams: Streams,
+        streams: RandomStreams,
         kind: str,
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
-        teacher: Taught | None = None,
+        teacher: PreparedTeacher | None = None,
         diagnostics: Diagnostics | None = None,
         attention: AttentionLog | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class Trainer:
         self.attention = attention
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
         self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
-        self.beside = Beside(teacher, teacher_taps(plan), feeds, kind, streams)
+        self.beside = TeacherScores(teacher, teacher_taps(plan), feeds, kind, streams)
         self.updates = Updates(plan, self.students, self.reader, streams, diagnostics)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
@@ -132,7 +132,7 @@ class Trainer:
 
     # -- evaluation and selection -------------------------------------------------------------------------------
 
-    def _evaluate(self, epoch: int, trained: list[Outcome], seconds: float) -> None:
+    def _evaluate(self, epoch: int, trained: list[Predictions], seconds: float) -> None:
         outcomes = self._validate(epoch)
         metrics = [outcome.metrics(self.kind) for outcome in outcomes]
         if not self.metric:
@@ -160,8 +160,8 @@ class Trainer:
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
 
-    def _validate(self, epoch: int) -> list[Outcome]:
-        outcomes = [Outcome() for _ in self.students]
+    def _validate(self, epoch: int) -> list[Predictions]:
+        outcomes = [Predictions() for _ in self.students]
         for sample in self.feeds[1]:
             for student, outcome in zip(self.students, outcomes, strict=True):
                 seen = self.reader.evaluation(student.number, sample, epoch)
@@ -220,7 +220,7 @@ class Trainer:
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
-    def _train_rows(self, trained: list[Outcome], seconds: float, stopped: float) -> list[dict[str, Any]]:
+    def _train_rows(self, trained: list[Predictions], seconds: float, stopped: float) -> list[dict[str, Any]]:
         extras: dict[str, float] = {} if self.plan["patience"] is None else {"stopped": stopped}
         for student, outcome in zip(self.students, trained, strict=True):
             if len(trained) > 1:
@@ -228,7 +228,7 @@ class Trainer:
             extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
         return self._batches(trained[self.predicted - 1], seconds, extras)
 
-    def _batches(self, outcome: Outcome, seconds: float, extras: Mapping[str, float]) -> list[dict[str, Any]]:
+    def _batches(self, outcome: Predictions, seconds: float, extras: Mapping[str, float]) -> list[dict[str, Any]]:
         student = self.students[self.predicted - 1]
         rate = student.scheduler.get_last_lr()[0]
         rows = zip(outcome.true, outcome.score, outcome.losses, strict=True)
@@ -262,8 +262,8 @@ class Trainer:
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _report(self, seed: int) -> RunResult:
-        tests: dict[str, Outcome] = {}
-        told: dict[str, Outcome] = {}
+        tests: dict[str, Predictions] = {}
+        told: dict[str, Predictions] = {}
         if len(self.feeds) > 2:
             tests, told = final_scores(self.students, self.bests, self.feeds[2], self.streams, self.beside)
         agreement = self.beside.agreements(tests, told)
@@ -271,10 +271,10 @@ class Trainer:
         answers = {}
         for name, best in self.bests.items():
             test = tests[name].metrics(self.kind)[self.metric] if name in tests else float("nan")
-            answers[name] = Answer(best.epoch, best.score, test)
+            answers[name] = Score(best.epoch, best.score, test)
         single = [answers[f"s{student.number}"] for student in self.students]
         best_student = self._best_student()
-        answers["mean"] = Answer(
+        answers["mean"] = Score(
             *(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True))
         )
         answers["first"], answers["best"] = single[0], single[best_student - 1]
@@ -315,7 +315,7 @@ class Trainer:
         for name in faint:
             yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
 
-    def _write_test(self, result: RunResult, tests: Mapping[str, Outcome]) -> None:
+    def _write_test(self, result: RunResult, tests: Mapping[str, Predictions]) -> None:
         """One row, that of the selected epoch: the host's aggregation cannot pick."""
         name = {"first": "s1", "ensemble": "ensemble"}.get(result.predict, f"s{result.best_student}")
         self.predicted = 1 if name in ("s1", "ensemble") else result.best_student

@@ -4,7 +4,7 @@ import pytest
 
 import gkd_plugin
 from gkd_plugin.commands.check import check
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.host import cfg
 
 GOOD = {"num_threads": 1, "train": {"eval_period": 1}, "kd": {"preset": "oc"}}

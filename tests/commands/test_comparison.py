@@ -14,10 +14,10 @@ from rich.console import Console
 from gkd_plugin.commands.comparison import comparison
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.run import run
-from gkd_plugin.config.plan import Plan
-from gkd_plugin.config.read import read_config
-from gkd_plugin.training.lookup import choose
-from gkd_plugin.training.result import Answer, RunResult
+from gkd_plugin.config.load import read_config
+from gkd_plugin.plan import Plan
+from gkd_plugin.training.result import RunResult, Score
+from gkd_plugin.training.teachers.search import choose
 from tests import toy
 from tests.toy import config, toy_data  # noqa: F401 - a fixture
 
@@ -44,7 +44,7 @@ def report(plan: Plan, tests: dict[int, float], teacher: dict[int, float], bette
             metric,
             better,
             "best",
-            {name: Answer(3, test, test) for name in ("s1", *ANSWERS)},
+            {name: Score(3, test, test) for name in ("s1", *ANSWERS)},
             [10],
             1,
             4,

@@ -4,7 +4,7 @@ import pytest
 
 import gkd_plugin
 from gkd_plugin.commands.explain import explain
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError
 
 

@@ -17,9 +17,9 @@ from torch_geometric.graphgym.loader import create_loader
 
 import gkd_plugin
 from gkd_plugin import host
-from gkd_plugin.commands.load import load_student
+from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import control_overrides, run
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, RunFailed, UserError
 from gkd_plugin.training.trainer import Trainer
 from tests import toy

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 from torch_geometric.graphgym import register
 
-from gkd_plugin.commands.load import load_student
+from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.trainer import Trainer

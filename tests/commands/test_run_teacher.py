@@ -26,7 +26,7 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
 from gkd_plugin.space.knowledge.structure import StructureTerm
 from gkd_plugin.space.observation import Graph, Observation
-from gkd_plugin.training.store import VARIABLE
+from gkd_plugin.training.teachers.cache import VARIABLE
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
 from tests.toy import config, toy_data  # noqa: F401 - a fixture

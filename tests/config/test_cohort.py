@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gkd_plugin.config.cohort import find_cohort
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError
 
 MAIN = """\

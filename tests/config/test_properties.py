@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gkd_plugin.config import table
+from gkd_plugin.config import kd_keys
 from gkd_plugin.config.explain import Explanation
 from gkd_plugin.config.formula import formula
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
-from gkd_plugin.keys import Choice, Flag, Key, Kind, Name, Names, Number, Pairs
+from gkd_plugin.schema import Choice, Flag, Key, Kind, Name, Names, Number, Pairs
 from gkd_plugin.space import axes
 
 HOST: dict[str, Any] = {
@@ -25,7 +25,7 @@ HOST: dict[str, Any] = {
     "train": {"eval_period": 1},
     "optim": {"max_epoch": 20},
 }
-KEYS = [(group, key) for group, keys in table.groups().items() for key in keys if key.name != "preset"]
+KEYS = [(group, key) for group, keys in kd_keys.groups().items() for key in keys if key.name != "preset"]
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -75,7 +75,7 @@ def test_a_preset_never_overrides_the_user(groups):
         part = (
             plan.kd if group == "kd" else plan.attention if group == "kd_attention" else plan.groups[group[3:]].values
         )
-        kinds = {key.name: key.kind for key in table.groups()[group]}
+        kinds = {key.name: key.kind for key in kd_keys.groups()[group]}
         for key, raw in content.items():
             assert part[key] == kinds[key].parse(raw), f"{group}.{key}"
             assert plan.origins[f"{group}.{key}"] == "you"
@@ -129,7 +129,7 @@ JUNK = st.one_of(
 @QUICK
 @given(
     st.dictionaries(
-        st.sampled_from([*table.groups(), "kd_x", "gnn", "share"]),
+        st.sampled_from([*kd_keys.groups(), "kd_x", "gnn", "share"]),
         st.one_of(
             JUNK, st.dictionaries(st.sampled_from([key.name for _, key in KEYS] + ["x", "preset"]), JUNK, max_size=6)
         ),

@@ -9,8 +9,8 @@ from torch_geometric.graphgym.config import cfg
 
 import gkd_plugin
 from gkd_plugin import hookimpl
-from gkd_plugin.config import table
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config import kd_keys
+from gkd_plugin.config.load import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.space import axes
@@ -479,7 +479,7 @@ def test_the_error_names_the_file():
 
 
 def test_answers_that_are_not_built(monkeypatch):
-    monkeypatch.setattr(table, "PLANNED", {"kd.update": ("gossip",), "groups": ("kd_critic",)})
+    monkeypatch.setattr(kd_keys, "PLANNED", {"kd.update": ("gossip",), "groups": ("kd_critic",)})
     assert "'gossip' is not built yet. Built: one of epoch_alternate" in problem(kd={"update": "gossip"})[1]
     assert "not built yet. Built: kd, kd_response" in problem(kd_critic={"weight": 1})[1]
     assert "not built" not in problem(kd={"update": "gossips"})[1]

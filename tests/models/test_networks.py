@@ -24,10 +24,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin.data.keys import METRIC_KEYS, SPLIT_KEYS
 from gkd_plugin.errors import ConfigError
-from gkd_plugin.keys import BadValue
 from gkd_plugin.models.networks import NETWORKS, check
 from gkd_plugin.models.networks.keys import GROUP, KEYS
 from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.schema import BadValue
 from tests.models.network_oracles import slow_gat, slow_gcn, slow_gcnii, slow_mlp, slow_sage
 
 PLAIN = {"batchnorm": False, "l2norm": False, "dropout": 0.0}

@@ -7,8 +7,8 @@ from types import MappingProxyType
 import pytest
 import torch
 
-from gkd_plugin.config.plan import GroupPlan
 from gkd_plugin.errors import UserError
+from gkd_plugin.plan import GroupPlan
 from gkd_plugin.space.layer_maps import LAYER_MAPS, layer_pairs
 
 # Learner depth, source depth: the source layer of learner layers 1, 2, ... under proportional | shift 1 | shift -1.

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gkd_plugin import plugins
-from gkd_plugin.keys import BadValue
+from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.answers import Schedule
 

@@ -13,10 +13,10 @@ from torch import Tensor
 import gkd_plugin
 from gkd_plugin import hookimpl, plugins
 from gkd_plugin.errors import ConfigError, UserError
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space import axes
+from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Graph, Observation, Task
-from gkd_plugin.space.terms import Term
 from gkd_plugin.testing import TOYS, TermSuite, observe, permuted, tensors
 from gkd_plugin.testing.toys import PLAIN, permuted_graph
 

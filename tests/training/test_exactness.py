@@ -11,9 +11,9 @@ from torch_geometric.graphgym.model_builder import GraphGymModule, create_model
 from torch_geometric.graphgym.train import GraphGymDataModule
 
 from gkd_plugin import host
-from gkd_plugin.config.read import read_config
+from gkd_plugin.config.load import read_config
 from gkd_plugin.host import cfg
-from gkd_plugin.training import doors
+from gkd_plugin.training import graphgym
 from tests.toy import toy_data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -77,7 +77,7 @@ def our_losses(own: Any, tmp_path: Path, student: int = 1) -> list[tuple[str, fl
         seed_everything(cfg.seed)
         loaders = GraphGymDataModule().loaders
         model = create_model()
-        trainer = doors.make_trainer(doors.resolve(cfg), model, loaders, [])
+        trainer = graphgym.make_trainer(graphgym.resolve(cfg), model, loaders, [])
         train, validate = trainer.updates.epoch, trainer._validate
 
         def trained(*args: Any) -> Any:

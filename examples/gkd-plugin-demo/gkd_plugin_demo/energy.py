@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gkd_plugin.keys import Flag, Key
+from gkd_plugin.schema import Flag, Key
+from gkd_plugin.space.knowledge.base import LayerTerm
+from gkd_plugin.space.knowledge.rows import normalize
 from gkd_plugin.space.observation import Observation
-from gkd_plugin.space.rows import normalize
-from gkd_plugin.space.terms import LayerTerm
 
 
 class EnergyTerm(LayerTerm):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.schema import Choice, Key, Number
 
 GROUP = "gkd_model"
 

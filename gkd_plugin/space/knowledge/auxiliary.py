@@ -10,11 +10,11 @@ from torch_geometric.graphgym import register
 from torch_geometric.nn import GCNConv
 
 from gkd_plugin import host
-from gkd_plugin.config.plan import GroupPlan
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Choice, Key, Number
+from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
 from gkd_plugin.space.observation import Observation, Outline, Task
-from gkd_plugin.space.terms import Term
 
 
 class Head(nn.Module):

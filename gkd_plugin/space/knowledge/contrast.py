@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gkd_plugin.config.plan import GroupPlan
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
 from gkd_plugin.space.observation import Observation, Outline, Task
 

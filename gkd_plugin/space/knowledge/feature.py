@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from gkd_plugin.config.plan import GroupPlan
 from gkd_plugin.errors import Problem
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
+from gkd_plugin.space.knowledge.projectors import PROJECTORS
+from gkd_plugin.space.knowledge.rows import node_mean, normalize, select
 from gkd_plugin.space.observation import Observation, Outline, Task
-from gkd_plugin.space.projectors import PROJECTORS
-from gkd_plugin.space.rows import node_mean, normalize, select
 
 
 def _projects_nothing(values: Mapping[str, Any]) -> str | None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch_geometric.utils import subgraph
 
-from gkd_plugin.config.plan import GroupPlan
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.space.knowledge.base import LayerTerm
+from gkd_plugin.space.knowledge.projectors import Projectors
+from gkd_plugin.space.knowledge.rows import normalize
 from gkd_plugin.space.layer_maps import layer_pairs
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
-from gkd_plugin.space.projectors import Projectors
-from gkd_plugin.space.rows import normalize
-from gkd_plugin.space.terms import LayerTerm
 
 
 class ProjectedTerm(LayerTerm):

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from gkd_plugin.config.plan import GroupPlan
 from gkd_plugin.errors import Problem, UserError
-from gkd_plugin.keys import Choice, Key, Number
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Choice, Key, Number
+from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.space.knowledge.rows import select
 from gkd_plugin.space.observation import Observation, Outline, Task
-from gkd_plugin.space.rows import select
-from gkd_plugin.space.terms import Term
 
 LOSS_BY_TASK = {"multiclass": "kl", "binary": "bce_soft", "multilabel": "bce_soft", "regression": "mse"}
 ALLOWED = {

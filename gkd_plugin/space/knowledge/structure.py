@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from gkd_plugin.errors import Problem, UserError
-from gkd_plugin.keys import Choice, Flag, Key, Number
 from gkd_plugin.ops import edges, pairwise
 from gkd_plugin.ops.edges import AllPairs, EdgeSet
+from gkd_plugin.schema import Choice, Flag, Key, Number
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
 from gkd_plugin.space.kernels import KERNELS, all_distances, distances
+from gkd_plugin.space.knowledge.base import LayerTerm
+from gkd_plugin.space.knowledge.rows import normalize
 from gkd_plugin.space.observation import Graph, Observation, Task
-from gkd_plugin.space.rows import normalize
-from gkd_plugin.space.terms import LayerTerm
 
 MATRIX_BYTES = 2**30
 """The largest matrix of all pairs of nodes; training keeps a handful of them for every layer."""

@@ -1,0 +1,138 @@
+"""``kd.teacher_cfg``: a teacher that is trained before its first student, and found by the later ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.config.cohort import find_cohort, find_file
+from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.errors import UserError
+from gkd_plugin.training.claim import CONFIG, changed
+from gkd_plugin.training.run_folder import PLAN
+from gkd_plugin.training.stored_config import own_cfg
+from gkd_plugin.training.teachers import search
+from gkd_plugin.training.teachers.prepare import listens
+
+# taken from the student for whom a teacher is trained first; a later one's may differ
+_FROM_STUDENT = ("num_threads", "accelerator")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A teacher to be trained.
+
+    Args:
+        path (Path): Its YAML.
+        name (str): The name of its run.
+        folder (Path): The folder of its run.
+        seeds (list of int): Its seed folders, one after the other.
+        overrides (list): ``key value`` pairs: where and on what machine.
+    """
+
+    path: Path
+    name: str
+    folder: Path
+    seeds: list[int]
+    overrides: list[Any]
+
+
+def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
+    """What has to be trained before a configuration can run; ``None`` where nothing listens or all of it is there.
+
+    Args:
+        config (Config): The student's configuration.
+        label (str): The name of the student's run.
+        repeat (int): Its number of seeds.
+
+    Raises:
+        UserError: If the YAML is missing or wrong, names itself, or has changed since its run.
+    """
+    plan = config.plan
+    if plan["teacher_cfg"] is None or not listens(plan):
+        return None
+    path = _no_circle(config)
+    name, out_dir = search.teacher_name(plan), Path(config.cfg.out_dir)
+    first, which = int(config.cfg.seed), plan["teacher_seed"]
+    seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
+    stored = out_dir / name / CONFIG
+    machine = own_cfg(stored) if stored.is_file() else config.cfg
+    values = {**{key: machine[key] for key in _FROM_STUDENT}, "dataset.dir": machine.dataset.dir}
+    values |= {"out_dir": str(out_dir), "seed": seeds[0]}
+    overrides = [part for key, value in values.items() for part in (key, value)]
+    target = search.find_folder(name, out_dir / label)
+    if target is None or not search.has_seeds(target, seeds):
+        return Order(path, name, out_dir / name, seeds, overrides)
+    if (target / PLAN).is_file():
+        _unchanged(read_config(path, overrides), path, target)
+    return None
+
+
+@contextmanager
+def alone(folder: Path, quiet: bool) -> Iterator[None]:
+    """One process at a time trains into a folder: the students of a grid start together, and one trains their teacher.
+
+    Args:
+        folder (Path): The teacher's folder; removed again where nothing was written into it.
+        quiet (bool): Does not say so where it waits.
+    """
+    if os.name != "posix":  # a folder cannot be opened there
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)  # the folder itself is the lock, so that no file of ours lies there
+    try:
+        if not _lock(handle, wait=False):
+            if not quiet:
+                print(f"waiting for another process that trains {folder}", file=sys.stderr)
+            _lock(handle, wait=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        os.close(handle)
+
+
+def _lock(handle: int, wait: bool) -> bool:
+    import fcntl  # on such systems only
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # this disk has no such locks
+        return True
+    return True
+
+
+def _unchanged(own: Config, path: Path, target: Path) -> None:
+    changes = changed(target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir"))
+    if changes:
+        raise UserError(
+            f"kd.teacher_cfg: {target} was trained from another configuration than {path} now is ({changes}). Give the "
+            "new one a name of its own (kd.teacher: NAME), or leave kd.teacher_cfg out to take the teacher as it is."
+        )
+
+
+def _no_circle(config: Config) -> Path:
+    """The teacher's YAML, whose own teacher's YAML, and so on, are neither wrong nor one of those before."""
+    paths = [config.path.resolve()] if config.path else []
+    first = None
+    while config.plan["teacher_cfg"] is not None:
+        folder = config.path.parent if config.path else None
+        path = find_file(str(config.plan["teacher_cfg"]), folder, "kd.teacher_cfg")
+        first = first or path
+        if path.resolve() in paths:
+            raise UserError(
+                f"kd.teacher_cfg: {path} is its own teacher ({' -> '.join(p.name for p in [*paths, path])})."
+            )
+        paths.append(path.resolve())
+        config = read_config(path)
+    assert first is not None
+    return first

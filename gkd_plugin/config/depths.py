@@ -1,0 +1,74 @@
+"""Layer maps against the depths that are known before any model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch_geometric.graphgym import register
+
+from gkd_plugin.config.draft import part
+from gkd_plugin.errors import Problem
+from gkd_plugin.models.aux_layers import PREFIX
+from gkd_plugin.models.networks import NETWORKS
+from gkd_plugin.space import axes
+
+
+def depth_of(cfg: Mapping[str, Any]) -> int | None:
+    """Number of layers of the network that ``cfg`` describes, or ``None`` where only building it tells."""
+    model, gnn, kd = (part(cfg, group) for group in ("model", "gnn", "kd"))
+    layers = gnn.get("layers_mp")
+    if model.get("type") not in ("gnn", *NETWORKS) or isinstance(layers, bool) or not isinstance(layers, int):
+        return None
+    return layers if (kd.get("layers") or "none") == "none" else None
+
+
+def marks_layers(cfg: Mapping[str, Any]) -> bool:
+    """Whether the network is built of ``aux_*`` layers that are ours and not a layer the user registered so."""
+    model, gnn = part(cfg, "model"), part(cfg, "gnn")
+    word = str(gnn.get("layer_type"))
+    return word.startswith(PREFIX) and word not in register.layer_dict and model.get("type") not in NETWORKS
+
+
+def layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[Problem]:
+    """Pairs of layers that do not exist, and maps that the depths do not allow.
+
+    Args:
+        group (str): The group in YAML.
+        values (mapping): Its keys, with ``layer_map`` and ``source``.
+        depths (sequence): The depth of every student.
+    """
+    word = values["layer_map"]
+    answer = axes.layer_maps[word]
+    key = f"{group}.{answer.key}"
+    said = set()
+    for learner, source in _depths(values, depths):
+        if learner < 1 or source < 1:
+            text = "0 layers, and this term compares layers. Write gnn.layers_mp of at least 1."
+        elif answer.weights is None:
+            continue
+        else:
+            try:
+                answer.weights(learner, source, values, values["source"] == "self")
+                continue
+            except ValueError as error:
+                text = str(error)
+        if text not in said:
+            said.add(text)
+            found, _, allowed = text.partition(". ")
+            yield Problem(key, found.removesuffix("."), allowed or "See gkd list layer_maps.")
+
+
+def _depths(values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[tuple[int, int]]:
+    """The depths of every learner and source that are known."""
+    source = values["source"]
+    for number, learner in enumerate(depths):
+        if learner is None:
+            continue
+        if source == "self":
+            yield learner, learner
+        elif source == "peers":
+            others = [depth for other, depth in enumerate(depths) if other != number]
+            yield from ((learner, depth) for depth in others if depth is not None)
+        elif values.get("pairs"):  # the learner's ends can be checked against any source that has the others
+            yield learner, max(abs(column) for _, column in values["pairs"])

@@ -1,0 +1,107 @@
+"""A configuration file with its overrides, checked whole: the host's keys, ours, and the files it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from yacs.config import CfgNode
+
+from gkd_plugin.config import host_keys
+from gkd_plugin.config.cohort import examine_cohort
+from gkd_plugin.config.files import merge, read_file
+from gkd_plugin.config.resolve import examine
+from gkd_plugin.errors import ConfigError
+from gkd_plugin.plan import Plan
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration.
+
+    Args:
+        path (Path, optional): The file it was read from.
+        name (str): Its name, as the host names the results folder.
+        values (dict): What the user wrote, file and overrides merged.
+        cfg (CfgNode): The host's configuration with these values; not the global one.
+        plan (Plan): The resolved plan.
+    """
+
+    path: Path | None
+    name: str
+    values: dict[str, Any]
+    cfg: CfgNode
+    plan: Plan
+
+
+Source: TypeAlias = str | Path | Mapping[str, Any] | Config
+
+
+def read_values(source: Source, overrides: Sequence[Any] = ()) -> dict[str, Any]:
+    """File and overrides as plain values, merged once and not yet checked.
+
+    Args:
+        source (str or Path or mapping or Config): A YAML file, nested values, or what :func:`read_config` returned.
+        overrides (sequence): ``key value`` pairs.
+
+    Raises:
+        UserError: If the file is not there or is no YAML, or the pairs are none.
+    """
+    if isinstance(source, Config):
+        values: Mapping[str, Any] = source.values
+    elif isinstance(source, Mapping):
+        values = _plain(source)
+    else:
+        values = read_file(Path(source))
+    return merge(values, overrides)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
+    """The configuration in a file, with every mistake reported at once. The global ``cfg`` is not touched.
+
+    Args:
+        source (str or Path or mapping or Config): A GraphGym YAML, or nested values.
+        overrides (sequence): ``key value`` pairs as on the command line.
+
+    Raises:
+        UserError: If there is no such file, or it cannot be read.
+        ConfigError: With all mistakes in it.
+    """
+    values = read_values(source, overrides)
+    path = source.path if isinstance(source, Config) else None if isinstance(source, Mapping) else Path(source)
+    name = source.name if isinstance(source, Config) else "config" if path is None else _name(path)
+
+    own = host_keys.fresh()
+    problems = host_keys.place(values, own)
+    wrong = {problem.key for problem in problems}
+    problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
+    wrong |= {problem.key for problem in problems}
+    kd = {key: content for key, content in values.items() if host_keys.is_kd(key)}
+    plan, mistakes = examine({**_sound(own, wrong), **kd})
+    problems += mistakes
+    if not problems:
+        for group, content in kd.items():
+            own[group].update({key: raw for key, raw in (content or {}).items()})
+        _, problems = examine_cohort(own, plan, path.parent if path else None)
+    if problems:
+        raise ConfigError(problems, str(path) if path else None)
+    return Config(path, name, values, own, plan)
+
+
+def _sound(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
+    """The host's groups without the keys that were refused, on which no further verdict should rest."""
+    return {
+        group: {key: value for key, value in part.items() if f"{group}.{key}" not in wrong}
+        for group, part in own.items()
+        if isinstance(part, CfgNode) and not host_keys.is_kd(group)
+    } | {key: value for key, value in own.items() if not isinstance(value, CfgNode) and key not in wrong}
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name

@@ -1,0 +1,115 @@
+"""What is allowed but hardly meant: warnings for ``check`` and for the start of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from gkd_plugin.config.draft import part
+from gkd_plugin.plan import GroupPlan, Plan
+from gkd_plugin.space import axes, schedules
+
+FLAT = 0.2  # kernel values this close together: a distribution over neighbours is uniform but for a factor e^0.2
+
+
+def advice(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
+    """Warnings that the configuration alone can give.
+
+    Args:
+        plan (Plan): A plan without mistakes.
+        cfg (mapping): What it was resolved from.
+    """
+    gnn, train, optim = (part(cfg, group) for group in ("gnn", "train", "optim"))
+    for group in plan.active:
+        yield from _rows(group, gnn)
+        yield from _collapse(group)
+        yield from _time(group, optim)
+        yield from _nobody(group, plan)
+    yield from _unheard(plan)
+    yield from _machine(cfg, train)
+
+
+def _unit_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> str | None:
+    """What makes all rows that a group compares have length 1."""
+    if group.get("normalize") == "l2":
+        return f"kd_{group.name}.normalize: l2"
+    if group.get("normalize") != "none" or not gnn.get("l2norm"):
+        return None
+    tap = group.get("tap")
+    plain = tap == "layer" or (tap == "stage" and gnn.get("stage_type") == "stack")
+    return f"gnn.l2norm: true at tap {tap}" if plain else None
+
+
+def _rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[str]:
+    cause = _unit_rows(group, gnn)
+    if cause is None:
+        return
+    if group.name == "feature" and group.get("loss") == "attention":
+        yield (
+            f"kd_feature.loss attention compares how long rows are, and {cause} makes all of them 1: "
+            "the term says nothing. Set gnn.l2norm: false or tap: conv."
+        )
+    scale = group.get("kernel_scale")
+    if group.get("distribution") == "softmax" and isinstance(scale, float):
+        kernel = axes.kernels[str(group["kernel"])]
+        width = int(gnn.get("dim_inner") or 64)
+        row = torch.ones(1, width, dtype=torch.float64) / width**0.5
+        spread = abs(float(kernel.function(row, row, scale)) - float(kernel.function(row, -row, scale)))
+        if spread < FLAT:
+            yield (
+                f"kd_{group.name}.kernel_scale {scale:g} is too wide: {cause}, so kernel {group['kernel']} differs by "
+                f"at most {spread:.2g} between any two nodes and every distribution is nearly uniform. "
+                "Set gnn.l2norm: false, a smaller scale, or kernel_scale: median."
+            )
+
+
+def _collapse(group: GroupPlan) -> Iterator[str]:
+    if group.get("projector_side") == "both" and group.get("normalize") == "none":
+        yield (
+            f"kd_{group.name}.projector_side both without normalize: both projections are trained and can shrink the "
+            "distance to 0 by shrinking themselves. Set normalize: l2."
+        )
+
+
+def _time(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[str]:
+    epochs, word = optim.get("max_epoch"), str(group["schedule"])
+    if isinstance(epochs, int) and not any(schedules.factor(word, epoch) > 0 for epoch in range(epochs)):
+        yield f"kd_{group.name}.schedule {word} is 0 in all {epochs} epochs (optim.max_epoch): the term never counts."
+
+
+def _nobody(group: GroupPlan, plan: Plan) -> Iterator[str]:
+    for weight, key in (("weight", "source"), ("soft_weight", "soft_source")):
+        word = group.get(key)
+        if group.get(weight) and word in axes.sources and plan.students < axes.sources[word].needs_students:
+            yield f"kd_{group.name}.{key} {word} with kd.students {plan.students}: nobody teaches, the term is 0."
+
+
+def _unheard(plan: Plan) -> Iterator[str]:
+    if plan["preset"] == "supervised" and plan.active:
+        names = ", ".join(f"kd_{group.name}.weight" for group in plan.active)
+        yield f"kd.preset supervised, yet {names} is above 0: what you write stands above the preset."
+    listening = any(group.get("source") == "teacher" for group in plan.active)
+    teacher = plan["teacher"] or plan["teacher_cfg"]
+    if plan.active and not listening and teacher is not None:
+        yield f"the teacher {teacher} is named, and no term with a weight above 0 has source: teacher."
+
+
+def _machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:
+    period = train.get("eval_period", 1)
+    if isinstance(period, int) and period > 1:
+        yield (
+            f"train.eval_period {period}: validation is looked at every {period} epochs only, so the selected epoch is "
+            "one of those. Set train.eval_period: 1."
+        )
+    threads, cores = cfg.get("num_threads", 1), _cores()
+    if isinstance(threads, int) and threads > cores:
+        yield f"num_threads {threads}, and this machine has {cores} cores for it: slower than num_threads: {cores}."
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,184 @@
+"""How programs that are not ours reach the loop: ``train.mode: distill`` and the dispatch that the host lost."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch_geometric.graphgym import register
+from torch_geometric.graphgym.logger import create_logger, infer_task
+from torch_geometric.graphgym.optim import create_optimizer, create_scheduler
+from yacs.config import CfgNode
+
+from gkd_plugin.config.cohort import find_cohort
+from gkd_plugin.config.resolve import resolve
+from gkd_plugin.data.loaders import per_split
+from gkd_plugin.errors import RunFailed, UserError
+from gkd_plugin.host import cfg
+from gkd_plugin.models.observed import infer_task as observed_task
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.plan import Plan
+from gkd_plugin.training.batches import make_split_loaders
+from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.disk import guarded
+from gkd_plugin.training.recorders.gradients import Diagnostics
+from gkd_plugin.training.recorders.learned_maps import AttentionLog
+from gkd_plugin.training.run_folder import aggregate_tests, write_outcome, write_plan
+from gkd_plugin.training.students import build_cohort, build_models
+from gkd_plugin.training.teachers.prepare import find_teacher
+from gkd_plugin.training.trainer import Progress, Trainer
+
+MODE = "distill"
+
+
+def make_trainer(
+    plan: Plan,
+    model: nn.Module,
+    loaders: Sequence[Any],
+    logs: Sequence[Any],
+    *,
+    further: Sequence[CfgNode] = (),
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress | None = None,
+    teacher: nn.Module | None = None,
+) -> Trainer:
+    """A cohort around student 1, ready to train under the present global cfg.
+
+    Args:
+        plan (Plan): The resolved plan.
+        model (nn.Module): Student 1, as the host built it.
+        loaders (sequence): The host's loaders: train, validation, test.
+        logs (sequence): A logger for each split, or none.
+        further (sequence of CfgNode): Configurations of unlike students.
+        optimizer, scheduler (optional): Student 1's, where the program made them.
+        checkpoints (Checkpoints, optional): Where to keep the run's state.
+        progress (callable, optional): Called after every epoch.
+        teacher (nn.Module, optional): A teacher that is no run.
+    """
+    streams = RandomStreams(int(cfg.seed))
+    device = next(model.parameters()).device
+    models = build_models(plan, model, further, streams, device)
+    feeds = make_split_loaders(per_split(loaders), observed_task(cfg), device, streams, float(plan["hide_edges"]))
+    taught = find_teacher(plan, feeds, streams, Path(cfg.out_dir), _seed_folder(), teacher)
+    with streams.use("probe"):
+        sample = feeds[0].peek()
+    students = build_cohort(plan, models, sample, streams, optimizer, scheduler, taught)
+    folder = Path(cfg.get("run_dir", ""))
+    return Trainer(
+        plan,
+        students,
+        feeds,
+        logs,
+        streams,
+        infer_task(),
+        checkpoints=checkpoints,
+        progress=progress,
+        teacher=taught,
+        diagnostics=Diagnostics(folder) if logs else None,
+        attention=AttentionLog(folder) if logs else None,
+    )
+
+
+def _seed_folder() -> int:
+    """The number of the run's seed folder, which the host names by the seed before it counts on."""
+    name = Path(cfg.get("run_dir", "")).name
+    return int(name) if name.isdigit() else int(cfg.seed) - 1
+
+
+def distill(
+    loggers: Sequence[Any], loaders: Sequence[Any], model: nn.Module, optimizer: Any, scheduler: Any, *_: Any
+) -> None:
+    """The loop behind ``train.mode: distill``, under the signature that programs dispatch on.
+
+    Args:
+        loggers (sequence): The program's loggers, the host's or its own class; empty writes no rows.
+        loaders (sequence): Its loaders.
+        model (nn.Module): Student 1.
+        optimizer, scheduler: Student 1's.
+
+    Raises:
+        SystemExit: With code 2 and one message for a user's mistake, 1 for a run that cannot go on.
+    """
+    try:
+        plan = resolve(cfg)
+        for warning in plan.warnings:
+            logging.warning("gkd_plugin: %s", warning)
+        folder = Path(cfg.run_dir)
+        further = find_cohort(cfg, plan, _config_folder())
+        trainer = make_trainer(plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler)
+        with guarded(folder):
+            if loggers:
+                write_plan(folder, plan)
+            result = trainer.run(int(cfg.seed))
+            if loggers:
+                write_outcome(folder, trainer, result)
+                aggregate_tests(Path(cfg.out_dir))
+        for warning in result.warnings:
+            logging.warning("gkd_plugin: %s", warning)
+        if cfg.metric_best == "auto" and result.metric not in ("accuracy", "auc"):
+            # the host's aggregation, which comes next, would ask for an accuracy that nobody measured
+            cfg.metric_best, cfg.metric_agg = result.metric, "argmax" if result.better else "argmin"
+        answer = result.answer
+        logging.info(
+            "gkd_plugin: %s %.4f on test (%.4f on validation, epoch %d)",
+            result.metric,
+            answer.test,
+            answer.val,
+            answer.epoch,
+        )
+    except UserError as error:
+        print(f"gkd_plugin: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except RunFailed as error:
+        print(f"gkd_plugin: run {cfg.run_dir} failed: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _config_folder() -> Path | None:
+    """The folder of the YAML that the program was started with; cohort files lie beside it."""
+    for position, word in enumerate(sys.argv):
+        if word.startswith("--cfg="):
+            return Path(word.removeprefix("--cfg=")).resolve().parent
+        if word == "--cfg" and position + 1 < len(sys.argv):
+            return Path(sys.argv[position + 1]).resolve().parent
+    return None
+
+
+def dispatching(standard: Callable[..., None]) -> Callable[..., None]:
+    """The host's ``train`` with the dispatch on ``train.mode`` given back; plain runs go straight through.
+
+    Args:
+        standard (callable): The host's own ``train(model, datamodule, logger=True, trainer_config=None)``.
+    """
+
+    def train(model: Any, datamodule: Any, logger: bool = True, trainer_config: dict[str, Any] | None = None) -> None:
+        mode = cfg.train.get("mode", "standard")
+        if mode == "standard":
+            standard(model, datamodule, logger, trainer_config)
+            return
+        if mode not in register.train_dict:
+            known = ", ".join(["standard", *register.train_dict])
+            print(f"gkd_plugin: train.mode: '{mode}' is not registered. Allowed: {known}.", file=sys.stderr)
+            raise SystemExit(2)
+        if trainer_config:
+            names = ", ".join(trainer_config)
+            print(
+                f"gkd_plugin: trainer_config: {names}: train.mode {mode} does not run in Lightning. "
+                "Leave it out, or use train.mode standard.",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+        loggers = create_logger() if logger else []
+        optimizer = create_optimizer(model.model.parameters(), cfg.optim)
+        scheduler = create_scheduler(optimizer, cfg.optim)
+        register.train_dict[mode](loggers, datamodule.loaders, model, optimizer, scheduler)
+
+    train.gkd_standard = standard  # type: ignore[attr-defined]
+    return train

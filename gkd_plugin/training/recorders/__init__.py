@@ -1,0 +1,1 @@
+"""What a run writes down beside its rows: gradients of terms, learned layer maps."""

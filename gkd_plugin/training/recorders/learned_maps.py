@@ -1,0 +1,93 @@
+"""Learned layer maps over time: a row for every map and evaluation epoch, and a heat map at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.space.attention_map import AttentionMap
+from gkd_plugin.training.students import Student
+
+FILE, FIGURE = "attention.json", "attention.png"
+
+
+def learned_maps(student: Student) -> Iterator[tuple[str, AttentionMap]]:
+    """A student's attention maps by the source they listen to."""
+    for name, module in student.objective.maps.items():
+        if isinstance(module, AttentionMap):
+            yield name.removeprefix("attention_"), module
+
+
+def entropies(student: Student) -> dict[str, float]:
+    """The entropy of each map, for the rows of a run; 0 before a schedule first computes it."""
+    return {
+        f"attention_{source}_entropy": 0.0 if module.last is None else module.entropy()
+        for source, module in learned_maps(student)
+    }
+
+
+class AttentionLog:
+    """Keeps the maps of a run in ``attention.json`` of the seed's folder.
+
+    Args:
+        folder (Path): The seed's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, epoch: int, students: Sequence[Student]) -> None:
+        """Adds a row for every map: ``weights`` has a learner layer in each row."""
+        lines = []
+        for student in students:
+            for source, module in learned_maps(student):
+                if module.last is not None:
+                    weights = [[round(float(w), 6) for w in row] for row in module.last.tolist()]
+                    row = {"epoch": epoch, "student": student.number, "source": source, "weights": weights}
+                    lines.append(json.dumps({**row, "entropy": round(module.entropy(), 6)}) + "\n")
+        if lines:
+            with open(self.folder / FILE, "a") as file:
+                file.writelines(lines)
+
+    def resume(self, done: int) -> None:
+        """Drops the rows of epochs that will be trained again."""
+        rows = [row for row in self.rows() if row["epoch"] < done]
+        if (self.folder / FILE).is_file():
+            (self.folder / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows."""
+        path = self.folder / FILE
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def draw(self) -> Path | None:
+        """The last map of every student and source as a heat map; nothing without rows or without matplotlib."""
+        rows = self.rows()
+        if not rows or find_spec("matplotlib") is None:
+            return None
+        from matplotlib.figure import Figure  # heavy, and an extra
+
+        last = {(row["student"], row["source"]): row for row in rows}
+        deepest = max(len(row["weights"][0]) for row in last.values())
+        figure = Figure(figsize=(max(5.5, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
+        axes = figure.subplots(len(last), 1, squeeze=False)[:, 0]
+        for axis, ((student, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
+            depth, columns = len(row["weights"]), len(row["weights"][0])
+            image = axis.imshow(
+                row["weights"], aspect="auto", cmap="viridis", vmin=0, extent=(0.5, columns + 0.5, depth + 0.5, 0.5)
+            )
+            name = source if source in ("teacher", "self") else f"student {source}"
+            axis.set_title(
+                f"student {student} listening to {name}, epoch {row['epoch']}, entropy {row['entropy']:.2f}", fontsize=9
+            )
+            axis.set_xlabel("source layer")
+            axis.set_ylabel("learner layer")
+            axis.set_yticks(range(1, depth + 1))
+            figure.colorbar(image, ax=axis, label="weight")
+        path = self.folder / FIGURE
+        figure.savefig(path, dpi=120)
+        return path

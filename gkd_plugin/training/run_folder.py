@@ -1,0 +1,86 @@
+"""The files a finished run leaves behind, and the test table that the host's own aggregation reads."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
+from torch_geometric.graphgym.utils.io import json_to_dict_list
+
+from gkd_plugin.plan import Plan
+from gkd_plugin.training.checkpoint import write_atomically, write_tensors
+from gkd_plugin.training.result import RESULT, RunResult
+from gkd_plugin.training.trainer import Trainer
+
+PLAN = "plan.yaml"
+SPLITS = ("train", "val", "test")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that decides the numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "-"
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file so that nobody ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """The resolved plan, every key decided."""
+    write_text(folder / PLAN, yaml.safe_dump(plan.as_dict(), sort_keys=False))
+
+
+def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
+    """The selected students' weights and cfg, versions, and last of all the result, which marks the run as finished.
+
+    Args:
+        folder (Path): The seed's folder.
+        trainer (Trainer): The finished loop.
+        result (RunResult): Its result.
+    """
+    for number, state in trainer.answering(result).items():
+        write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
+        write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
+    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
+    if trainer.attention is not None:
+        trainer.attention.draw()
+    write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
+
+
+def aggregate_tests(out_dir: Path) -> None:
+    """Writes ``agg/test``: the host's aggregation drops the test split but tables what it finds there.
+
+    Args:
+        out_dir (Path): The run's folder with one folder for each seed.
+    """
+    files = [seed / "test" / "stats.json" for seed in finished_seeds(out_dir)]
+    rows = [json_to_dict_list(str(path))[0] for path in files if path.is_file()]
+    if rows:
+        line = json.dumps(_plain(agg_dict_list(rows))) + "\n"
+        for name in ("stats.json", "best.json"):
+            write_text(out_dir / "agg" / "test" / name, line)
+
+
+def finished_seeds(out_dir: Path) -> Sequence[Path]:
+    """The folders of the finished seeds, by seed."""
+    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and (path / RESULT).is_file()]
+    return sorted(folders, key=lambda path: int(path.name))
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}

@@ -1,0 +1,138 @@
+"""The update orders: who steps when, and what the others look like at that moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+
+from gkd_plugin import host
+from gkd_plugin.errors import RunFailed
+from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.plan import Plan
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.batches import SplitLoader
+from gkd_plugin.training.evaluation import Predictions
+from gkd_plugin.training.objective import Member
+from gkd_plugin.training.readings import Reader, with_self
+from gkd_plugin.training.recorders.gradients import Diagnostics
+from gkd_plugin.training.students import Student
+
+
+class Updates:
+    """Trains a cohort for one epoch at a time.
+
+    Args:
+        plan (Plan): The plan; ``kd.update`` names the order.
+        students (sequence of Student): The cohort.
+        reader (Reader): Reads peers.
+        streams (RandomStreams): The run's streams. Student 1 draws from the global one.
+        diagnostics (Diagnostics, optional): Where to record gradients.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        students: Sequence[Student],
+        reader: Reader,
+        streams: RandomStreams,
+        diagnostics: Diagnostics | None = None,
+    ) -> None:
+        self.plan, self.students, self.reader, self.streams = plan, students, reader, streams
+        self.diagnostics = diagnostics
+
+    def epoch(self, feed: SplitLoader, epoch: int) -> list[Predictions]:
+        """One epoch of every student; what each answered while it was trained."""
+        outcomes = [Predictions() for _ in self.students]
+        self.reader.new_epoch()
+        for student in self.students:
+            student.model.module.train()
+            student.objective.train()
+        order = self.plan["update"]
+        if order == "epoch_alternate":
+            for student, outcome in zip(self.students, outcomes, strict=True):
+                self._own_pass(student, feed, epoch, outcome)
+        else:
+            for sample in feed:
+                if order == "joint":
+                    # all targets are read before any step
+                    targets = [self.reader.sources(student, sample, epoch) for student in self.students]
+                else:
+                    targets = [None] * len(self.students)  # type: ignore[list-item]
+                for student, outcome, known in zip(self.students, outcomes, targets, strict=True):
+                    self.step(student, sample, epoch, outcome, known)
+        for student in self.students:
+            student.scheduler.step()
+        return outcomes
+
+    def _own_pass(self, student: Student, feed: SplitLoader, epoch: int, outcome: Predictions) -> None:
+        if student.number == 1:
+            for sample in feed:
+                self.step(student, sample, epoch, outcome)
+            return
+        passing = f"pass/{student.number}"
+        with self.streams.use(passing):
+            iterator = iter(feed)
+        while True:
+            with self.streams.use(passing):
+                following = next(iterator, None)
+            if following is None:
+                return
+            self.step(student, following, epoch, outcome)
+
+    def step(
+        self,
+        student: Student,
+        sample: Sample,
+        epoch: int,
+        outcome: Predictions,
+        targets: dict[Member, Observation] | None = None,
+    ) -> None:
+        """One optimizer step of one student.
+
+        Raises:
+            RunFailed: If the objective is not finite; names epoch, student and term.
+        """
+        objective, model = student.objective, student.model
+        if targets is None:
+            targets = self.reader.sources(student, sample, epoch)
+        # a cohort observes at the same taps, so that readings serve everyone
+        with nullcontext() if student.number == 1 else self.streams.use(f"train/{student.number}"):
+            seen = model.observe(sample, objective.taps(epoch))
+            pred, true = sample.answers(seen, "train")
+            with host.scoped(model.own):
+                label_loss, score = host.task_loss(pred, true)
+        total, values, weighted = label_loss, {}, {}
+        if objective.parts or self.plan["label_weight"] != 1:
+            with host.scoped(model.own), self.streams.use(f"terms/{student.number}"):
+                sources = with_self(targets, seen, objective.sources(epoch))
+                total, values, weighted = objective(label_loss, seen, sources, epoch)
+        loss = float(label_loss.detach())
+        numbers = {name: float(value) for name, value in values.items()}
+        if not math.isfinite(float(total.detach())):
+            self._fail(student, epoch, loss, numbers)
+        outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
+        if weighted and self.diagnostics is not None and self.diagnostics.due(epoch, student.number):
+            label_weight = float(self.plan["label_weight"])
+            task = label_weight * label_loss if label_weight else None
+            parameters = list(model.module.parameters())
+            self.diagnostics.record(epoch, student.number, task, weighted, {"task": loss, **numbers}, parameters)
+        if total.requires_grad:
+            student.optimizer.zero_grad()
+            total.backward()
+            if self.plan["clip_grad_norm"] is not None:
+                torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
+            student.optimizer.step()
+            student.version += 1
+
+    def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
+        broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]
+        raise RunFailed(
+            f"epoch {epoch}, student {student.number}: {', '.join(broken) or 'the weighted sum'} "
+            f"{'are' if len(broken) > 1 else 'is'} not finite "
+            f"(task loss {loss:g}{''.join(f', {n} {v:g}' for n, v in numbers.items())}). Nothing finished is lost; "
+            "try a smaller optim.base_lr, kd.clip_grad_norm 1, or a smaller weight of that term."
+        )

@@ -1,0 +1,127 @@
+"""A teacher that is a file: logits and hidden states by node id, whoever computed them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gkd_plugin.errors import UserError, reason
+from gkd_plugin.models.observed import Sample
+from gkd_plugin.space.observation import Observation, Outline
+from gkd_plugin.training.teachers.base import checked, plain_outline
+
+SUFFIXES = (".npz", ".safetensors")
+
+
+class StoredTeacher:
+    """Logits and hidden states by node id, from a ``.npz`` or ``.safetensors`` file.
+
+    The file holds ``logits`` ``[N, C]`` (or ``[N]``) and, where layers are compared, ``layer_1`` ... ``layer_L``
+    ``[N, d]``; rows are in the order of node ids, or ``node_id`` ``[N]`` says which node each row is. Every tap reads
+    the same layers.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        UserError: If it cannot be read without running code, lacks ``logits``, or holds rows that are missing or not
+            finite.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.path = path.name, path
+        arrays = _read(path)
+        if "logits" not in arrays:
+            raise UserError(
+                f"kd.teacher: {path} holds {', '.join(arrays) or 'nothing'}; it needs 'logits' [nodes, classes]."
+            )
+        names = self._layer_names(arrays)
+        for name in ("logits", *names):
+            widths = (1, 2) if name == "logits" else (2,)
+            if arrays[name].dim() not in widths or arrays[name].is_complex():
+                shape = list(arrays[name].shape)
+                raise UserError(f"kd.teacher: {name} in {path} has the shape {shape}; it must be [nodes, numbers].")
+        order = self._order(arrays.get("node_id"), len(arrays["logits"]))
+        self.logits = self._rows("logits", arrays["logits"], order)
+        self.layers = tuple(self._rows(name, arrays[name], order) for name in names)
+
+    def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
+        if sample.task.level != "node":
+            raise UserError(
+                f"kd.teacher: {self.path} holds rows by node, and this is a task on {sample.task.level}s. "
+                "Files teach node tasks only; name a run, or hand a module to gkd_plugin.run(teacher=...)."
+            )
+        graph = sample.graph("train")
+        ids, count = graph.node_id, len(self.logits)
+        if ids is None and count != graph.num_nodes:
+            raise UserError(
+                f"kd.teacher: {self.path} has {count} rows, the graph {graph.num_nodes} nodes; every node needs one."
+            )
+        if ids is not None and int(ids.max()) >= count:
+            raise UserError(
+                f"kd.teacher: {self.path} has {count} rows and none for node {int(ids.max())}; every node needs one."
+            )
+        rows = slice(None) if ids is None else ids.cpu()
+        device = sample.batch.edge_index.device
+        states = tuple(layer[rows].to(device) for layer in self.layers)
+        seen = Observation(self.logits[rows].to(device), {tap: states for tap in taps} if states else {}, graph)
+        return checked(seen, sample, taps, f"kd.teacher: {self.path}")
+
+    def outline(self, seen: Observation) -> Outline:
+        return plain_outline(seen)
+
+    def _layer_names(self, arrays: dict[str, Tensor]) -> list[str]:
+        found = [name for name in arrays if name.startswith("layer_")]
+        names = [f"layer_{number}" for number in range(1, len(found) + 1)]
+        if set(found) != set(names):
+            raise UserError(
+                f"kd.teacher: {self.path} holds {', '.join(sorted(found))}; layers must be called "
+                f"{', '.join(names)}, from the first to the last."
+            )
+        return names
+
+    def _order(self, ids: Tensor | None, rows: int) -> Tensor:
+        """The place of each node's row."""
+        if ids is None:
+            return torch.arange(rows)
+        # a boolean or fractional id is no id
+        whole = not ids.is_floating_point() and not ids.is_complex() and ids.dtype != torch.bool
+        order = torch.argsort(ids.long()) if whole and ids.shape == (rows,) else None
+        if order is None or not torch.equal(ids.long()[order], torch.arange(rows)):
+            raise UserError(f"kd.teacher: node_id in {self.path} must name each of the nodes 0 to {rows - 1} once.")
+        return order
+
+    def _rows(self, name: str, array: Tensor, order: Tensor) -> Tensor:
+        if len(array) != len(order):
+            raise UserError(f"kd.teacher: {name} in {self.path} has {len(array)} rows, logits has {len(order)}.")
+        rows = array.float()[order]
+        broken = (~torch.isfinite(rows.reshape(len(rows), -1))).any(dim=1).nonzero().view(-1).tolist()
+        if broken:
+            where = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+            raise UserError(
+                f"kd.teacher: {name} in {self.path} is NaN or infinite for {len(broken)} of {len(rows)} nodes ({where})."
+            )
+        return rows
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: torch.from_numpy(np.array(file[name])) for name in file.files}
+        try:
+            from safetensors.torch import load_file
+        except ImportError:
+            raise UserError(f"kd.teacher: {path} needs the package safetensors: pip install safetensors.") from None
+        found: dict[str, Tensor] = load_file(path)
+        return found
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file raises; pickled arrays are refused here too
+        raise UserError(
+            f"kd.teacher: {path} cannot be read as plain arrays, and nothing else is ever loaded ({reason(error)})."
+        ) from None

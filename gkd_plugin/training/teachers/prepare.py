@@ -1,0 +1,238 @@
+"""A teacher made ready for one run: found, rebuilt, checked against the data, measured again, and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch_geometric.graphgym.logger import infer_task
+from torch_geometric.utils import subgraph
+from yacs.config import CfgNode
+
+from gkd_plugin import host
+from gkd_plugin.data.load import load
+from gkd_plugin.data.loaders import per_split
+from gkd_plugin.errors import UserError
+from gkd_plugin.host import cfg
+from gkd_plugin.models.observed import SPLITS, Sample
+from gkd_plugin.models.observed import infer_task as observed_task
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.plan import Plan
+from gkd_plugin.space.observation import Graph, Observation, Outline
+from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
+from gkd_plugin.training.evaluation import evaluate
+from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.stored_config import own_cfg
+from gkd_plugin.training.teachers import search
+from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Teacher, build_teacher
+from gkd_plugin.training.teachers.cache import Store, key_of
+from gkd_plugin.training.teachers.file import StoredTeacher
+
+# what makes two configurations read the same graphs
+_SAME_DATA = ("format", "name", "task", "task_type", "node_encoder", "edge_encoder")
+
+
+class PreparedTeacher:
+    """A teacher and the graph it sees. On one fixed graph it is read once, for as long as the run lasts.
+
+    Args:
+        teacher (Teacher): The teacher.
+        graph (Sample, optional): The fixed graph it sees; ``None`` reads it on every batch of the students, with the
+            edges that are hidden from them.
+        own_edges (bool): Whether the graph has other edges than the students'.
+        store (Store, optional): Keeps what it says for later runs.
+    """
+
+    def __init__(
+        self, teacher: Teacher, graph: Sample | None = None, own_edges: bool = False, store: Store | None = None
+    ) -> None:
+        self.teacher, self.graph, self.own_edges, self.store = teacher, graph, own_edges, store
+        self._last: tuple[Sample, frozenset[str], Observation] | None = None
+
+    def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
+        """The teacher on a batch of the students; of a part of the fixed graph, the rows of its nodes."""
+        its, wanted = self.graph or sample.whole or sample, frozenset(taps)
+        if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
+            self._last = (its, wanted, self._read(its, wanted))
+        seen, ids = self._last[2], sample.graph("train").node_id
+        return seen if self.graph is None or ids is None else self._part(seen, sample, ids)
+
+    def outline(self, sample: Sample, taps: Iterable[str]) -> Outline:
+        """Depth and widths of the teacher."""
+        return self.teacher.outline(self.observe(sample, taps))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a run's result says of its teacher."""
+        if isinstance(self.teacher, ModelTeacher):
+            record = self.teacher.record
+            return {"name": self.teacher.name, "from": str(record.where), "metric": record.metric, "val": record.val}
+        return {"name": self.teacher.name}
+
+    def _read(self, sample: Sample, taps: frozenset[str]) -> Observation:
+        if self.store is None or self.graph is None or not isinstance(self.teacher, ModelTeacher):
+            return self.teacher.observe(sample, taps)
+        key = key_of(self.teacher.model, sample, taps)
+        seen = self.store.load(key, sample)
+        if seen is None:
+            seen = self.teacher.observe(sample, taps)
+            if self.teacher.drew:  # what is drawn belongs to this run's seed
+                return seen
+            self.store.save(key, seen)
+        return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
+
+    def _part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
+        graph = sample.graph("train")
+        if self.own_edges:
+            edges, _ = subgraph(ids, seen.graph.edge_index, relabel_nodes=True, num_nodes=seen.graph.num_nodes)
+            graph = Graph(edges, graph.num_nodes, graph.train_mask, graph.batch, ids)
+        hidden = {tap: tuple(state[ids] for state in states) for tap, states in seen.hidden.items()}
+        return Observation(seen.logits[ids], hidden, graph, seen.labels[ids] if seen.labels is not None else None)
+
+
+def find_teacher(
+    plan: Plan,
+    feeds: Sequence[SplitLoader],
+    streams: RandomStreams,
+    run_folder: Path,
+    seed_folder: int,
+    given: nn.Module | None = None,
+) -> PreparedTeacher | None:
+    """The plan's teacher, or ``None`` where no term with a weight listens to one: nothing is looked for then.
+
+    Args:
+        plan (Plan): The plan.
+        feeds (sequence of SplitLoader): The students' feeds: train, validation, test.
+        streams (RandomStreams): The run's streams.
+        run_folder (Path): The folder of the student's run, above which names are looked up.
+        seed_folder (int): Number of the student's seed folder.
+        given (nn.Module, optional): A teacher handed over by ``gkd_plugin.run(teacher=...)``.
+
+    Raises:
+        UserError: If it is missing, unfinished, of other data or classes, unreadable, or does not reproduce its score.
+    """
+    if not listens(plan):
+        return None
+    graph = whole_graph(feeds)
+    whole = graph.whole or graph if graph is not None else None
+    if given is not None:
+        return PreparedTeacher(ModuleTeacher(given, streams), whole)
+    name = search.teacher_name(plan)
+    target = search.find_folder(name, run_folder)
+    if target is None:
+        raise _not_there(plan, name, run_folder)
+    if search.is_file(target):
+        return PreparedTeacher(StoredTeacher(target), whole)
+    store = Store.from_environment()
+    found = search.choose(target, plan["teacher_seed"], seed_folder)
+    own = own_cfg(found.config)
+    if float(own.kd.get("hide_edges") or 0):
+        raise UserError(
+            f"kd.teacher: {found.name} was itself trained with hidden edges (kd.hide_edges: {own.kd.hide_edges}), and a "
+            "teacher sees all. Train one without."
+        )
+    theirs, other = _data_of(own, found, feeds, streams)
+    layers = plan["layers"]
+    teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
+    _measure_again(teacher, theirs)
+    if not other:
+        return PreparedTeacher(teacher, whole, store=store)
+    return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store)
+
+
+def listens(plan: Plan) -> bool:
+    """Whether a term with a weight listens to a teacher."""
+    return any(group.get("source") == "teacher" for group in plan.active)
+
+
+def _not_there(plan: Plan, name: str, run_folder: Path) -> UserError:
+    if plan["teacher_cfg"] is None:
+        return search.missing(name, run_folder)
+    searched = ", ".join(map(str, search.places(run_folder)))
+    return UserError(
+        f"kd.teacher_cfg: {plan['teacher_cfg']} is trained first by gkd run only; here its run '{name}' must be there "
+        f"already. Searched: {searched}. Train it: gkd run --cfg {plan['teacher_cfg']} --name {name}"
+    )
+
+
+def _data_of(
+    own: CfgNode, found: search.FoundRun, feeds: Sequence[SplitLoader], streams: RandomStreams
+) -> tuple[Sequence[SplitLoader], bool]:
+    """The feeds on which a teacher was trained, and whether they are other graphs than the students'.
+
+    Splits may be drawn by seed: a teacher of another seed is let in only where its split is the students', for it must
+    not have been trained on their test nodes.
+    """
+    own.dataset.dir, own.seed = cfg.dataset.dir, found.seed + 1
+    how = _differences(own)
+    if not how and own.seed == cfg.seed:
+        own.share = cfg.share.clone()
+        return feeds, False
+    graph = whole_graph(feeds)
+    if how:
+        refused = f"kd.teacher: {found.name} was trained on other data ({how})"
+        if graph is None:
+            raise UserError(f"{refused}. Train a teacher on this data set.")
+    else:
+        refused = f"kd.teacher_seed: seed folder {found.seed} of {found.name} was trained with seed {own.seed}"
+    with streams.use("teacher"):
+        loaders = load(own)  # fills own.share
+        with host.scoped(own):
+            theirs = make_split_loaders(per_split(loaders), feeds[0].task, feeds[0].device, streams)
+    if graph is not None:
+        whole = theirs[0].single
+        same = whole is not None and _same_items([whole], [graph])
+    else:
+        same = all(_same_items(a.samples(), b.samples()) for a, b in zip(theirs[1:], feeds[1:], strict=True))
+    if not same:
+        raise UserError(
+            f"{refused}, and its nodes, labels or splits are not these: it may have been trained on what is tested here. "
+            + ("Train a teacher on this data set." if how else "Splits drawn by seed need kd.teacher_seed: match.")
+        )
+    if how and observed_task(own) != feeds[0].task:
+        raise UserError(f"kd.teacher: {found.name} predicts something else ({how}). Train a teacher for this task.")
+    return (theirs, True) if how else (feeds, False)
+
+
+def _differences(own: CfgNode) -> str:
+    """How the teacher's data set differs from the students', in words."""
+    differing = [key for key in _SAME_DATA if own.dataset.get(key) != cfg.dataset.get(key)]
+    changes = [f"dataset.{key}: {own.dataset.get(key)} there, {cfg.dataset.get(key)} here" for key in differing]
+    ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
+    keys = sorted({*ours, *its})
+    changes += [f"splits.{k}: {its.get(k)} there, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)]
+    return "; ".join(changes)
+
+
+def _same_items(some: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Whether batches hold the same items with the same features, labels and splits, whatever their edges."""
+    pairs = [(_items(a), _items(b)) for a, b in zip(some, others, strict=False)]
+    same = all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
+    return len(some) == len(others) and same
+
+
+def _items(sample: Sample) -> dict[str, torch.Tensor]:
+    kept = {k: v for k, v in sample.batch.to_dict().items() if k in ("x", "y", "batch") or k.startswith(SPLITS)}
+    return {k: v for k, v in kept.items() if isinstance(v, torch.Tensor)}
+
+
+def _measure_again(teacher: ModelTeacher, feeds: Sequence[SplitLoader]) -> None:
+    """The gate: a teacher whose validation score cannot be reproduced is not the one that its record describes."""
+    record, own = teacher.record, teacher.model.own
+    samples = [sample.whole or sample for sample in feeds[1].samples()]
+    with teacher.streams.use("teacher"), host.scoped(own):
+        outcome = evaluate(teacher.model, samples, ("val",))["val"]
+        measured = {**outcome.metrics(infer_task()), "loss": outcome.loss}.get(record.metric, float("nan"))
+    items = sum(len(true) for true in outcome.true)
+    # other threads or another device: the last digits of an error, or one item whose two best classes nearly tie
+    slack = 1e-3 * abs(record.val) if record.metric in ERRORS else 1.5 / max(items, 1)
+    if not abs(measured - record.val) <= slack + 10.0 ** -int(own.round):  # a score that is no number never does
+        raise UserError(
+            f"kd.teacher: {teacher.name} has {record.metric} {measured:g} on the validation split here, but "
+            f"{record.where} says {record.val:g}. Weights, data or split are not those of that run; train it again "
+            "under another name."
+        )

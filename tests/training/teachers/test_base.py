@@ -1,0 +1,139 @@
+"""Teachers: frozen, in evaluation mode whatever happens to them, each under its own cfg; rows by node id."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Batch
+from torch_geometric.graphgym.model_builder import create_model
+
+from gkd_plugin import host
+from gkd_plugin.config.load import read_config
+from gkd_plugin.errors import UserError
+from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.space.observation import Task
+from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Record
+from gkd_plugin.training.teachers.file import StoredTeacher
+from tests import toy
+from tests.toy import toy_data  # noqa: F401 - a fixture
+
+TASK = Task("node", "multiclass")
+
+
+def sample(nodes: int = 48) -> Sample:
+    return Sample(Batch.from_data_list([toy.community(0, nodes=nodes)]), TASK)
+
+
+def own_cfg(**gnn: Any) -> Any:
+    own = read_config(toy.values(Path("results"), gnn={"batchnorm": True, "layers_pre_mp": 1, **gnn})).cfg
+    own.share.dim_in, own.share.dim_out, own.share.num_splits = 6, 3, 3
+    return own
+
+
+def teacher(**gnn: Any) -> ModelTeacher:
+    own = own_cfg(**gnn)
+    with host.scoped(own):
+        module = create_model(to_device=False)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d):
+            part.running_mean.uniform_(-1, 1)
+    return ModelTeacher("t", ObservedModel(module, own), RandomStreams(1), Record("accuracy", 0.5, Path("there")))
+
+
+@pytest.mark.usefixtures("toy_data")
+class TestNetwork:
+    def test_it_is_read_in_evaluation_mode_even_where_somebody_trains_it(self) -> None:
+        found, batch = teacher(dropout=0.9), sample()
+        with torch.no_grad(), host.scoped(found.model.own):
+            expected = found.model.module.eval()(copy.copy(batch.batch))[0]
+        state = copy.deepcopy(found.model.module.state_dict())
+        found.model.module.train()
+        seen = found.observe(batch, ("layer", "conv"))
+        assert torch.equal(seen.logits, expected)
+        after = found.model.module.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in state.items())
+
+    def test_no_gradient_reaches_it(self) -> None:
+        found = teacher()
+        seen = found.observe(sample(), ("layer", "stage"))
+        tensors = [seen.logits, *seen.hidden["layer"], *seen.hidden["stage"]]
+        assert not any(tensor.requires_grad for tensor in tensors)
+        assert not any(parameter.requires_grad for parameter in found.model.module.parameters())
+
+    def test_it_runs_under_its_own_cfg(self) -> None:
+        found, batch = teacher(stage_type="skipsum"), sample()
+        expected = found.observe(batch, ("stage",))
+        with host.scoped(own_cfg(stage_type="stack")):
+            again = found.observe(batch, ("stage",))
+        assert torch.equal(again.logits, expected.logits)
+        found.model.own.gnn.stage_type = "stack"  # what it would be under the students' cfg
+        assert not torch.equal(found.observe(batch, ()).logits, expected.logits)
+
+    def test_it_draws_nothing_from_the_global_stream(self) -> None:
+        found = teacher()
+        torch.manual_seed(3)
+        expected = torch.rand(4)
+        torch.manual_seed(3)
+        found.observe(sample(), ("layer",))
+        assert torch.equal(torch.rand(4), expected) and not found.drew
+
+
+class Noisy(nn.Module):
+    def forward(self, batch: Any) -> Any:
+        batch.x = None  # its own copy
+        return torch.randn(batch.num_nodes, 3)
+
+
+def test_a_module_draws_from_a_stream_of_its_own_and_leaves_the_batch() -> None:
+    batch = sample()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    first = ModuleTeacher(Noisy(), RandomStreams(1)).observe(batch, ())
+    assert torch.equal(torch.rand(4), expected)
+    assert batch.batch.x is not None
+    assert torch.equal(first.logits, ModuleTeacher(Noisy(), RandomStreams(1)).observe(batch, ()).logits)
+
+
+def file(folder: Path, **arrays: Any) -> StoredTeacher:
+    np.savez(folder / "said.npz", **arrays)
+    return StoredTeacher(folder / "said.npz")
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_rows_go_to_the_nodes_that_they_name(shuffled: bool, tmp_path: Path) -> None:
+    logits, layer = torch.randn(48, 3), torch.randn(48, 5, dtype=torch.float64)
+    order = torch.randperm(48) if shuffled else torch.arange(48)
+    ids = {"node_id": order.int().numpy()} if shuffled else {}
+    found = file(tmp_path, logits=logits[order].numpy(), layer_1=layer[order].numpy(), **ids)
+    seen = found.observe(sample(), ("layer", "conv"))
+    assert torch.equal(seen.logits, logits)
+    for tap in ("layer", "conv"):
+        assert torch.equal(seen.layer(tap, 1), layer.float())
+    part = sample(nodes=6)
+    part.batch.n_id = torch.tensor([40, 3, 3, 0, 47, 12])
+    seen = found.observe(part, ("layer",))
+    assert torch.equal(seen.logits, logits[part.batch.n_id])
+    assert torch.equal(seen.layer("layer", 1), layer[part.batch.n_id].float())
+    outline = found.outline(seen)
+    assert (outline.depth, outline.widths["layer"], outline.dim_out) == (1, (5,), 3)
+
+
+def test_a_sampled_part_with_a_node_that_has_no_row(tmp_path: Path) -> None:
+    found = file(tmp_path, logits=np.zeros((40, 3)))
+    part = sample(nodes=6)
+    part.batch.n_id = torch.tensor([0, 1, 2, 3, 4, 45])
+    with pytest.raises(UserError, match="has 40 rows and none for node 45"):
+        found.observe(part, ())
+
+
+def test_numbers_of_one_value_for_each_node(tmp_path: Path) -> None:
+    found = file(tmp_path, logits=np.arange(48))
+    assert found.outline(found.observe(sample(), ())).dim_out == 1
