@@ -43,10 +43,21 @@ class Term(nn.Module):
     def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
         super().__init__()
         self.group, self.task = group, task
+        self.reported: dict[str, Tensor] = {}
 
     @classmethod
     def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
         """Mistakes that only several keys (or the task, where it is known) show together."""
+        return ()
+
+    @classmethod
+    def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:
+        """Whether logits may be taught by the very same forward pass: only where the target is changed first."""
+        return False
+
+    @classmethod
+    def reports(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of further numbers that :meth:`forward` leaves in ``reported``, for the rows of a run."""
         return ()
 
     def forward(
