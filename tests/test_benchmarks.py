@@ -12,7 +12,7 @@ from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.config.load import read_config
 from gkd_plugin.plan import Plan
-from gkd_plugin.training.result import Score, RunResult
+from gkd_plugin.training.result import RunResult, Score
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 STUDIES = {
