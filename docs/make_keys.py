@@ -10,7 +10,7 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from gkd_plugin.config import table  # noqa: E402
+from gkd_plugin.config import kd_keys as table  # noqa: E402
 from gkd_plugin.plugins import loaded  # noqa: E402
 from gkd_plugin.registration import GROUPS  # noqa: E402
 from gkd_plugin.schema import BadValue, Key  # noqa: E402

@@ -22,14 +22,14 @@ from gkd_plugin.space.knowledge.structure import StructureTerm
 from gkd_plugin.space.layer_maps import LAYER_MAPS
 from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.space.schedules import SCHEDULES
-from gkd_plugin.space.sources import SOURCES
+from gkd_plugin.training.sources import cohort, ema, own, peers, teacher
 
 
 @hookimpl
 def gkd_register_sources(register: RegisterSource) -> None:
-    """Teacher, peers, self."""
-    for name, answer in SOURCES.items():
-        register(name, answer)
+    """Students, the learner itself, and models that are no students."""
+    for file in (peers, own, teacher, cohort, ema):
+        register(file.NAME, file.SOURCE)
 
 
 @hookimpl

@@ -1,33 +1,121 @@
-"""Groups of keys that stand beside the kd scheme (``gkd_model``, ``splits``, ``metrics``), read off the host's cfg."""
+"""Groups of keys: what a user wrote into one, parsed, and what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from gkd_plugin.errors import ConfigError, Problem
-from gkd_plugin.schema import BadValue, Key
+from gkd_plugin.schema import BadValue, Key, show
+
+YOU, DEFAULT = "you", "default"
+
+
+class _Broken(Exception):
+    """A rule reads a value that was refused already; what it would say is void."""
+
+
+class _Sound(Mapping[str, Any]):
+    """A group's values as rules see them."""
+
+    def __init__(self, values: Mapping[str, Any], broken: set[str]) -> None:
+        self._values, self._broken = values, broken
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._broken:
+            raise _Broken
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass
+class GroupDraft:
+    """One group.
+
+    Args:
+        group (str): Its name in YAML.
+        keys (tuple of Key): What it may hold.
+        values (dict): The value of every key.
+        origins (dict): Where each comes from.
+        broken (set): Keys whose value was refused; their default stands in.
+    """
+
+    group: str
+    keys: tuple[Key, ...]
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for key in self.keys:
+            self.put(key.name, key.default, DEFAULT)
+
+    @property
+    def named(self) -> bool:
+        """Whether the user or a preset mentions it."""
+        return bool(self.broken) or any(origin != DEFAULT for origin in self.origins.values())
+
+    def put(self, key: str, value: Any, origin: str) -> None:
+        """Sets a value."""
+        self.values[key], self.origins[key] = value, origin
+
+    def wrote(self, key: str) -> bool:
+        """Whether the user wrote the key."""
+        return self.origins.get(key) == YOU or key in self.broken
+
+    def parse(self, key: str, raw: Any, origin: str = YOU) -> list[Problem]:
+        """Sets what a file or a preset wrote, or says what is wrong with it."""
+        kind = next(known.kind for known in self.keys if known.name == key)
+        try:
+            self.put(key, kind.parse(raw), origin)
+        except BadValue as refusal:
+            self.broken.add(key)
+            found = repr(raw) if isinstance(raw, str) else show(raw)
+            by = "" if origin == YOU else f" ({origin})"
+            return [self.problem(key, f"{found} is not allowed{by}", str(refusal))]
+        return []
+
+    def problem(self, key: str, found: str, allowed: str) -> Problem:
+        """A mistake at one of its keys."""
+        return Problem(f"{self.group}.{key}", found, allowed)
+
+    def ask(self, rule: Callable[[Mapping[str, Any]], Iterable[Problem]]) -> Iterator[Problem]:
+        """What a rule finds wrong, as far as it reads sound values only."""
+        try:
+            yield from rule(_Sound(self.values, self.broken))
+        except _Broken:
+            return
+
+    def drop_inapplicable(self) -> Iterator[Problem]:
+        """Drops the keys that do not apply; those that the user wrote are mistakes."""
+        sound = _Sound(dict(self.values), self.broken)
+        for key in self.keys:
+            try:
+                reason = key.unless(sound) if key.unless else None
+            except _Broken:
+                continue
+            if reason is None:
+                continue
+            if self.wrote(key.name) and key.name not in self.broken:
+                found = f"{show(self.values[key.name])} does not apply: {reason}"
+                yield self.problem(key.name, found, "Remove the key, or change what it depends on.")
+            del self.values[key.name], self.origins[key.name]
 
 
 def written(own: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys of a group that the user wrote: those that are not ``None``."""
-    return {key: raw for key, raw in (own.get(name) or {}).items() if raw is not None}
+    return {str(key): raw for key, raw in (own.get(name) or {}).items() if raw is not None}
 
 
 def problems(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> list[Problem]:
     """What is wrong with the keys that the user wrote into a group."""
-    found, values = [], _defaults(keys)
-    raws = written(own, name)
-    for key in keys:
-        try:
-            values[key.name] = key.kind.parse(raws[key.name]) if key.name in raws else key.default
-        except BadValue as error:
-            found.append(Problem(f"{name}.{key.name}", f"{raws[key.name]!r} is not allowed", str(error)))
-    for key in keys:
-        reason = key.unless(values) if key.unless and key.name in raws else None
-        if reason:
-            found.append(Problem(f"{name}.{key.name}", f"does not apply: {reason}", "Remove the key, or change that."))
-    return found
+    return _drafted(own, name, keys)[1]
 
 
 def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, Any]:
@@ -41,13 +129,18 @@ def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, An
     Raises:
         ConfigError: If a value is refused.
     """
-    keys = tuple(keys)
-    found = problems(own, name, keys)
+    draft, found = _drafted(own, name, keys)
     if found:
         raise ConfigError(found)
-    raws = written(own, name)
-    return {**_defaults(keys), **{key.name: key.kind.parse(raws[key.name]) for key in keys if key.name in raws}}
+    return draft.values
 
 
-def _defaults(keys: Iterable[Key]) -> dict[str, Any]:
-    return {key.name: key.default for key in keys}
+def _drafted(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> tuple[GroupDraft, list[Problem]]:
+    """A group beside the kd scheme; its keys keep their values where they do not apply."""
+    draft = GroupDraft(name, tuple(keys))
+    known = {key.name for key in draft.keys}
+    found = [p for key, raw in written(own, name).items() if key in known for p in draft.parse(key, raw)]
+    values = dict(draft.values)
+    found += draft.drop_inapplicable()
+    draft.values = values
+    return draft, found

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
-# Keys that the resolver puts into a group for its term: copies from kd_attention and what layer marks decide.
-DERIVED = ("subspace", "attention_dim")
 MARKED = "marked"
-
-
-class _Pickled:
-    """Read-only mappings do not pickle; plans go to other processes, though (reports of studies)."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: dict(value) if isinstance(value, MappingProxyType) else value for key, value in vars(self).items()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            object.__setattr__(self, key, MappingProxyType(value) if isinstance(value, dict) else value)
+"""Stands for the layers that ``layer_type: aux_<layer>`` marks; a run puts their numbers in its place."""
 
 
 @dataclass(frozen=True)
-class GroupPlan(_Pickled):
+class Part:
+    """What a knowledge adds to the loss under a weight of its own.
+
+    Args:
+        weight (str): The key that weighs it.
+        source (str, optional): The key that names its source; ``None`` where it needs no source.
+    """
+
+    weight: str = "weight"
+    source: str | None = "source"
+
+    def label(self, group: str) -> str:
+        """The name under which its value is reported."""
+        return f"kd_{group}" if self.weight == "weight" else f"kd_{group}_{self.weight.removesuffix('_weight')}"
+
+
+@dataclass(frozen=True)
+class GroupPlan:
     """One ``kd_<name>`` group with every key that applies decided.
 
     Args:
         name (str): The knowledge, e.g. ``structure``.
         values (mapping): Its keys; one that does not apply is absent.
-        named (bool): Whether the user or the preset says anything of this group.
+        named (bool): Whether the user or the preset mentions this group.
+        parts (tuple of Part): What it adds to the loss.
+        map_values (mapping): The keys of its layer map, where that is a learned one with a group of its own.
     """
 
     name: str
     values: Mapping[str, Any]
     named: bool = True
+    parts: tuple[Part, ...] = (Part(),)
+    map_values: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -44,32 +52,41 @@ class GroupPlan(_Pickled):
         """The value of a key that may not apply."""
         return self.values.get(key, default)
 
+    def weigh(self, part: Part) -> float:
+        """The weight of one part."""
+        return float(self.values.get(part.weight) or 0.0)
+
     @property
     def weight(self) -> float:
-        """The largest factor any of its parts has; 0 means that nothing is built or computed."""
-        return max(float(self.values.get("weight") or 0.0), float(self.values.get("soft_weight") or 0.0))
+        """The largest weight of its parts; 0 means that nothing is built or computed."""
+        return max(map(self.weigh, self.parts))
+
+    @property
+    def active_parts(self) -> tuple[Part, ...]:
+        """The parts with a weight above 0."""
+        return tuple(part for part in self.parts if self.weigh(part) > 0)
 
     def with_values(self, **values: Any) -> GroupPlan:
         """A copy with other values."""
-        return replace(self, values=MappingProxyType({**self.values, **values}))
+        return replace(self, values={**self.values, **values})
 
 
 @dataclass(frozen=True)
-class Plan(_Pickled):
+class Plan:
     """A point of the design space.
 
     Args:
         kd (mapping): The scheme: students, update order, teacher, ... (every key of the group ``kd``).
         groups (mapping): The knowledge groups by name (``structure``, not ``kd_structure``).
-        attention (mapping): The keys of ``kd_attention``.
-        warnings (tuple): What ``check`` says of a plan that is allowed but hardly meant.
+        maps (mapping): The keys of each learned layer map by its name (``attention``, not ``kd_attention``).
+        warnings (tuple): What is legal, but probably a mistake.
         origins (mapping): Where each value comes from by its full key (``kd.students``): ``you``, ``preset X``,
             ``default`` or what decided it.
     """
 
     kd: Mapping[str, Any]
     groups: Mapping[str, GroupPlan]
-    attention: Mapping[str, Any]
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -86,29 +103,22 @@ class Plan(_Pickled):
         """Groups that add to the loss."""
         return tuple(group for group in self.groups.values() if group.weight > 0)
 
-    def control(self) -> Plan:
-        """The same cohort without distillation: all KD weights 0, ``label_weight`` 1, the rest as it is."""
-        groups = {}
-        for name, group in self.groups.items():
-            off = {key: 0.0 for key in ("weight", "soft_weight") if key in group.values}
-            groups[name] = group.with_values(**off)
-        return replace(self, kd=MappingProxyType({**self.kd, "label_weight": 1.0}), groups=MappingProxyType(groups))
+    @property
+    def used_maps(self) -> dict[str, Mapping[str, Any]]:
+        """The learned layer maps that a group mentions."""
+        words = {group.get("layer_map") for group in self.groups.values() if group.named}
+        return {name: values for name, values in self.maps.items() if name in words}
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain nested values, as they are written into the run folder; read again they give the same plan."""
 
         def plain(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-            derived = DERIVED if name != "kd_attention" else ()
-            kept = {key: value for key, value in values.items() if key not in derived and value != MARKED}
+            kept = {key: value for key, value in values.items() if value != MARKED}
             return {key: _plain(value, self.origins.get(f"{name}.{key}") == "default") for key, value in kept.items()}
 
-        out = {"kd": plain("kd", self.kd)}
-        for group in self.groups.values():
-            if group.named:
-                out[f"kd_{group.name}"] = plain(f"kd_{group.name}", group.values)
-        if any(group.named and group.get("layer_map") == "attention" for group in self.groups.values()):
-            out["kd_attention"] = plain("kd_attention", self.attention)
-        return out
+        named = {f"kd_{group.name}": group.values for group in self.groups.values() if group.named}
+        maps = {f"kd_{name}": values for name, values in self.used_maps.items()}
+        return {name: plain(name, values) for name, values in {"kd": self.kd, **named, **maps}.items()}
 
 
 def _plain(value: Any, default: bool) -> Any:

@@ -109,12 +109,14 @@ def _require_known_hooks(plugin: Any) -> None:
 
 def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
     axis.add(name, answer, origin)
-    if axis is axes.knowledge:  # its keys go into every cfg: one that is none would break them all
-        for key in answer.keys:
-            if not isinstance(key, Key) or not key.name.isidentifier():
-                raise UserError(
-                    f"knowledge: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
-                )
+    for key in getattr(answer, "keys", ()):  # they go into every cfg: one that is none would break them all
+        if not isinstance(key, Key) or not key.name.isidentifier():
+            raise UserError(
+                f"{axis.name}: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
+            )
+    groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
+    if groups.count(name) > 1:
+        raise UserError(f"{axis.name}: the name '{name}' has a meaning already: the group kd_{name}. Choose another.")
 
 
 def _reason(error: BaseException) -> str:

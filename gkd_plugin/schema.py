@@ -123,15 +123,30 @@ class Flag(Kind):
 
 
 class Name(Kind):
-    """A name (of a run, a file, a pattern) or ``none``; never a path that leaves its folder."""
+    """A name (of a run, a file, a pattern) or ``none``; never a path that leaves its folder.
 
-    def __init__(self, what: str, *, path: bool = False) -> None:
-        self.what, self.path = what, path
+    Args:
+        what (str): What it names.
+        path (bool): Whether it may lead into folders below, but never out of its own.
+        several (bool): Whether a list of names may stand there; it becomes a tuple.
+    """
+
+    def __init__(self, what: str, *, path: bool = False, several: bool = False) -> None:
+        self.what, self.path, self.several = what, path, several
 
     def describe(self) -> str:
         return f"none or {self.what}"
 
-    def parse(self, raw: Any) -> str | None:
+    def parse(self, raw: Any) -> str | tuple[str, ...] | None:
+        if self.several and isinstance(raw, (list, tuple)):
+            names = [self._parse_one(part) for part in raw]
+            found = tuple(dict.fromkeys(name for name in names if name is not None))
+            if not found or len(found) < len(names):
+                raise BadValue(f"Allowed: {self.describe()}; each name once.")
+            return found[0] if len(found) == 1 else found
+        return self._parse_one(raw)
+
+    def _parse_one(self, raw: Any) -> str | None:
         if isinstance(raw, (bool, list, tuple, dict)) or raw == "":
             raise BadValue(f"Allowed: {self.describe()}.")
         name = str(raw)  # YAML reads a run called 123 as a number
@@ -159,7 +174,7 @@ class Names(Kind):
         if str(raw) == "none":
             return ()
         single = Name(self.what, path=True)
-        names = [single.parse(part) for part in str(raw).split("+") if part]
+        names = [single._parse_one(part) for part in str(raw).split("+") if part]
         if not names:
             raise BadValue(f"Allowed: {self.describe()}.")
         return tuple(name for name in names if name is not None)
@@ -214,3 +229,17 @@ class Key:
     kind: Kind
     meaning: str
     unless: Callable[[Mapping[str, Any]], str | None] | None = None
+
+
+def show(value: Any) -> str:
+    """A value as the user may have written it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        parts = ["~".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in value]
+        return "+".join(parts) or "none"
+    return str(value)

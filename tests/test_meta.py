@@ -19,7 +19,7 @@ import gkd_plugin
 from gkd_plugin import hookspecs
 from gkd_plugin.config.load import read_config
 from gkd_plugin.space import axes
-from gkd_plugin.space.axis import Axis
+from gkd_plugin.space.axes import Axis
 from tests.test_docs import PAGES, ROOT, SOURCES, blocks, docstring_blocks
 
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 
-from gkd_plugin.config.draft import show
 from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import Problem, UserError
+from gkd_plugin.schema import show
 
 WIDTH = 110
 

@@ -11,11 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 from gkd_plugin.config import kd_keys
-from gkd_plugin.config.draft import show
 from gkd_plugin.errors import UserError, nearest
-from gkd_plugin.schema import Key
+from gkd_plugin.schema import Key, show
 from gkd_plugin.space import axes
-from gkd_plugin.space.axis import Axis
+from gkd_plugin.space.axes import Axis
 
 WIDTH = 120
 OURS = "gkd_plugin"

@@ -34,6 +34,7 @@ from gkd_plugin.data.load import load
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
+from gkd_plugin.space import axes
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.claim import claim, withdraw
 from gkd_plugin.training.disk import DiskFailed, guarded
@@ -96,14 +97,15 @@ def run(
 
 def control_overrides(plan: Plan) -> list[str]:
     """The control of a plan as ``key value`` pairs: all KD weights 0, ``label_weight`` 1."""
-    pairs = ["kd.label_weight", "1", "kd.students", str(plan.students)]
-    if plan["cohort"]:  # files of further students may mark layers, which would bring heads unless somebody says no
-        pairs = [*pairs[:2], "kd_auxiliary.weight", "0"]
+    pairs = ["kd.label_weight", "1"]
+    if not plan["cohort"]:
+        pairs += ["kd.students", str(plan.students)]
     for group in plan.groups.values():
-        if group.named:
-            for key in ("weight", "soft_weight"):
-                if key in group.values:
-                    pairs += [f"kd_{group.name}.{key}", "0"]
+        # files of further students may mark layers, which would bring heads unless somebody says no
+        marked = bool(plan["cohort"]) and bool(axes.knowledge[group.name].marked)
+        for part in group.parts:
+            if part.weight in group.values and (group.named or (marked and part is group.parts[0])):
+                pairs += [f"kd_{group.name}.{part.weight}", "0"]
     return pairs
 
 

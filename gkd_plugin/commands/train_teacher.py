@@ -14,11 +14,12 @@ from typing import Any
 from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.errors import UserError
+from gkd_plugin.space.sources import listening
 from gkd_plugin.training.claim import CONFIG, changed
 from gkd_plugin.training.run_folder import PLAN
+from gkd_plugin.training.sources import teacher
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
-from gkd_plugin.training.teachers.prepare import listens
 
 # taken from the student for whom a teacher is trained first; a later one's may differ
 _FROM_STUDENT = ("num_threads", "accelerator")
@@ -55,7 +56,7 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
         UserError: If the YAML is missing or wrong, names itself, or has changed since its run.
     """
     plan = config.plan
-    if plan["teacher_cfg"] is None or not listens(plan):
+    if plan["teacher_cfg"] is None or not any(listening(plan, teacher.NAME)):
         return None
     path = _no_circle(config)
     name, out_dir = search.teacher_name(plan), Path(config.cfg.out_dir)

@@ -8,7 +8,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from gkd_plugin.config import host_keys
-from gkd_plugin.config.depths import depth_of, layer_problems
+from gkd_plugin.config.depths import find_layer_problems, infer_depth
 from gkd_plugin.config.files import SUFFIXES, read_file
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
 from gkd_plugin.plan import Plan
@@ -96,6 +96,6 @@ _HINT = "A cohort file holds model, gnn and optim keys of one further student."
 
 
 def _layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
-    depths = [depth_of(student) for student in students]
+    depths = [infer_depth(student) for student in students]
     named = [group for group in plan.groups.values() if group.named and "layer_map" in group.values]
-    return [problem for group in named for problem in layer_problems(f"kd_{group.name}", group.values, depths)]
+    return [problem for group in named for problem in find_layer_problems(f"kd_{group.name}", group.values, depths)]

@@ -12,9 +12,10 @@ from gkd_plugin.errors import Problem
 from gkd_plugin.models.aux_layers import PREFIX
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
+from gkd_plugin.space.sources import is_within, members_of, model_of
 
 
-def depth_of(cfg: Mapping[str, Any]) -> int | None:
+def infer_depth(cfg: Mapping[str, Any]) -> int | None:
     """Number of layers of the network that ``cfg`` describes, or ``None`` where only building it tells."""
     model, gnn, kd = (part(cfg, group) for group in ("model", "gnn", "kd"))
     layers = gnn.get("layers_mp")
@@ -23,14 +24,14 @@ def depth_of(cfg: Mapping[str, Any]) -> int | None:
     return layers if (kd.get("layers") or "none") == "none" else None
 
 
-def marks_layers(cfg: Mapping[str, Any]) -> bool:
+def has_marked_layers(cfg: Mapping[str, Any]) -> bool:
     """Whether the network is built of ``aux_*`` layers that are ours and not a layer the user registered so."""
     model, gnn = part(cfg, "model"), part(cfg, "gnn")
     word = str(gnn.get("layer_type"))
     return word.startswith(PREFIX) and word not in register.layer_dict and model.get("type") not in NETWORKS
 
 
-def layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[Problem]:
+def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[Problem]:
     """Pairs of layers that do not exist, and maps that the depths do not allow.
 
     Args:
@@ -41,15 +42,16 @@ def layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int |
     word = values["layer_map"]
     answer = axes.layer_maps[word]
     key = f"{group}.{answer.key}"
+    own = is_within(values["source"], len(depths))
     said = set()
-    for learner, source in _depths(values, depths):
+    for learner, source in _pair_depths(values, depths):
         if learner < 1 or source < 1:
             text = "0 layers, and this term compares layers. Write gnn.layers_mp of at least 1."
         elif answer.weights is None:
             continue
         else:
             try:
-                answer.weights(learner, source, values, values["source"] == "self")
+                answer.weights(learner, source, values, own)
                 continue
             except ValueError as error:
                 text = str(error)
@@ -59,16 +61,18 @@ def layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[int |
             yield Problem(key, found.removesuffix("."), allowed or "See gkd list layer_maps.")
 
 
-def _depths(values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[tuple[int, int]]:
+def _pair_depths(values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[tuple[int, int]]:
     """The depths of every learner and source that are known."""
-    source = values["source"]
-    for number, learner in enumerate(depths):
+    for number, learner in enumerate(depths, 1):
         if learner is None:
             continue
-        if source == "self":
-            yield learner, learner
-        elif source == "peers":
-            others = [depth for other, depth in enumerate(depths) if other != number]
-            yield from ((learner, depth) for depth in others if depth is not None)
-        elif values.get("pairs"):  # the learner's ends can be checked against any source that has the others
-            yield learner, max(abs(column) for _, column in values["pairs"])
+        for member in members_of(values["source"], number, len(depths)):
+            model = model_of(member)
+            like = model is not None and (model.within or model.like_learner)
+            depth = depths[member - 1] if isinstance(member, int) else learner if like else None
+            if depth is not None:
+                yield learner, depth
+            elif model is not None and values.get(
+                "pairs"
+            ):  # the learner's ends hold for any source that has the others
+                yield learner, max(abs(column) for _, column in values["pairs"])

@@ -12,11 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 
 from gkd_plugin.config import kd_keys
-from gkd_plugin.config.draft import DEFAULT, YOU, show
 from gkd_plugin.config.formula import Formula, formula
 from gkd_plugin.config.load import Config
-from gkd_plugin.plan import DERIVED, Plan
+from gkd_plugin.groups import DEFAULT, YOU
+from gkd_plugin.plan import Plan
+from gkd_plugin.schema import show
 from gkd_plugin.space import axes
+from gkd_plugin.space.sources import stand_ins
 
 WIDTH = 120
 UPDATES = {
@@ -74,7 +76,12 @@ class Explanation:
             alike = f"the others {', '.join(self.plan['cohort'])}" if self.plan["cohort"] else "of one architecture"
             begin = ", copies of the first" if self.plan["init"] == "same" else ""
             yield f"{students} students, {alike}{begin}, trained {UPDATES[self.plan['update']]}"
-            yield f"answer: {PREDICTS[self.plan['predict']]}"
+        if students > 1 or self.plan["predict"] in stand_ins():
+            yield f"answer: {self._say_who_answers()}"
+
+    def _say_who_answers(self) -> str:
+        word = self.plan["predict"]
+        return PREDICTS.get(word) or f"the best student by validation, each with its {word} in its place"
 
     def _formula(self) -> Table:
         grid = Table.grid(padding=(0, 1))
@@ -98,24 +105,21 @@ class Explanation:
         values = self._values(group)
         meanings = {key.name: key.meaning for key in keys}
         for key, value in values.items():
-            if group == kd_keys.ATTENTION or key not in DERIVED:
-                by_task = value is None and (group, key) == ("kd_response", "loss")
-                origin = self.plan.origins.get(f"{group}.{key}", DEFAULT)
-                yield key, "by task" if by_task else show(value), origin, meanings.get(key, "")
+            settled = self.plan.origins.get(f"{group}.{key}", DEFAULT)
+            by_task = value is None and meanings.get(key, "").startswith("by task")
+            yield key, "by task" if by_task else show(value), settled, meanings.get(key, "")
 
     def _values(self, group: str) -> Mapping[str, Any]:
-        """The keys of a group that is said anything of; those of ``kd`` always."""
+        """The keys of a group that the user or a preset mentions; those of ``kd`` always."""
         if group == kd_keys.SCHEME:
             return self.plan.kd
-        named = [part for part in self.plan.groups.values() if part.named]
-        if group == kd_keys.ATTENTION:
-            listening = any(part.get("layer_map") == "attention" for part in named)
-            return self.plan.attention if listening else {}
-        return next((part.values for part in named if f"kd_{part.name}" == group), {})
+        named = {f"kd_{part.name}": part.values for part in self.plan.groups.values() if part.named}
+        maps = {f"kd_{name}": values for name, values in self.plan.used_maps.items()}
+        return named.get(group) or maps.get(group) or {}
 
     def _table(self, group: str, rows: list[tuple[str, str, str, str]]) -> Table:
-        weights = self._values(group)
-        off = "weight" in weights and not (weights["weight"] or weights.get("soft_weight"))
+        found = self.plan.groups.get(group.removeprefix("kd_"))
+        off = found is not None and found.weight == 0
         grid = Table(box=None, pad_edge=False, padding=(0, 1), expand=True, title=group + (" (off)" if off else ""))
         grid.title_justify, grid.title_style, grid.show_header = "left", "bold", False
         for width in (17, 17, 20):

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from gkd_plugin.config.depths import depth_of
-from gkd_plugin.config.draft import show
-from gkd_plugin.config.resolve import tasks_of
-from gkd_plugin.config.words import in_words
-from gkd_plugin.plan import MARKED, GroupPlan, Plan
+from gkd_plugin.config.depths import infer_depth
+from gkd_plugin.config.resolve import infer_tasks
+from gkd_plugin.plan import GroupPlan, Part, Plan
+from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
+from gkd_plugin.space.answers import Member
+from gkd_plugin.space.knowledge.base import Symbols
+from gkd_plugin.space.sources import is_within, members_of, model_of
 
 MANY = 8  # more pairs of layers than this are described, not listed
 TAPS = {
@@ -50,10 +52,10 @@ def formula(plan: Plan, cfg: Mapping[str, Any]) -> Formula:
 
 class _Writer:
     def __init__(self, plan: Plan, cfg: Mapping[str, Any]) -> None:
-        self.plan, self.several = plan, plan.students > 1
-        self.depth = None if plan["cohort"] else depth_of(cfg)
-        self.me = "_m" if self.several else ""
-        kinds = [task.kind for task in tasks_of(cfg)]
+        self.plan = plan
+        self.depth = None if plan["cohort"] else infer_depth(cfg)
+        self.me = "_m" if plan.students > 1 else ""
+        kinds = [task.kind for task in infer_tasks(cfg)]
         names = {"regression": "MSE", "multilabel": "BCE", "binary": "BCE"}
         self.label = names.get(kinds[0], "CE") if len(kinds) == 1 else "CE"
 
@@ -62,53 +64,58 @@ class _Writer:
         symbols = [(f"z{self.me}, y", "logits of the last layer, and labels, of the training items")]
         taps: dict[str, list[str]] = {}
         for group in self.plan.active:
-            parts += self._lines(group)
-            symbols += self._where(group)
+            parts += self._write_parts(group)
+            symbols += self._explain(group)
             if "tap" in group.values:
                 taps.setdefault(str(group["tap"]), []).append(f"kd_{group.name}")
         for tap, names in taps.items():
             where = f" in {', '.join(names)}" if len(taps) > 1 else ""
             symbols.append((f"h{self.me}[l]", f"layer l{where}: {TAPS[tap]} (tap {tap})"))
-        symbols += self._sources()
+        symbols += self._explain_sources()
         for word in dict.fromkeys(str(group["schedule"]) for group in self.plan.active):
             if word != "constant":
                 symbols.append((word, f"{schedules.parse(word)[0].summary}; epochs count from 0"))
         return Formula(f"L{self.me}", tuple(parts), tuple(dict.fromkeys(symbols)))
 
     # ------------------------------------------------------------------------------------------------------ parts
-    def _lines(self, group: GroupPlan) -> Iterator[str]:
-        if group.name == "auxiliary":
-            yield from self._heads(group)
-            return
-        source = str(group.get("source", "self"))
-        other = {"peers": "_n", "teacher": "_T", "self": self.me}.get(source, f"_{source}")
-        front = self._factor(group, "weight")
-        if source == "peers":
-            front += self._mean_of_peers(layered="layer_map" in group.values)
-        if "layer_map" not in group.values:
-            yield f"{front}D_{group.name}(z{self.me}, z{other})"
-            return
-        factor, row, column, over = self._pairs(group)
-        yield f"{front}{factor}D_{group.name}(h{self.me}[{row}], h{other}[{column}]){over}"
+    def _write_parts(self, group: GroupPlan) -> Iterator[str]:
+        for part in group.active_parts:
+            word, weight = str(group["schedule"]), show(group[part.weight])
+            front = f"{weight} · " + ("" if word == "constant" else f"{word} · ")
+            yield front + axes.knowledge[group.name].write(group, part, self._name_symbols(group, part))
 
-    def _factor(self, group: GroupPlan, key: str) -> str:
-        word = str(group["schedule"])
-        return f"{show(group[key])} · " + ("" if word == "constant" else f"{word} · ")
+    def _name_symbols(self, group: GroupPlan, part: Part) -> Symbols:
+        other, mean = "", ""
+        if part.source is not None:
+            members = self._find_members(str(group[part.source]))
+            layered = axes.knowledge[group.name].layered
+            other = self._name(members)
+            count = len(members)
+            if count > 1 and not (not layered and self.plan["peer_target"] == "ensemble_mean"):
+                mean = f"1/{count} Σ{other} "
+        return Symbols(self.me, other, mean, self.label, self.depth, self._write_pairs)
 
-    def _mean_of_peers(self, layered: bool) -> str:
-        count = self.plan.students - 1
-        single = count < 2 or (not layered and self.plan["peer_target"] == "ensemble_mean")
-        return "" if single else f"1/{count} Σ_n "
+    def _find_members(self, source: str) -> tuple[Member, ...]:
+        """Who teaches student 1, or the first student whom anybody teaches."""
+        learners = range(1, self.plan.students + 1)
+        found = [members_of(source, learner, self.plan.students) for learner in learners]
+        return next((members for members in found if members), ())
 
-    def _pairs(self, group: GroupPlan) -> tuple[str, str, str, str]:
+    def _name(self, members: tuple[Member, ...]) -> str:
+        """The index that stands for them: of a model of its own where it is the only one, else ``_n``."""
+        if len(members) == 1 and (model := model_of(members[0])) is not None:
+            return self.me if model.within else f"_{model.symbol}"
+        return "_n"
+
+    def _write_pairs(self, group: GroupPlan, source: str) -> tuple[str, str, str, str]:
         """The sum over pairs of layers: its front, the learner's and the source's index, and the pairs themselves."""
         answer = axes.layer_maps[group["layer_map"]]
         if answer.weights is None:
             return "Σ w_lk ", "l", "k", ""
-        if self.depth is None or not self._knows_depths(group):
+        if self.depth is None or not self._knows_depth(source):
             front = "1/(number of pairs) Σ " if group["layer_reduction"] == "mean" else "Σ "
             return front, "l", "k", f"   for l←k: {group['layer_map']}"
-        matrix = answer.weights(self.depth, self.depth, group.values, group["source"] == "self")
+        matrix = answer.weights(self.depth, self.depth, group.values, is_within(source, self.plan.students))
         if group["layer_reduction"] == "mean":
             matrix = matrix / matrix.sum().clamp(min=1e-12)
         pairs = (torch.nonzero(matrix) + 1).tolist()
@@ -116,7 +123,7 @@ class _Writer:
         if not pairs:
             return "0 · ", "l", "k", "   (no layer has a deeper one)"
         alike = len(set(weights)) == 1
-        front = _fraction(weights[0]) if alike else ""
+        front = _write_fraction(weights[0]) if alike else ""
         if len(pairs) == 1:
             return front, str(pairs[0][0]), str(pairs[0][1]), ""
         shown = [
@@ -125,56 +132,45 @@ class _Writer:
         more = f"  … {len(pairs)} pairs" if len(pairs) > MANY else ""
         return f"{front}Σ ", "l", "k", f"   for l←k: {'  '.join(shown[:MANY])}{more}"
 
-    def _knows_depths(self, group: GroupPlan) -> bool:
-        return self.depth is not None and group["source"] in ("peers", "self")
-
-    def _heads(self, group: GroupPlan) -> Iterator[str]:
-        over = f"   for heads on {str(group['layers']).replace('_', ' ')} layers"
-        if self.depth is not None and group["layers"] != MARKED:
-            last = self.depth if group["layers"] == "all" else self.depth - 1
-            over = f"   for heads on l = {', '.join(map(str, range(1, last + 1)))}"
-        front = "Σ g_l " if group["growth"] == "increasing" else "Σ "
-        if group["weight"] > 0:
-            yield f"{self._factor(group, 'weight')}{front}{self.label}(c_l(h{self.me}[l]), y){over}"
-        if group.get("soft_weight"):
-            peers = group["soft_source"] == "peers"
-            mean = self._mean_of_peers(layered=False) if peers else ""
-            target = "z_n" if peers else f"z{self.me}"
-            yield f"{self._factor(group, 'soft_weight')}{mean}{front}D_soft(c_l(h{self.me}[l]), {target}){over}"
+    def _knows_depth(self, source: str) -> bool:
+        """Whether all members have as many layers as the learner."""
+        models = [model_of(member) for member in self._find_members(source)]
+        return all(model is None or model.within or model.like_learner for model in models)
 
     # ---------------------------------------------------------------------------------------------------- symbols
-    def _where(self, group: GroupPlan) -> Iterator[tuple[str, str]]:
-        if group.name == "auxiliary":
-            yield "c_l", f"{group['head']} head on layer l (tap layer), dropped after training"
-            if group["growth"] == "increasing":
-                yield "g_l", "2l / (number of heads + 1)"
-            if group.get("soft_weight"):
-                yield "D_soft", f"as in kd_response, temperature {show(group['temperature'])}, all nodes"
-            return
-        yield f"D_{group.name}", in_words(group)
+    def _explain(self, group: GroupPlan) -> Iterator[tuple[str, str]]:
+        yield from axes.knowledge[group.name].explain(group, self.label)
         word = group.get("layer_map")
-        if word == "attention":
-            keys = self.plan.attention
-            how = f"{'random, frozen' if keys['frozen'] else 'learned'}; dim {keys['dim']}"
-            yield "w_lk", f"attention over all pairs of layers ({how}, softmax over {keys['softmax_over']}); sum 1"
-        elif word is not None and not self._knows_depths(group):
+        if word is None:
+            return
+        if axes.layer_maps[word].learned:
+            yield "w_lk", axes.layer_maps[word].describe(group.map_values)
+        elif not self._knows_depth(str(group["source"])):
             yield f"l←k: {word}", axes.layer_maps[word].summary
 
-    def _sources(self) -> Iterator[tuple[str, str]]:
-        listened = {group.get("source") for group in self.plan.active}
-        listened |= {group["soft_source"] for group in self.plan.active if group.get("soft_weight")}
-        if "teacher" in listened:
-            seeds = {"match": "of the same seed", "best": "its best seed by validation"}
-            seed = seeds.get(self.plan["teacher_seed"], f"its seed {self.plan['teacher_seed']}")
-            yield "T", f"the teacher {self.plan['teacher'] or self.plan['teacher_cfg']}, {seed}, frozen"
-        if "peers" in listened and self.several:
-            who = "the other student" if self.plan.students == 2 else "another student"
-            yield "n", f"{who}, read in {self.plan['peer_mode']} mode, no gradient"
-        if any(group.get("source") == "self" for group in self.plan.active):
-            yield "k > l", "the student's own deeper layer, detached"
+    def _explain_sources(self) -> Iterator[tuple[str, str]]:
+        for source in self._find_sources():
+            answer, members = axes.sources[source], self._find_members(source)
+            if not members:
+                continue
+            kinds = [model_of(member) for member in members]
+            words = [model.describe(self.plan) for model in kinds if model is not None]
+            if any(model is None for model in kinds):
+                words.insert(0, f"{answer.summary}, read in {self.plan['peer_mode']} mode, no gradient")
+            index = self._name(members).removeprefix("_") if self._name(members) != self.me else ""
+            compared = [group for group in self.plan.active if group.get("source") == source]
+            if index:
+                yield index, "; ".join(word or answer.summary for word in words)
+            elif any("layer_map" in group.values for group in compared):
+                yield "k > l", "; ".join(word or answer.summary for word in words)
+
+    def _find_sources(self) -> list[str]:
+        """The sources that some active part listens to."""
+        parts = [(group, part) for group in self.plan.active for part in group.active_parts]
+        return list(dict.fromkeys(str(group[part.source]) for group, part in parts if part.source is not None))
 
 
-def _fraction(weight: float) -> str:
+def _write_fraction(weight: float) -> str:
     if weight == 1:
         return ""
     whole = round(1 / weight)

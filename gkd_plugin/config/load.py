@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config import host_keys
 from gkd_plugin.config.cohort import examine_cohort
-from gkd_plugin.config.files import merge, read_file
+from gkd_plugin.config.files import SUFFIXES, merge, read_file
 from gkd_plugin.config.resolve import examine
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.plan import Plan
@@ -27,6 +27,7 @@ class Config:
         values (dict): What the user wrote, file and overrides merged.
         cfg (CfgNode): The host's configuration with these values; not the global one.
         plan (Plan): The resolved plan.
+        further (tuple of CfgNode): The configurations of further students that are unlike the first (``kd.cohort``).
     """
 
     path: Path | None
@@ -34,6 +35,12 @@ class Config:
     values: dict[str, Any]
     cfg: CfgNode
     plan: Plan
+    further: tuple[CfgNode, ...] = ()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its file, in which the files that it names are looked for first."""
+        return self.path.parent if self.path is not None else None
 
 
 Source: TypeAlias = str | Path | Mapping[str, Any] | Config
@@ -74,9 +81,7 @@ def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
         ConfigError: With all mistakes in it.
     """
     values = read_values(source, overrides)
-    path = source.path if isinstance(source, Config) else None if isinstance(source, Mapping) else Path(source)
-    name = source.name if isinstance(source, Config) else "config" if path is None else _name(path)
-
+    path, name = _locate(source)
     own = host_keys.fresh()
     problems = host_keys.place(values, own)
     wrong = {problem.key for problem in problems}
@@ -88,10 +93,22 @@ def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
     if not problems:
         for group, content in kd.items():
             own[group].update({key: raw for key, raw in (content or {}).items()})
-        _, problems = examine_cohort(own, plan, path.parent if path else None)
+    further: list[CfgNode] = []
+    if not problems:
+        further, problems = examine_cohort(own, plan, path.parent if path else None)
     if problems:
         raise ConfigError(problems, str(path) if path else None)
-    return Config(path, name, values, own, plan)
+    return Config(path, name, values, own, plan, tuple(further))
+
+
+def _locate(source: Source) -> tuple[Path | None, str]:
+    """The file of a configuration, and its name."""
+    if isinstance(source, Config):
+        return source.path, source.name
+    if isinstance(source, Mapping):
+        return None, "config"
+    path = Path(source)
+    return path, path.stem if path.suffix in SUFFIXES else path.name
 
 
 def _sound(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
@@ -101,7 +118,3 @@ def _sound(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
         for group, part in own.items()
         if isinstance(part, CfgNode) and not host_keys.is_kd(group)
     } | {key: value for key, value in own.items() if not isinstance(value, CfgNode) and key not in wrong}
-
-
-def _name(path: Path) -> str:
-    return path.stem if path.suffix in (".yaml", ".yml") else path.name

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gkd_plugin.config import kd_keys
-from gkd_plugin.config.depths import depth_of, layer_problems, marks_layers
-from gkd_plugin.config.draft import DEFAULT, GroupDraft, drafts, fill, part, show
-from gkd_plugin.config.warnings import advice
-from gkd_plugin.errors import ConfigError, Problem
-from gkd_plugin.plan import MARKED, GroupPlan, Plan
+from gkd_plugin.config.depths import find_layer_problems, has_marked_layers, infer_depth
+from gkd_plugin.config.draft import fill, part, read_drafts
+from gkd_plugin.config.warnings import find_warnings
+from gkd_plugin.errors import ConfigError, Problem, UserError
+from gkd_plugin.groups import DEFAULT, GroupDraft
+from gkd_plugin.plan import MARKED, GroupPlan, Part, Plan
+from gkd_plugin.schema import show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Preset
-from gkd_plugin.space.knowledge.response import LOSS_BY_TASK
-from gkd_plugin.space.observation import Task
+from gkd_plugin.space.observation import KINDS, Task
+from gkd_plugin.space.sources import default_source, everybody, has_layers, is_within, members_of
 
-MARKED_WEIGHT = 0.3
-BY_TASK = "the task"
+BY_TASK, BY_MARKS = "the task", "marked layers"
 
 
 def resolve(cfg: Mapping[str, Any], *, where: str | None = None) -> Plan:
@@ -40,12 +42,12 @@ def resolve(cfg: Mapping[str, Any], *, where: str | None = None) -> Plan:
 
 def examine(cfg: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """The plan as far as it goes, and what is wrong with it."""
-    found, problems = drafts(cfg)
+    found, problems = read_drafts(cfg)
     resolution = _Resolution(cfg, found)
-    problems += resolution.problems()
+    problems += resolution.find_problems()
     problems.sort(key=lambda problem: _place(problem.key))
-    plan = resolution.plan()
-    return (plan if problems else _advised(plan, cfg)), problems
+    plan = resolution.make_plan()
+    return (plan if problems else replace(plan, warnings=tuple(find_warnings(plan, cfg)))), problems
 
 
 def _place(name: str) -> tuple[int, int]:
@@ -58,11 +60,7 @@ def _place(name: str) -> tuple[int, int]:
     return list(known).index(group), leaves.index(leaf) if leaf in leaves else -1
 
 
-def _advised(plan: Plan, cfg: Mapping[str, Any]) -> Plan:
-    return Plan(plan.kd, plan.groups, plan.attention, tuple(advice(plan, cfg)), plan.origins)
-
-
-def tasks_of(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
+def infer_tasks(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
     """What may be predicted: two tasks where only the data tell (classes, or one logit), none without ``dataset``."""
     dataset, share = part(cfg, "dataset"), part(cfg, "share")
     if "task" not in dataset or "task_type" not in dataset:
@@ -74,124 +72,105 @@ def tasks_of(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
         kinds = ("multiclass", "binary") if classes < 2 else ("binary",) if classes == 2 else ("multiclass",)
         return tuple(Task(level, each) for each in kinds)
     kind = {"multi": "multiclass"}.get(kind.removeprefix("classification_"), kind.removeprefix("classification_"))
-    return (Task(level, kind),) if kind in LOSS_BY_TASK else ()
+    return (Task(level, kind),) if kind in KINDS else ()
 
 
 class _Resolution:
-    """One pass over all groups; ``problems`` decides as it goes and must run before ``plan``."""
+    """One pass over all groups; ``find_problems`` decides as it goes and must run before ``make_plan``."""
 
     def __init__(self, cfg: Mapping[str, Any], found: dict[str, GroupDraft]) -> None:
         self.cfg, self.found = cfg, found
-        self.kd, self.attention = found[kd_keys.SCHEME], found[kd_keys.ATTENTION]
-        self.knowledge = {name: draft for name, draft in found.items() if draft not in (self.kd, self.attention)}
-        self.tasks = tasks_of(cfg)
-        self.depth = depth_of(cfg)
-
-    # --------------------------------------------------------------------------------------------------- deciding
-    def problems(self) -> Iterator[Problem]:
-        """Fills in what the user left open and yields what is wrong."""
-        yield from self._preset()
-        self._marks()
-        self._sources()
-        self._losses()
-        yield from self._teacher()
-        yield from self._self_sources()
-        yield from self._maps()
-        yield from self._students()
-        for draft in self.found.values():
-            yield from draft.applicable()
-        yield from self._attention()
-        yield from self._terms()
-        yield from self._labels()
+        self.kd = found[kd_keys.SCHEME]
+        self.maps = {name: found[f"kd_{name}"] for name in kd_keys.learned_maps()}
+        self.knowledge = {name: found[f"kd_{name}"] for name in axes.knowledge}
+        self.tasks = infer_tasks(cfg)
+        self.depth = infer_depth(cfg)
 
     @property
     def named(self) -> dict[str, GroupDraft]:
-        """The knowledge groups that somebody says anything of."""
+        """The knowledge groups that the user or a preset mentions."""
         return {name: draft for name, draft in self.knowledge.items() if draft.named}
 
-    def _preset(self) -> Iterator[Problem]:
+    @property
+    def layered(self) -> Iterator[tuple[str, GroupDraft]]:
+        """Those of them that compare layers, where the layer map is a sound one."""
+        for name, draft in self.named.items():
+            if "layer_map" in draft.values and "layer_map" not in draft.broken:
+                yield name, draft
+
+    def _sources_of(self, name: str, draft: GroupDraft) -> Iterator[tuple[Part, str]]:
+        """The parts of a group that listen to somebody, each with its source, where that is a sound one."""
+        for each in axes.knowledge[name].parts:
+            if each.source is not None and each.source in draft.values and each.source not in draft.broken:
+                yield each, str(draft.values[each.source])
+
+    # --------------------------------------------------------------------------------------------------- deciding
+    def find_problems(self) -> Iterator[Problem]:
+        """Fills in what the user left open and yields what is wrong."""
+        yield from self._fill_preset()
+        self._fill_marks()
+        self._fill_sources()
+        self._fill_by_task()
+        yield from self._require_maps_keys()
+        yield from self._fill_students()
+        yield from self._check_sources()
+        for draft in self.found.values():
+            yield from draft.drop_inapplicable()
+        yield from self._check_source_keys()
+        yield from self._check_learned_maps()
+        yield from self._check_terms()
+        yield from self._check_labels()
+
+    def _fill_preset(self) -> Iterator[Problem]:
         name = self.kd.values["preset"]
         if name == "none":
             return
         preset: Preset = axes.presets[name]
-        origin = f"preset {name}"
         contents = [preset.groups]
         if any(task.kind == "multilabel" for task in self.tasks):
             contents.insert(0, preset.multilabel)
-        if preset.teacher:
-            contents.append({group: {"source": "teacher"} for group in preset.groups if self._is_sourced(group)})
+        if preset.source is not None:
+            sourced = [group for group in preset.groups if self._is_sourced(group)]
+            contents.append({group: {"source": preset.source} for group in sourced})
         for content in reversed(contents):  # later values stand above earlier ones
-            yield from fill(self.found, content, origin)
+            yield from fill(self.found, content, f"preset {name}")
 
     def _is_sourced(self, group: str) -> bool:
-        return group in self.knowledge and "source" in self.knowledge[group].values
+        short = group.removeprefix("kd_")
+        return short in self.knowledge and "source" in self.knowledge[short].values
 
-    def _marks(self) -> None:
-        """Layers marked by ``layer_type: aux_*`` carry heads unless the user's ``layers`` says otherwise."""
-        draft = self.knowledge.get("kd_auxiliary")
-        if draft is None or not marks_layers(self.cfg):
+    def _fill_marks(self) -> None:
+        """Layers marked by ``layer_type: aux_*`` switch heads on unless the user says otherwise."""
+        if not has_marked_layers(self.cfg):
             return
-        if not draft.wrote("layers"):
-            draft.put("layers", MARKED, "marked layers")
-        if draft.origins["weight"] == DEFAULT:
-            draft.put("weight", MARKED_WEIGHT, "marked layers")
+        for name, draft in self.knowledge.items():
+            for key, value in axes.knowledge[name].marked.items():
+                if draft.origins[key] == DEFAULT or (value == MARKED and not draft.wrote(key)):
+                    draft.put(key, value, BY_MARKS)
 
-    def _sources(self) -> None:
-        taught = self.kd.values["teacher"] is not None or self.kd.values["teacher_cfg"] is not None
+    def _fill_sources(self) -> None:
         for draft in self.knowledge.values():
             if "source" in draft.values and draft.values["source"] is None:
-                draft.put("source", "teacher" if taught else "peers", DEFAULT)
+                draft.put("source", default_source(self.kd.values), DEFAULT)
 
-    def _losses(self) -> None:
-        draft = self.knowledge.get("kd_response")
-        if draft is not None and draft.values["loss"] is None and len(self.tasks) == 1:
-            draft.values["loss"] = LOSS_BY_TASK[self.tasks[0].kind]
-            draft.origins["loss"] = BY_TASK if draft.named else DEFAULT
-
-    def _teacher(self) -> Iterator[Problem]:
-        if self.kd.values["teacher"] is not None or self.kd.values["teacher_cfg"] is not None:
+    def _fill_by_task(self) -> None:
+        if len(self.tasks) != 1:
             return
-        if self.kd.broken & {"teacher", "teacher_cfg"}:
-            return
-        listening = [name for name, draft in self.named.items() if draft.values.get("source") == "teacher"]
-        if listening:
-            by = sorted({self.named[name].origins["source"] for name in listening})
-            yield self.kd.problem(
-                "teacher",
-                f"none is named, and {', '.join(listening)} listen{'s' if len(listening) == 1 else ''} to one "
-                f"(source: teacher, from {', '.join(by)})",
-                "Write kd.teacher: <a run, or a file of logits>, or kd.teacher_cfg: <the YAML that trains it>; "
-                f"or {listening[0]}.source: peers.",
-            )
+        for name, draft in self.knowledge.items():
+            for key, value in axes.knowledge[name].settle(draft.values, self.tasks[0]).items():
+                draft.put(key, value, BY_TASK if draft.named else DEFAULT)
 
-    def _self_sources(self) -> Iterator[Problem]:
-        for draft in self.named.values():
-            if draft.values.get("source") != "self" or "source" in draft.broken:
-                continue
-            if "layer_map" not in draft.values:
-                allowed = [source for source in axes.sources if source != "self"]
-                yield draft.problem("source", "self, and a network's logits cannot teach themselves", _allowed(allowed))
-            elif "layer_map" not in draft.broken and not axes.layer_maps[draft.values["layer_map"]].allows_self:
-                allowed = [word for word in axes.layer_maps if axes.layer_maps[word].allows_self]
-                found = f"{draft.values['layer_map']} has no meaning within one network (source: self)"
-                yield draft.problem("layer_map", found, _allowed(allowed))
-            elif draft.values["layer_map"] == "shift" and draft.values["shift"] < 1:
-                found = f"{draft.values['shift']} teaches from no deeper layer (source: self)"
-                yield draft.problem("shift", found, "Allowed: a whole number of at least 1.")
-
-    def _maps(self) -> Iterator[Problem]:
-        """A map that reads a key needs its value."""
-        for draft in self.named.values():
-            if "layer_map" not in draft.values or "layer_map" in draft.broken:
-                continue
-            for key in axes.layer_maps[draft.values["layer_map"]].keys:
-                if draft.values.get(key) is None and key not in draft.broken:
-                    kind = next(k.kind for k in draft.keys if k.name == key)
+    def _require_maps_keys(self) -> Iterator[Problem]:
+        """A fixed map that reads a key needs its value."""
+        for _, draft in self.layered:
+            answer = axes.layer_maps[draft.values["layer_map"]]
+            for key in () if answer.learned else answer.keys:
+                if draft.values.get(key.name) is None and key.name not in draft.broken:
                     found = f"missing for layer_map {draft.values['layer_map']}"
-                    yield draft.problem(key, found, f"Write {kind.describe()}.")
-                    draft.broken.add(key)
+                    yield draft.problem(key.name, found, f"Write {key.kind.describe()}.")
+                    draft.broken.add(key.name)
 
-    def _students(self) -> Iterator[Problem]:
+    def _fill_students(self) -> Iterator[Problem]:
         cohort, kd = self.kd.values["cohort"], self.kd
         if cohort:
             if kd.wrote("students") and "students" not in kd.broken and kd.values["students"] != len(cohort) + 1:
@@ -205,94 +184,186 @@ class _Resolution:
                     yield kd.problem("init", found, "Copies need like students: leave out init or cohort.")
                 kd.put("init", "independent", "kd.cohort")
         elif kd.values["students"] is None:
-            words = [draft.values.get(key) for draft in self.named.values() for key in ("source", "soft_source")]
-            kd.put("students", max([1, *map(_needs, words)]), DEFAULT)
+            needed = [
+                axes.sources[source].needs_students
+                for name, draft in self.named.items()
+                for _, source in self._sources_of(name, draft)
+            ]
+            kd.put("students", max([1, *needed]), DEFAULT)
+
+    @property
+    def students(self) -> int:
+        return int(self.kd.values["students"] or 1)
 
     # --------------------------------------------------------------------------------------------------- checking
-    def _attention(self) -> Iterator[Problem]:
-        listening = {name: d for name, d in self.named.items() if d.values.get("layer_map") == "attention"}
-        taps = {name: draft.values["tap"] for name, draft in listening.items() if "tap" not in draft.broken}
-        if len(set(taps.values())) > 1:
-            first, *others = taps
-            for other in others:
-                if taps[other] != taps[first]:
-                    yield listening[other].problem(
-                        "tap",
-                        f"{taps[other]}, and {first}.tap is {taps[first]}: layer_map attention means one shared map",
-                        f"Write one tap for {', '.join(taps)}.",
-                    )
-        if not listening and not any("layer_map" in draft.broken for draft in self.named.values()):
-            for key, value in self.attention.values.items():
-                if self.attention.wrote(key) and key not in self.attention.broken:
-                    found = f"{show(value)} does not apply: no group has layer_map: attention"
-                    yield self.attention.problem(key, found, "Remove the key, or choose that map.")
-
-    def _terms(self) -> Iterator[Problem]:
-        """What several keys show together: each knowledge's own checks, and layers that do not exist."""
-        depths = [self.depth] * int(self.kd.values["students"] or 1)
+    def _check_sources(self) -> Iterator[Problem]:
+        """Sources that nobody names, that have too few students, whose members are wrong, or that mean nothing here."""
+        unnamed: dict[str, list[str]] = {}
         for name, draft in self.named.items():
-            yield from self._own_checks(name, draft)
-            if "layer_map" not in draft.values or self.kd.values["cohort"]:
-                continue  # a cohort's depths are known when its files are read
-            said = {"layer_map", "source", "shift", "pairs"} & draft.broken
-            own = draft.values["source"] == "self"
-            allowed = not own or axes.layer_maps[draft.values["layer_map"]].allows_self
-            if not said and allowed and not (own and draft.values.get("shift", 1) < 1):
-                yield from layer_problems(name, draft.values, depths)
+            for each, source in self._sources_of(name, draft):
+                found = self._find_source_problem(name, draft, each, source)
+                if found is not None:
+                    yield found
+                    draft.broken.add(str(each.source))
+                elif each.source == "source" or draft.values.get(each.weight):
+                    for member in self._find_unnamed(source):
+                        unnamed.setdefault(member, []).append(name)
+        for source, names in unnamed.items():
+            yield self._report_unnamed(source, names)
 
-    def _own_checks(self, name: str, draft: GroupDraft) -> Iterator[Problem]:
-        check = axes.knowledge[name.removeprefix("kd_")].check
-        first, *others = self.tasks or (None,)
-        said = list(draft.ask(lambda values: check(values, first)))
-        for task in others:  # only what is wrong whatever the data set turns out to be
-            also = {str(problem) for problem in draft.ask(lambda values, task=task: check(values, task))}  # type: ignore[misc]
-            said = [problem for problem in said if str(problem) in also]
-        yield from said
+    def _find_source_problem(self, name: str, draft: GroupDraft, each: Part, source: str) -> Problem | None:
+        answer, key = axes.sources[source], str(each.source)
+        try:
+            members = [members_of(source, n, self.students) for n in range(1, self.students + 1)]
+            if self.students < answer.needs_students:
+                alone = f"{source} with {self.students} student{'s' if self.students > 1 else ''}"
+                return draft.problem(key, alone, answer.advice) if answer.advice and answer.named is None else None
+            if not any(members):
+                return draft.problem(key, f"{source}, which names nobody as a teacher", self._allow(axes.sources))
+            within, layers = is_within(source, self.students), has_layers(source, self.students)
+        except UserError as error:
+            return draft.problem(key, str(error).rstrip("."), "Mend the plugin, or choose another source.")
+        if within and any(len(found) > 1 for found in members):
+            return draft.problem(key, f"{source}, which names the learner beside others", "Use a group for each.")
+        if not axes.knowledge[name].layered:
+            if within and each.source == "source" and not axes.knowledge[name].learns_from_itself(draft.values):
+                return self._report_itself(name, draft, source)
+            return None
+        if not layers:
+            found = f"{source}, which gives logits only, and kd_{name} compares layers"
+            return draft.problem(key, found, self._allow(word for word in axes.sources if has_layers(word)))
+        return self._find_own_map_problem(draft) if within else None
 
-    def _labels(self) -> Iterator[Problem]:
+    def _report_itself(self, name: str, draft: GroupDraft, source: str) -> Problem:
+        others = [word for word in axes.sources if not is_within(word)]
+        found = f"{source}, and a network's logits cannot teach themselves"
+        changed = [key.name for key in draft.keys if key.name in ("sharpen", "confidence")]
+        also = f" Or change the target: {', '.join(f'kd_{name}.{key}' for key in changed)}." if changed else ""
+        return draft.problem("source", found, f"{self._allow(others)}{also}")
+
+    def _find_own_map_problem(self, draft: GroupDraft) -> Problem | None:
+        """What a layer map cannot mean where a network's own deeper layers teach."""
+        word = draft.values["layer_map"]
+        if "layer_map" in draft.broken or axes.layer_maps[word].allows_self:
+            return None
+        draft.broken.add("layer_map")
+        allowed = [name for name in axes.layer_maps if axes.layer_maps[name].allows_self]
+        found = f"{word} has no meaning within one network (source: {draft.values['source']})"
+        return draft.problem("layer_map", found, self._allow(allowed))
+
+    def _find_unnamed(self, source: str) -> list[str]:
+        """The sources behind a source's members that the scheme's keys must name and do not."""
+        members = everybody(source, self.students)
+        rules = {m: axes.sources[m].named for m in members if isinstance(m, str)}
+        return [m for m, rule in rules.items() if rule is not None and not rule(self.kd.values)]
+
+    def _report_unnamed(self, source: str, names: list[str]) -> Problem:
+        by = sorted({self.named[name].origins[str(axes.knowledge[name].parts[-1].source)] for name in names})
+        who = ", ".join(f"kd_{name}" for name in names)
+        return self.kd.problem(
+            axes.sources[source].keys[0].name,
+            f"none is named, and {who} listen{'s' if len(names) == 1 else ''} to one (source: {source}, from {', '.join(by)})",
+            f"{axes.sources[source].advice}; or kd_{names[0]}.source: {next(iter(axes.sources))}.",
+        )
+
+    def _allow(self, words: Iterable[str]) -> str:
+        return f"Allowed: {', '.join(words)}."
+
+    def _listens(self, source: str) -> bool:
+        """Whether a group listens to a source's model, or it is evaluated in its student's place."""
+        if self.kd.values["predict"] == source:
+            return True
+        found = [word for name, draft in self.named.items() for _, word in self._sources_of(name, draft)]
+        return any(source == word or source in everybody(word, self.students) for word in found)
+
+    def _check_source_keys(self) -> Iterator[Problem]:
+        """Keys of a source that nobody listens to; where keys name their source, that is a warning only."""
+        for source in axes.sources:
+            answer = axes.sources[source]
+            if answer.named is not None or self._listens(source):
+                continue
+            for key in answer.keys:
+                if self.kd.wrote(key.name) and key.name not in self.kd.broken:
+                    found = f"{show(self.kd.values[key.name])} does not apply: no group has source: {source}"
+                    yield self.kd.problem(key.name, found, "Remove the key, or choose that source.")
+                self.kd.values.pop(key.name, None)
+                self.kd.origins.pop(key.name, None)
+
+    def _check_learned_maps(self) -> Iterator[Problem]:
+        unclear = any("layer_map" in draft.broken for draft in self.named.values())
+        for word, own in self.maps.items():
+            listening = {f"kd_{name}": draft for name, draft in self.layered if draft.values["layer_map"] == word}
+            taps = {name: draft.values["tap"] for name, draft in listening.items() if "tap" not in draft.broken}
+            if len(set(taps.values())) > 1:
+                first, *others = taps
+                for other in others:
+                    if taps[other] != taps[first]:
+                        yield listening[other].problem(
+                            "tap",
+                            f"{taps[other]}, and {first}.tap is {taps[first]}: layer_map {word} means one shared map",
+                            f"Write one tap for {', '.join(taps)}.",
+                        )
+            if listening or unclear:
+                continue
+            for key, value in own.values.items():
+                if own.wrote(key) and key not in own.broken:
+                    found = f"{show(value)} does not apply: no group has layer_map: {word}"
+                    yield own.problem(key, found, "Remove the key, or choose that map.")
+
+    def _check_terms(self) -> Iterator[Problem]:
+        """What several keys show together: each knowledge's own checks, and layers that do not exist."""
+        for name, draft in self.named.items():
+            yield from self._ask_knowledge(name, draft)
+        for name, draft in self.layered:
+            if draft.broken & {"source", *(key.name for key in kd_keys.map_keys())}:
+                continue
+            answer = axes.layer_maps[draft.values["layer_map"]]
+            wrong = (
+                answer.check(draft.values, is_within(draft.values["source"], self.students)) if answer.check else None
+            )
+            if wrong is not None:
+                yield draft.problem(answer.key, *wrong)
+            elif not self.kd.values["cohort"]:  # a cohort's depths are known when its files are read
+                yield from find_layer_problems(f"kd_{name}", draft.values, [self.depth] * self.students)
+
+    def _ask_knowledge(self, name: str, draft: GroupDraft) -> Iterator[Problem]:
+        """What a knowledge finds wrong; of two tasks that are possible, only what is wrong in both."""
+        check = axes.knowledge[name].check
+        found = [list(draft.ask(partial(check, task=task))) for task in self.tasks or (None,)]
+        common = set.intersection(*({str(problem) for problem in each} for each in found))
+        yield from (problem for problem in found[0] if str(problem) in common)
+
+    def _check_labels(self) -> Iterator[Problem]:
         if self.kd.values["label_weight"] != 0 or "label_weight" in self.kd.broken:
             return
-        if not any(self._teaches(draft) for draft in self.knowledge.values()):
+        if not any(self._teaches(name, draft) for name, draft in self.knowledge.items()):
             found = f"0 ({self.kd.origins['label_weight']}), and no term is active: there is nothing to learn from"
             yield self.kd.problem("label_weight", found, "Write kd.label_weight: 1, or a weight above 0 in some group.")
 
-    def _teaches(self, draft: GroupDraft) -> bool:
+    def _teaches(self, name: str, draft: GroupDraft) -> bool:
         """Whether a term counts and somebody teaches in it."""
-        if draft.broken & {"weight", "soft_weight"}:
-            return True  # that has been said
-        students = self.kd.values["students"] or 1
-        parts = (("weight", "source"), ("soft_weight", "soft_source"))
-        for weight, source in parts:
-            if (draft.values.get(weight) or 0) > 0 and students >= _needs(draft.values.get(source)):
+        for each in axes.knowledge[name].parts:
+            if draft.broken & {each.weight, str(each.source)}:
+                return True  # already reported
+            source = draft.values.get(str(each.source))
+            enough = source is None or self.students >= axes.sources[source].needs_students
+            if (draft.values.get(each.weight) or 0) > 0 and enough:
                 return True
         return False
 
     # ------------------------------------------------------------------------------------------------------- plan
-    def plan(self) -> Plan:
+    def make_plan(self) -> Plan:
         """All groups as they stand."""
-        groups, origins = {}, {}
-        for name, draft in self.found.items():
-            origins.update({f"{name}.{key}": origin for key, origin in draft.origins.items()})
-        for name, draft in self.knowledge.items():
-            values = dict(draft.values)
-            if values.get("layer_map") == "attention":
-                values["subspace"] = self.attention.values["subspace"]
-                values["attention_dim"] = self.attention.values["dim"]
-            short = name.removeprefix("kd_")
-            groups[short] = GroupPlan(short, MappingProxyType(values), draft.named)
-        return Plan(
-            MappingProxyType(dict(self.kd.values)),
-            MappingProxyType(groups),
-            MappingProxyType(dict(self.attention.values)),
-            (),
-            MappingProxyType(origins),
-        )
-
-
-def _needs(source: str | None) -> int:
-    """The smallest number of students with which somebody teaches."""
-    return axes.sources[source].needs_students if source is not None else 1
-
-
-def _allowed(words: list[str]) -> str:
-    return f"Allowed: {', '.join(words)}."
+        maps = {name: dict(draft.values) for name, draft in self.maps.items()}
+        groups = {
+            name: GroupPlan(
+                name,
+                dict(draft.values),
+                draft.named,
+                axes.knowledge[name].parts,
+                maps.get(str(draft.values.get("layer_map")), {}),
+            )
+            for name, draft in self.knowledge.items()
+        }
+        origins = {f"{name}.{key}": o for name, draft in self.found.items() for key, o in draft.origins.items()}
+        return Plan(dict(self.kd.values), groups, maps, (), origins)

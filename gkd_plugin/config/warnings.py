@@ -1,4 +1,4 @@
-"""What is allowed but hardly meant: warnings for ``check`` and for the start of a run."""
+"""What is legal, but probably a mistake: warnings for ``check`` and for the start of a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 
 from gkd_plugin.config.draft import part
 from gkd_plugin.plan import GroupPlan, Plan
+from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
+from gkd_plugin.space.sources import listening
 
 FLAT = 0.2  # kernel values this close together: a distribution over neighbours is uniform but for a factor e^0.2
 
 
-def advice(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
+def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
     """Warnings that the configuration alone can give.
 
     Args:
@@ -24,15 +26,15 @@ def advice(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
     """
     gnn, train, optim = (part(cfg, group) for group in ("gnn", "train", "optim"))
     for group in plan.active:
-        yield from _rows(group, gnn)
-        yield from _collapse(group)
-        yield from _time(group, optim)
-        yield from _nobody(group, plan)
-    yield from _unheard(plan)
-    yield from _machine(cfg, train)
+        yield from _warn_of_uniform_rows(group, gnn)
+        yield from _warn_of_shrinking(group)
+        yield from _warn_of_schedule(group, optim)
+        yield from _warn_of_no_source(group, plan)
+    yield from _warn_of_unused(plan)
+    yield from _warn_of_machine(cfg, train)
 
 
-def _unit_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> str | None:
+def _find_cause_of_unit_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> str | None:
     """What makes all rows that a group compares have length 1."""
     if group.get("normalize") == "l2":
         return f"kd_{group.name}.normalize: l2"
@@ -43,8 +45,8 @@ def _unit_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> str | None:
     return f"gnn.l2norm: true at tap {tap}" if plain else None
 
 
-def _rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[str]:
-    cause = _unit_rows(group, gnn)
+def _warn_of_uniform_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[str]:
+    cause = _find_cause_of_unit_rows(group, gnn)
     if cause is None:
         return
     if group.name == "feature" and group.get("loss") == "attention":
@@ -66,7 +68,7 @@ def _rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _collapse(group: GroupPlan) -> Iterator[str]:
+def _warn_of_shrinking(group: GroupPlan) -> Iterator[str]:
     if group.get("projector_side") == "both" and group.get("normalize") == "none":
         yield (
             f"kd_{group.name}.projector_side both without normalize: both projections are trained and can shrink the "
@@ -74,42 +76,43 @@ def _collapse(group: GroupPlan) -> Iterator[str]:
         )
 
 
-def _time(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[str]:
+def _warn_of_schedule(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[str]:
     epochs, word = optim.get("max_epoch"), str(group["schedule"])
     if isinstance(epochs, int) and not any(schedules.factor(word, epoch) > 0 for epoch in range(epochs)):
         yield f"kd_{group.name}.schedule {word} is 0 in all {epochs} epochs (optim.max_epoch): the term never counts."
 
 
-def _nobody(group: GroupPlan, plan: Plan) -> Iterator[str]:
-    for weight, key in (("weight", "source"), ("soft_weight", "soft_source")):
-        word = group.get(key)
-        if group.get(weight) and word in axes.sources and plan.students < axes.sources[word].needs_students:
-            yield f"kd_{group.name}.{key} {word} with kd.students {plan.students}: nobody teaches, the term is 0."
+def _warn_of_no_source(group: GroupPlan, plan: Plan) -> Iterator[str]:
+    for each in group.active_parts:
+        word = group.get(str(each.source))
+        if word is not None and plan.students < axes.sources[word].needs_students:
+            yield f"kd_{group.name}.{each.source} {word} with kd.students {plan.students}: no source, the term is 0."
 
 
-def _unheard(plan: Plan) -> Iterator[str]:
+def _warn_of_unused(plan: Plan) -> Iterator[str]:
     if plan["preset"] == "supervised" and plan.active:
         names = ", ".join(f"kd_{group.name}.weight" for group in plan.active)
         yield f"kd.preset supervised, yet {names} is above 0: what you write stands above the preset."
-    listening = any(group.get("source") == "teacher" for group in plan.active)
-    teacher = plan["teacher"] or plan["teacher_cfg"]
-    if plan.active and not listening and teacher is not None:
-        yield f"the teacher {teacher} is named, and no term with a weight above 0 has source: teacher."
+    for name in axes.sources:
+        named = axes.sources[name].named
+        if plan.active and named is not None and named(plan.kd) and not any(listening(plan, name)):
+            value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
+            yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
 
 
-def _machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:
+def _warn_of_machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:
     period = train.get("eval_period", 1)
     if isinstance(period, int) and period > 1:
         yield (
             f"train.eval_period {period}: validation is looked at every {period} epochs only, so the selected epoch is "
             "one of those. Set train.eval_period: 1."
         )
-    threads, cores = cfg.get("num_threads", 1), _cores()
+    threads, cores = cfg.get("num_threads", 1), _count_cores()
     if isinstance(threads, int) and threads > cores:
         yield f"num_threads {threads}, and this machine has {cores} cores for it: slower than num_threads: {cores}."
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

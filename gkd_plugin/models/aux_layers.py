@@ -87,7 +87,7 @@ def check_layer(name: str) -> str | None:
     )
 
 
-def marked(layers: list[nn.Module]) -> Iterator[int]:
+def find_marked(layers: list[nn.Module]) -> Iterator[int]:
     """The numbers (from 1) of layers that carry a mark."""
     for number, layer in enumerate(layers, 1):
         if getattr(getattr(layer, "layer", layer), _MARK, False) or getattr(layer, _MARK, False):

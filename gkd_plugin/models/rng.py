@@ -25,6 +25,11 @@ def set_random_state(states: list[Tensor]) -> None:
         torch.cuda.set_rng_state_all(states[1:])
 
 
+def has_drawn(before: list[Tensor]) -> bool:
+    """Whether anything was drawn from the global stream since :func:`random_state` gave ``before``."""
+    return not all(torch.equal(a, b) for a, b in zip(before, random_state(), strict=False))
+
+
 class RandomStreams:
     """Named random streams, each seeded from (seed, name) and never drawn from the global one.
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
+from gkd_plugin.schema import Key, show
+
 if TYPE_CHECKING:
     from gkd_plugin.space.observation import Outline
+    from gkd_plugin.space.sources import SourceModel
 
 
 @dataclass(frozen=True)
@@ -57,29 +60,53 @@ class Divergence:
 
 @dataclass(frozen=True)
 class LayerMap:
-    """Which learner layer listens to which source layer, how strongly.
+    """Which learner layer listens to which source layer, how strongly: a fixed map (``weights``) or a learned one
+    (``module``).
 
     Args:
         summary, reference (str): For ``gkd list``.
         weights (callable, optional): ``weights(L, K, values, own)`` gives the ``[L, K]`` matrix; ``values`` are the
-            group's keys, ``own`` is true for source ``self``. Raises ``ValueError`` where depths do not allow the map.
+            group's keys, ``own`` is true where the source is the learner itself. Raises ``ValueError`` where depths do
+            not allow the map.
         module (callable, optional): For learned maps: ``module(values, learner, source, tap, own)`` gives a module whose
-            ``forward(learner, source)`` of two observations returns the matrix.
-        keys (tuple of str): Keys of the group that only this map reads (``shift``, ``pairs``).
-        allows_self (bool): Whether source ``self`` may use it.
+            ``forward(learner, source)`` of two observations returns the matrix; ``values`` are the map's own keys.
+        keys (tuple of Key): Keys that only this map reads. Those of a fixed map stand in each group that uses it
+            (``shift``, ``pairs``); those of a learned map, which all groups share, in a group ``kd_<map>`` of its own.
+            A key of a fixed map without a default must be given.
+        allows_self (bool): Whether a network's own deeper layers may be the source.
+        check (callable, optional): ``check(values, own)`` returns what is wrong with a fixed map's keys whatever the
+            depths are, and what is allowed; or ``None``.
     """
 
     summary: str
     reference: str
     weights: Callable[[int, int, Mapping[str, Any], bool], Tensor] | None = None
     module: Callable[[Mapping[str, Any], Outline, Outline, str, bool], nn.Module] | None = None
-    keys: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
     allows_self: bool = True
+    check: Callable[[Mapping[str, Any], bool], tuple[str, str] | None] | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether its weights are trained."""
+        return self.weights is None
+
+    def describe(self, values: Mapping[str, Any]) -> str:
+        """What a learned map's weights are, with the numbers of a plan; the module's own ``describe`` where it has one."""
+        own = getattr(self.module, "describe", None)
+        if own is not None:
+            return str(own(values))
+        keys = ", ".join(f"{key} {show(value)}" for key, value in values.items())
+        return f"{self.summary}{f' ({keys})' if keys else ''}"
 
     @property
     def key(self) -> str:
         """The key of the group that decides which layers are meant."""
-        return self.keys[0] if self.keys else "layer_map"
+        return self.keys[0].name if self.keys and not self.learned else "layer_map"
+
+
+Member: TypeAlias = int | str
+"""Who teaches: a student's number from 1, or the name of a source that has a model of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +115,26 @@ class Source:
 
     Args:
         members (callable): ``members(learner, students)`` names the models that teach student ``learner`` (both from 1):
-            a student's number, ``"teacher"`` or ``"self"``. The value of a term is the mean over them.
+            a student's number, or the name of a source with a ``model``, such as ``"teacher"`` or ``"self"``. The value
+            of a term is the mean over them.
         summary, reference (str): For ``gkd list``.
         needs_students (int): The smallest number of students with which anybody teaches.
+        keys (tuple of Key): Keys of its own; they stand in the group ``kd``.
+        model (type, optional): The :class:`~gkd_plugin.space.sources.SourceModel` behind the member that has the
+            source's own name.
+        named (callable, optional): ``named(kd)`` tells whether the scheme's keys name this source. Then it is what
+            groups listen to by default; to listen to it where nothing names it is a mistake.
+        advice (str): What to write where it is not named, or where there are too few students for it.
     """
 
-    members: Callable[[int, int], tuple[int | str, ...]]
+    members: Callable[[int, int], tuple[Member, ...]]
     summary: str
     reference: str
     needs_students: int = 1
+    keys: tuple[Key, ...] = ()
+    model: type[SourceModel] | None = None
+    named: Callable[[Mapping[str, Any]], bool] | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,12 +167,12 @@ class Preset:
     Args:
         summary, reference (str): For ``gkd list``.
         groups (mapping): Keys by group as YAML names it (``kd``, ``kd_structure``, ...).
-        teacher (bool): Whether it distils a trained teacher: its groups get ``source: teacher``.
+        source (str, optional): The source that its groups listen to, unless they name another.
         multilabel (mapping): Keys that differ where each item may have several labels, by group.
     """
 
     summary: str
     reference: str
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    teacher: bool = False
+    source: str | None = None
     multilabel: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -104,6 +104,12 @@ class AttentionMap(nn.Module):
             self.requires_grad_(False)
         self.last: Tensor | None = None  # the weights of the last forward, for logs
 
+    @staticmethod
+    def describe(values: Mapping[str, Any]) -> str:
+        """What ``gkd explain`` says of it."""
+        how = f"{'random, frozen' if values['frozen'] else 'learned'}; dim {values['dim']}"
+        return f"attention over all pairs of layers ({how}, softmax over {values['softmax_over']}); sum 1"
+
     def forward(self, learner: Observation, source: Observation) -> Tensor:
         queries = [node_mean(learner, self.tap, layer) for layer in range(1, self.depth + 1)]
         keys = [node_mean(source, self.tap, layer).detach().to(queries[0]) for layer in range(1, self.source_depth + 1)]

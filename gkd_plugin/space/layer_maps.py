@@ -15,9 +15,11 @@ from torch import Tensor
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Key, Number, Pairs
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import LayerMap
-from gkd_plugin.space.attention_map import AttentionMap
+from gkd_plugin.space.attention_map import ATTENTION_KEYS, AttentionMap
+from gkd_plugin.space.sources import is_within
 
 Values = Mapping[str, Any]
 
@@ -110,16 +112,28 @@ def pairs(learner: int, source: int, values: Values, own: bool) -> Tensor:
     return _matrix(learner, source, found)
 
 
+SHIFT = Key("shift", 1, Number(None, integer=True), "layer l listens to l + shift, cyclic")
+PAIRS = Key("pairs", None, Pairs(), "learner~source pairs, such as 3~2+4~2")
+
+
+def _check_shift(values: Values, own: bool) -> tuple[str, str] | None:
+    if not own or values["shift"] >= 1:
+        return None
+    return f"{values['shift']} teaches from no deeper layer (source: self)", "Allowed: a whole number of at least 1."
+
+
 LAYER_MAPS: dict[str, LayerMap] = {
     "last": LayerMap("the last layer listens to the last (self: every earlier one does)", "FitNets", last),
     "one_to_one": LayerMap(
         "layer l listens to layer l; equal depths", "Alignahead (OC)", one_to_one, allows_self=False
     ),
-    "shift": LayerMap("layer l listens to layer l + s, cyclic, any integer s", "Alignahead", shift, keys=("shift",)),
+    "shift": LayerMap(
+        "layer l listens to layer l + s, cyclic, any integer s", "Alignahead", shift, keys=(SHIFT,), check=_check_shift
+    ),
     "proportional": LayerMap("layer l listens to layer ceil(l K / L)", "gkd_plugin", proportional, allows_self=False),
     "uniform": LayerMap("every layer listens to every layer, equally", "gkd_plugin", uniform),
-    "attention": LayerMap("weights over all pairs are learned", "ABKD", module=AttentionMap),
-    "pairs": LayerMap("the listed pairs", "gkd_plugin", pairs, keys=("pairs",)),
+    "attention": LayerMap("weights over all pairs are learned", "ABKD", module=AttentionMap, keys=ATTENTION_KEYS),
+    "pairs": LayerMap("the listed pairs", "gkd_plugin", pairs, keys=(PAIRS,)),
 }
 
 
@@ -134,7 +148,7 @@ def layer_pairs(group: GroupPlan, learner: int, source: int) -> tuple[tuple[int,
     Raises:
         UserError: If the map does not fit the depths.
     """
-    own = group.get("source") == "self"
+    own = is_within(str(group["source"])) if "source" in group.values else False
     answer = axes.layer_maps[group["layer_map"]]
     if answer.weights is None:
         weights = uniform(learner, source, group.values, own)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 TAPS = ("conv", "layer", "stage")
+KINDS = ("multiclass", "binary", "multilabel", "regression")
 Keep = Callable[[tuple[Any, ...], Callable[[], Tensor]], Tensor]
 
 

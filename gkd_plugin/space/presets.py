@@ -42,14 +42,14 @@ PRESETS: dict[str, Preset] = {
         "softened logits of a teacher",
         "Hinton et al., Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
         {"kd": dict(label_weight=0.1), "kd_response": dict(weight=0.9, temperature=4, nodes="all")},
-        teacher=True,
+        source="teacher",
         multilabel={"kd": dict(label_weight=0.5), "kd_response": dict(weight=0.5, temperature=1)},
     ),
     "glnn": Preset(
         "soft labels of a GNN for a student without edges (model.type: mlp)",
         "Zhang et al., Graph-less Neural Networks, arXiv 2110.08727",
         {"kd": dict(label_weight=0), "kd_response": dict(weight=1, temperature=1, nodes="all")},
-        teacher=True,
+        source="teacher",
     ),
     "fitnet": Preset(
         "the teacher's last layer as a hint, both sides projected",
@@ -66,13 +66,13 @@ PRESETS: dict[str, Preset] = {
                 normalize="l2",
             )
         },
-        teacher=True,
+        source="teacher",
     ),
     "attention_transfer": Preset(
         "how strongly the teacher's last layer is excited at each node",
         "Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928",
         {"kd_feature": dict(weight=1000, tap="layer", layer_map="last", loss="attention", projector="none")},
-        teacher=True,
+        source="teacher",
     ),
     "lsp": Preset(
         "the teacher's local structure, as in the paper (search weight and scale)",
@@ -88,7 +88,7 @@ PRESETS: dict[str, Preset] = {
                 self_loops=False,
             )
         },
-        teacher=True,
+        source="teacher",
     ),
     "lsp_code": Preset(
         "the teacher's local structure, as in the released code",
@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
                 schedule="window_0_30",
             )
         },
-        teacher=True,
+        source="teacher",
     ),
     "gsp": Preset(
         "similarities of all sampled node pairs (search the weight)",
@@ -124,7 +124,7 @@ PRESETS: dict[str, Preset] = {
                 reduction="pair_mean",
             )
         },
-        teacher=True,
+        source="teacher",
     ),
     "gcrd": Preset(
         "each node finds itself among the teacher's nodes",
@@ -140,7 +140,7 @@ PRESETS: dict[str, Preset] = {
                 samples=1024,
             )
         },
-        teacher=True,
+        source="teacher",
     ),
     "gkd": Preset(
         "kernel matrices of a teacher that sees more of the graph",
@@ -161,13 +161,13 @@ PRESETS: dict[str, Preset] = {
                 reduction="sum",
             ),
         },
-        teacher=True,
+        source="teacher",
     ),
     "abkd": Preset(
         "attention over all layer pairs, pooled features (reconstruction; search the weight)",
         "ABKD: Graph Neural Network Compression with Attention-Based Knowledge Distillation, arXiv 2310.15938v1",
         {"kd_feature": {**_ATTEND, "pool": "mean"}},
-        teacher=True,
+        source="teacher",
     ),
     "stride": Preset(
         "attention over all layer pairs, node features and contrast (reconstruction; search the weights)",
@@ -178,7 +178,7 @@ PRESETS: dict[str, Preset] = {
                 weight=0.1, tap="layer", layer_map="attention", dim=64, projector="linear", samples=1024
             ),
         },
-        teacher=True,
+        source="teacher",
     ),
     "oc": Preset(
         "students align the structure of equal layers",

@@ -1,24 +1,183 @@
-"""Who teaches."""
+"""Who teaches: the members of a source, and the models behind those that are not students.
+
+A member is a student's number (from 1) or the name of a source that has a model of its own. A source may name members of
+another source: one that returns ``("teacher",)`` listens to the very model that the source ``teacher`` does.
+"""
 
 from __future__ import annotations
 
-from gkd_plugin.space.answers import Source
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.plan import GroupPlan, Part, Plan
+from gkd_plugin.space import axes
+from gkd_plugin.space.answers import Member, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gkd_plugin.space.observation import Observation, Outline
 
 
-def _peers(learner: int, students: int) -> tuple[int | str, ...]:
-    return tuple(number for number in range(1, students + 1) if number != learner)
+class SourceModel:
+    """What stands behind a source's own member: one object for the whole run.
+
+    Subclasses give :meth:`outline` and :meth:`observe`; the others where they have something to do. ``run`` is the
+    :class:`~gkd_plugin.training.sources.base.Run` that they belong to: the plan, the students' networks, random streams.
+
+    Args:
+        name (str): The source's name.
+        run (Run): The run.
+    """
+
+    symbol: ClassVar[str] = "S"  # stands for it in the formula that explain prints
+    within: ClassVar[bool] = False  # the learner's own forward pass teaches: nothing is observed apart from it
+    layered: ClassVar[bool] = True  # has hidden states; False: gives logits only
+    like_learner: ClassVar[bool] = False  # whether it has the learner's own layers
+    stands_in: ClassVar[bool] = False  # whether `kd.predict: <name>` may evaluate it in its student's place
+
+    def __init__(self, name: str, run: Any) -> None:
+        self.name, self.run = name, run
+
+    @property
+    def scored(self) -> Sequence[Any]:
+        """Frozen models (``PreparedTeacher``) whose own scores stand beside the students' at the end."""
+        return ()
+
+    def members(self, layered: bool) -> tuple[str, ...]:
+        """The members that its name means, for terms that compare layers and for those that compare logits."""
+        return (self.name,)
+
+    def outline(self, member: str, learner: int, sample: Any, taps: Iterable[str]) -> Outline:
+        """Depth, widths and logits of a member, read off some batch."""
+        raise NotImplementedError
+
+    def observe(self, member: str, learner: int, sample: Any, taps: Iterable[str]) -> Observation:
+        """A member's logits and hidden states on a batch of the learner, without gradient."""
+        raise NotImplementedError
+
+    def stepped(self, learner: int) -> None:
+        """Called after every optimizer step of a student."""
+
+    def stand_in(self, learner: int) -> Any:
+        """The model (an ``ObservedModel``) that is evaluated in a student's place, where ``stands_in`` is true."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs of it: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
+        if state:
+            raise ValueError(f"unexpected entries {', '.join(map(str, state))}")
+
+    @classmethod
+    def describe(cls, plan: Plan) -> str:
+        """What its symbol stands for, in words; empty: the source's summary."""
+        return ""
 
 
-def _self(learner: int, students: int) -> tuple[int | str, ...]:
-    return ("self",)
+def model_of(member: Member) -> type[SourceModel] | None:
+    """The class of model behind a member; ``None`` for a student.
+
+    Raises:
+        UserError: If there is no such member.
+    """
+    if isinstance(member, int):
+        return None
+    model = axes.sources[member].model if member in axes.sources else None
+    if model is None:
+        own = [name for name in axes.sources if axes.sources[name].model is not None]
+        raise UserError(
+            f"'{member}' is not a member. {nearest(member, own)}Allowed: students' numbers, {', '.join(own)}."
+        )
+    return model
 
 
-def _teacher(learner: int, students: int) -> tuple[int | str, ...]:
-    return ("teacher",)
+def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
+    """Who teaches a student under a source; a student that names itself is taught by its own forward pass.
+
+    Args:
+        source (str): The source.
+        learner (int): The student's number, from 1.
+        students (int): Number of students.
+
+    Raises:
+        UserError: If the source names somebody who is not there, or returns something else than members.
+    """
+    found = axes.sources[source].members(learner, students)
+    if not isinstance(found, (tuple, list)) or not all(isinstance(m, (int, str)) and m is not True for m in found):
+        raise UserError(f"source '{source}' returns {found!r} for student {learner}. Allowed: a tuple of members.")
+    members = []
+    for member in found:
+        if isinstance(member, int) and not 1 <= member <= students:
+            raise UserError(
+                f"source '{source}' names student {member} as a teacher of student {learner}. Allowed: 1 to {students}."
+            )
+        try:
+            model_of(member)
+        except UserError as error:
+            raise UserError(f"source '{source}' teaches student {learner} by somebody unknown: {error}") from None
+        members.append(own_member() if member == learner else member)
+    return tuple(dict.fromkeys(members))
 
 
-SOURCES: dict[str, Source] = {
-    "peers": Source(_peers, "students trained together, each by all others", "Alignahead (arXiv 2205.02468)", 2),
-    "self": Source(_self, "the learner's own later layers or final head, detached", "BYOT (arXiv 1905.08094)"),
-    "teacher": Source(_teacher, "a model trained before, frozen", "Hinton et al. (arXiv 1503.02531)"),
-}
+def own_member() -> str:
+    """The name of the member that is the learner's own forward pass."""
+    for name in axes.sources:
+        model = axes.sources[name].model
+        if model is not None and model.within:
+            return name
+    raise UserError("no source is the learner's own forward pass")
+
+
+def everybody(source: str, students: int) -> set[Member]:
+    """All members that teach anybody under a source, as far as the source can tell them."""
+    enough = students >= axes.sources[source].needs_students
+    return {m for learner in range(1, students + 1) for m in members_of(source, learner, students)} if enough else set()
+
+
+def is_within(source: str, students: int = 1) -> bool:
+    """Whether a source is the learner itself: then only deeper layers teach, and logits only where they are changed."""
+    students = max(students, axes.sources[source].needs_students)
+    models = [model_of(member) for member in everybody(source, students)]
+    return any(model is not None and model.within for model in models)
+
+
+def has_layers(source: str, students: int = 1) -> bool:
+    """Whether all members of a source have hidden states."""
+    students = max(students, axes.sources[source].needs_students)
+    models = [model_of(member) for member in everybody(source, students)]
+    return all(model is None or model.layered for model in models)
+
+
+def listening(plan: Plan, member: Member) -> Iterator[tuple[GroupPlan, Part]]:
+    """The active parts in which a member teaches some student."""
+    for group in plan.active:
+        for part in group.active_parts:
+            if part.source is not None and member in everybody(str(group[part.source]), plan.students):
+                yield group, part
+
+
+def taps_read(plan: Plan, member: Member) -> tuple[str, ...]:
+    """The taps that active groups read off a member."""
+    groups = [group for group, _ in listening(plan, member)]
+    return tuple(sorted({tap for group in groups for tap in axes.knowledge[group.name].source_taps(group)}))
+
+
+def default_source(kd: Mapping[str, Any]) -> str:
+    """The source of a group that names none: the one that the scheme's keys name, else the first of the axis."""
+    named = [name for name in axes.sources if (rule := axes.sources[name].named) is not None and rule(kd)]
+    return [*named, *axes.sources][0]
+
+
+def stand_ins() -> tuple[str, ...]:
+    """The sources whose model may be evaluated in its student's place."""
+    records: list[tuple[str, Source]] = [(name, axes.sources[name]) for name in axes.sources]
+    return tuple(name for name, source in records if source.model is not None and source.model.stands_in)

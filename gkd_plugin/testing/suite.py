@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from gkd_plugin import plugins
-from gkd_plugin.config.draft import show
 from gkd_plugin.config.kd_keys import keys_of
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import UserError
-from gkd_plugin.plan import Plan
-from gkd_plugin.schema import BadValue
+from gkd_plugin.plan import GroupPlan, Plan
+from gkd_plugin.schema import BadValue, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.sources import is_within
 from gkd_plugin.testing.toys import CLASSES, PLAIN, TOYS, Toy, leaf, observe, permuted, permuted_graph, tensors
 
 TASK_TYPES = {"multiclass": "classification", "binary": "classification"}
@@ -176,13 +176,17 @@ class TermSuite:
         term = knowledge(group, ours, theirs, self.task).to(precision)
         layer_map: nn.Module | Tensor | None = None
         if knowledge.layered:
-            answer, own = axes.layer_maps[group["layer_map"]], group.get("source") == "self"
+            answer, own = axes.layer_maps[group["layer_map"]], self.is_within(group)
             if answer.weights is not None:
                 layer_map = answer.weights(ours.depth, theirs.depth, group.values, own)
             elif answer.module is not None:
-                layer_map = answer.module(plan.attention, ours, theirs, str(group["tap"]), own).to(precision)
+                layer_map = answer.module(group.map_values, ours, theirs, str(group["tap"]), own).to(precision)
         self.comparison = Comparison(term, layer_map)
         return self.comparison
+
+    def is_within(self, group: GroupPlan) -> bool:
+        """Whether the learner itself is the source."""
+        return "source" in group.values and is_within(str(group["source"]))
 
     def sides(
         self, case: Mapping[str, Any], toy: Toy = PLAIN, seed: int = 0, dtype: torch.dtype = torch.float64
@@ -190,7 +194,7 @@ class TermSuite:
         """A learner that takes gradients and a source that does not; with source ``self`` the learner itself."""
         graph = toy.graph(self.task)
         learner = leaf(observe(graph, self.task, self.widths, 2 * seed, dtype))
-        if self.resolved(case).groups[self.term].get("source") == "self":
+        if self.is_within(self.resolved(case).groups[self.term]):
             return learner, learner.detached()
         return learner, observe(graph, self.task, self.source_widths, 2 * seed + 1, dtype)
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gkd_plugin import host
 from gkd_plugin.models.observed import ObservedModel, Sample
-from gkd_plugin.ops.oversmoothing import Links, dirichlet_energy, mad
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.metrics import measure
 from gkd_plugin.training.selection import mean_score
@@ -95,16 +94,3 @@ def ensemble(outcomes: Sequence[Predictions], kind: str) -> Predictions:
         mean = mean_score([outcome.score[batch] for outcome in outcomes], kind)
         together.add(true, mean, sum(outcome.losses[batch] for outcome in outcomes) / len(outcomes))
     return together
-
-
-def smoothing(seen: Observation) -> dict[str, float]:
-    """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
-    graph, found = seen.graph, {}
-    dtype = seen.hidden["layer"][0].dtype
-    links = graph.remember(("links", dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, dtype))
-    for number, states in enumerate(seen.hidden["layer"], 1):
-        near, _, gap = mad(states, graph.edge_index, links)
-        found[f"layer{number}_mad"] = float(near)
-        found[f"layer{number}_madgap"] = float(gap)
-        found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, graph.edge_index, links))
-    return found

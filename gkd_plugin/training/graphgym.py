@@ -20,17 +20,18 @@ from gkd_plugin.config.resolve import resolve
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import infer_task as observed_task
+from gkd_plugin.models.observed import infer_task as infer_plan_task
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.batches import make_split_loaders
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import guarded
+from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.gradients import Diagnostics
-from gkd_plugin.training.recorders.learned_maps import AttentionLog
+from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 from gkd_plugin.training.run_folder import aggregate_tests, write_outcome, write_plan
-from gkd_plugin.training.students import build_cohort, build_models
-from gkd_plugin.training.teachers.prepare import find_teacher
+from gkd_plugin.training.sources.base import Run, Sources
+from gkd_plugin.training.students import build_models, build_students
 from gkd_plugin.training.trainer import Progress, Trainer
 
 MODE = "distill"
@@ -65,24 +66,18 @@ def make_trainer(
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
-    feeds = make_split_loaders(per_split(loaders), observed_task(cfg), device, streams, float(plan["hide_edges"]))
-    taught = find_teacher(plan, feeds, streams, Path(cfg.out_dir), _seed_folder(), teacher)
+    hidden = float(plan["hide_edges"])
+    split_loaders = make_split_loaders(per_split(loaders), infer_plan_task(cfg), device, streams, hidden)
+    readings = Readings(models, streams, plan["peer_mode"] == "train")
+    run = Run(plan, models, split_loaders, streams, readings, Path(cfg.out_dir), _seed_folder(), teacher)
+    sources = Sources(run)
     with streams.use("probe"):
-        sample = feeds[0].peek()
-    students = build_cohort(plan, models, sample, streams, optimizer, scheduler, taught)
+        sample = split_loaders[0].peek()
+    students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
+    recorders = [Diagnostics(folder), LearnedMaps(folder)] if logs else []
     return Trainer(
-        plan,
-        students,
-        feeds,
-        logs,
-        streams,
-        infer_task(),
-        checkpoints=checkpoints,
-        progress=progress,
-        teacher=taught,
-        diagnostics=Diagnostics(folder) if logs else None,
-        attention=AttentionLog(folder) if logs else None,
+        plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders
     )
 
 

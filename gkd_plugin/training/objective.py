@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.plan import GroupPlan, Plan
+from gkd_plugin.plan import GroupPlan, Part, Plan
 from gkd_plugin.space import axes, schedules
-from gkd_plugin.space.knowledge.auxiliary import AuxiliaryTerm
+from gkd_plugin.space.answers import Member
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.sources import members_of
 
-Member = int | str
-
-
-def teacher_taps(plan: Plan) -> tuple[str, ...]:
-    """The taps that active groups read off a teacher."""
-    listening = [group for group in plan.active if group.get("source") == "teacher"]
-    return tuple(sorted({str(group["tap"]) for group in listening if axes.knowledge[group.name].layered}))
+LEARNER = "learner"  # in the place of a source for what needs none
+MEAN = "mean_of_"  # before a source's name: the mean of its members' logits, as one source
 
 
-def taps_of(plan: Plan) -> tuple[str, ...]:
-    """The taps that the active groups read."""
-    wanted = {str(group["tap"]) for group in plan.active if axes.knowledge[group.name].layered}
-    if any(group.name == "auxiliary" for group in plan.active):
-        wanted.add("layer")
-    return tuple(sorted(wanted))
+class Behind(Protocol):
+    """What an objective asks of the models behind its members."""
+
+    def expand(self, members: Iterable[Member], layered: bool) -> tuple[Member, ...]:
+        """Members with those in the place of a name that it stands for."""
+
+    def is_within(self, member: Member) -> bool:
+        """Whether a member is the learner's own forward pass."""
+
+
+def list_taps(plan: Plan) -> tuple[str, ...]:
+    """The taps at which active groups read their learners."""
+    return tuple(sorted({tap for group in plan.active for tap in axes.knowledge[group.name].taps(group)}))
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One group of one learner: its members and how their layers are weighed."""
+class _Weighed:
+    """One part of a group with its members: who is read, and what is compared with.
+
+    Args:
+        part (Part): The part.
+        members (tuple of Member): Who is read.
+        compared (tuple): Members, a mean of them, or ``LEARNER``: the sides that the term is called with.
+    """
+
+    part: Part
+    members: tuple[Member, ...]
+    compared: tuple[Member, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """One group of one learner: its parts, and how layers are weighed."""
 
     group: GroupPlan
-    members: tuple[Member, ...]
+    parts: tuple[_Weighed, ...]
     matrices: Mapping[Member, Tensor]
+
+    @property
+    def sides(self) -> tuple[Member, ...]:
+        """What the term is called with: a part without a source is computed along with one that has one."""
+        return _sides(self.parts)
 
     def factor(self, epoch: int) -> float:
         return schedules.factor(str(self.group["schedule"]), epoch)
@@ -50,135 +74,181 @@ class Objective(nn.Module):
     Args:
         plan (Plan): The resolved plan.
         learner (int): Number of the student (from 1).
-        outlines (mapping): Outline of every model: students by number, ``"teacher"``.
+        outlines (mapping): Outline of every model that teaches, and of the learner itself.
         task (Task): What is predicted.
+        behind (Behind): The models behind the members.
 
     Raises:
         UserError: If a layer map does not fit the depths.
     """
 
-    def __init__(self, plan: Plan, learner: int, outlines: Mapping[Member, Outline], task: Task) -> None:
+    def __init__(
+        self, plan: Plan, learner: int, outlines: Mapping[Member, Outline], task: Task, behind: Behind
+    ) -> None:
         super().__init__()
-        self.plan, self.learner = plan, learner
+        self.plan, self.learner, self.behind = plan, learner, behind
         self.terms = nn.ModuleDict()
         self.maps = nn.ModuleDict()
-        self.parts: list[_Part] = []
-        self._taps = taps_of(plan)
+        self.groups: list[_Group] = []
+        self.last_weights: dict[tuple[str, str], Tensor] = {}  # of learned maps, for logs
+        self._taps = list_taps(plan)
         for group in plan.active:
-            own = outlines[learner]
             kind = axes.knowledge[group.name]
-            members = self._members(group, kind)
-            if not members and group.get("soft_weight") and group.get("weight"):
-                # nobody gives soft targets; the labels of the heads ask nobody
-                group, members = group.with_values(soft_weight=0.0), ("self",)
+            parts = tuple(weighed for part in group.active_parts if (weighed := self._weigh(group, part, kind)))
+            if len(parts) < len(group.active_parts):  # a part without a source is not computed
+                group = group.with_values(**{part.weight: 0.0 for part in group.parts if part not in _parts(parts)})
             matrices: dict[Member, Tensor] = {}
-            for member in members:
-                source = own if member in ("self", "ensemble") else outlines[member]
+            for member in _sides(parts):
+                source = outlines.get(member, outlines[learner])
                 key = self._key(group, member)
                 if key not in self.terms:
-                    self.terms[key] = kind(group, own, source, task)
+                    self.terms[key] = kind(group, outlines[learner], source, task)
                 if kind.layered:
-                    self._place_map(group, member, own, source, matrices)
-            self.parts.append(_Part(group, members, matrices))
+                    self._place_map(group, member, outlines[learner], source, matrices)
+            self.groups.append(_Group(group, parts, matrices))
 
-    def _members(self, group: GroupPlan, kind: type[Term]) -> tuple[Member, ...]:
-        source = str(
-            group.get("source") or (group.get("soft_source") if group.get("soft_weight") else "self") or "self"
-        )
-        members = axes.sources[source].members(self.learner, self.plan.students)
-        if source == "peers" and members and not kind.layered and self.plan["peer_target"] == "ensemble_mean":
-            return ("ensemble",)
-        return tuple(members)
+    def _weigh(self, group: GroupPlan, part: Part, kind: type[Term]) -> _Weighed | None:
+        """A part with its members; ``None`` where it needs a source and has none."""
+        if part.source is None:
+            return _Weighed(part, (), (LEARNER,))
+        name = str(group[part.source])
+        named = members_of(name, self.learner, self.plan.students)
+        members = self.behind.expand(named, kind.layered)
+        if not members:
+            return None
+        together = not kind.layered and len(members) > 1 and self.plan["peer_target"] == "ensemble_mean"
+        return _Weighed(part, members, (MEAN + name,) if together else members)
 
     def _key(self, group: GroupPlan, member: Member) -> str:
-        kind = axes.knowledge[group.name]
-        return f"{group.name}_{member}" if kind.per_source else group.name
+        return f"{group.name}_{member}" if axes.knowledge[group.name].per_source else group.name
 
     def _place_map(
         self, group: GroupPlan, member: Member, own: Outline, source: Outline, matrices: dict[Member, Tensor]
     ) -> None:
         word = str(group["layer_map"])
         layer_map = axes.layer_maps[word]
-        same = member == "self"
+        within = self.behind.is_within(member)
         if layer_map.weights is not None:
             try:
-                matrices[member] = layer_map.weights(own.depth, source.depth, group.values, same)
+                matrices[member] = layer_map.weights(own.depth, source.depth, group.values, within)
             except ValueError as error:
                 raise UserError(
                     f"kd_{group.name}.{layer_map.key}: student {self.learner} listening to {member}: {error}"
                 ) from None
         elif layer_map.module is not None and f"{word}_{member}" not in self.maps:
-            self.maps[f"{word}_{member}"] = layer_map.module(self.plan.attention, own, source, str(group["tap"]), same)
+            tap = str(group["tap"])
+            self.maps[f"{word}_{member}"] = layer_map.module(group.map_values, own, source, tap, within)
 
+    # --------------------------------------------------------------------------------------------------- what is read
     def taps(self, epoch: int) -> tuple[str, ...]:
         """The taps that terms read in this epoch."""
-        return self._taps if any(part.factor(epoch) > 0 for part in self.parts) else ()
+        return self._taps if any(group.factor(epoch) > 0 for group in self.groups) else ()
 
     @property
-    def heads(self) -> AuxiliaryTerm | None:
-        """The auxiliary heads, if there are any."""
-        term = self.terms["auxiliary"] if "auxiliary" in self.terms else None
-        return term if isinstance(term, AuxiliaryTerm) else None
+    def evaluated_taps(self) -> frozenset[str]:
+        """The taps that terms measure at validation, in every epoch."""
+        return frozenset(tap for term in self.each_term() for tap in term.evaluated_taps)
+
+    def members(self, epoch: int) -> tuple[Member, ...]:
+        """Who must be read in this epoch: nobody for weights of 0."""
+        parts = [weighed for group in self.groups if group.factor(epoch) > 0 for weighed in group.parts]
+        return tuple(dict.fromkeys(member for weighed in parts for member in weighed.members))
+
+    def each_term(self) -> list[Term]:
+        """The terms."""
+        return [term for term in self.terms.values() if isinstance(term, Term)]
+
+    def learned_maps(self) -> dict[tuple[str, str], nn.Module]:
+        """The learned layer maps by their name and the member that they listen to."""
+        names = [name for name in axes.layer_maps if axes.layer_maps[name].learned]
+        found = {}
+        for key, module in self.maps.items():
+            name = next(name for name in sorted(names, key=len, reverse=True) if key.startswith(f"{name}_"))
+            found[name, key.removeprefix(f"{name}_")] = module
+        return found
 
     @property
     def value_names(self) -> list[str]:
-        """The names under which values are reported, whether a schedule lets them count now or not."""
-        return [
-            _value_name(part.group.name, key)
-            for part in self.parts
-            for key in ("weight", "soft_weight")
-            if part.group.get(key)
-        ]
+        """The names under which numbers are reported, whether a schedule lets them count now or not."""
+        names = [weighed.part.label(group.group.name) for group in self.groups for weighed in group.parts]
+        kinds = [(group.group, axes.knowledge[group.group.name]) for group in self.groups]
+        return [*names, *(f"kd_{group.name}_{name}" for group, kind in kinds for name in kind.reports(group.values))]
 
-    def sources(self, epoch: int) -> set[Member]:
-        """The models that must be read in this epoch: none for weights of 0."""
-        return {member for part in self.parts if part.factor(epoch) > 0 for member in part.members}
-
+    # ------------------------------------------------------------------------------------------------------ the value
     def forward(
         self, label_loss: Tensor, learner: Observation, sources: Mapping[Member, Observation], epoch: int
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """The objective, the value of every term by name, and the same with its weight and gradient."""
+        """The objective, every number that is reported by its name, and the terms with their weight and gradient."""
         label_weight = float(self.plan["label_weight"])
         total = label_loss if label_weight == 1 else label_weight * label_loss
         values: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
-        alphas: dict[str, Tensor] = {}
-        for part in self.parts:
-            factor = part.factor(epoch)
-            if factor == 0 or not part.members:
+        weights: dict[str, Tensor] = {}
+        for group in self.groups:
+            factor = group.factor(epoch)
+            if factor == 0:
                 continue
-            sums: dict[str, list[Tensor]] = {}
-            for member in part.members:
-                source = sources[member]
-                for name, value in self._values(part, member, learner, source, alphas):
-                    sums.setdefault(name, []).append(value)
-            for name, found in sums.items():
-                mean = found[0] if len(found) == 1 else torch.stack(found).mean()
-                weight = float(part.group[name]) * factor
-                if weight:
-                    label = _value_name(part.group.name, name)
-                    values[label], weighted[label] = mean.detach(), weight * mean
-                    total = total + weighted[label]
+            found = self._compare(group, learner, sources, weights)
+            for weighed in group.parts:
+                each = [found[member][weighed.part.weight] for member in weighed.compared]
+                mean = each[0] if len(each) == 1 else torch.stack(each).mean()
+                label = weighed.part.label(group.group.name)
+                values[label] = mean.detach()
+                weighted[label] = group.group.weigh(weighed.part) * factor * mean
+                total = total + weighted[label]
+            values |= self._collect_reports(group)
         return total, values, weighted
 
-    def _values(
-        self, part: _Part, member: Member, learner: Observation, source: Observation, alphas: dict[str, Tensor]
-    ) -> Iterator[tuple[str, Tensor]]:
-        matrix = part.matrices.get(member)
-        word = str(part.group.get("layer_map"))
-        if matrix is None and f"{word}_{member}" in self.maps:
-            key = f"{word}_{member}"
-            if key not in alphas:  # one map for all groups
-                alphas[key] = self.maps[key](learner, source)
-            matrix = alphas[key]
-        value = self.terms[self._key(part.group, member)](learner, source, matrix)
-        yield from value.items() if isinstance(value, dict) else (("weight", value),)
+    def _compare(
+        self, group: _Group, learner: Observation, sources: Mapping[Member, Observation], weights: dict[str, Tensor]
+    ) -> dict[Member, Mapping[str, Tensor]]:
+        """The value of every part against every side that it is compared with."""
+        found: dict[Member, Mapping[str, Tensor]] = {}
+        for member in group.sides:
+            source = self._read_side(group, member, learner, sources)
+            matrix = self._weigh_layers(group, member, learner, source, weights)
+            value = self.terms[self._key(group.group, member)](learner, source, matrix)
+            found[member] = value if isinstance(value, Mapping) else {group.parts[0].part.weight: value}
+        return {**found, LEARNER: next(iter(found.values()))} if found else found
+
+    def _read_side(
+        self, group: _Group, member: Member, learner: Observation, sources: Mapping[Member, Observation]
+    ) -> Observation:
+        if member == LEARNER:
+            return learner.detached()
+        together = [weighed.members for weighed in group.parts if weighed.compared == (member,) != weighed.members]
+        return mean_logits([sources[each] for each in together[0]]) if together else sources[member]
+
+    def _weigh_layers(
+        self, group: _Group, member: Member, learner: Observation, source: Observation, weights: dict[str, Tensor]
+    ) -> Tensor | None:
+        """The layer map's matrix; a learned one is computed once for all groups."""
+        key = f"{group.group.get('layer_map')}_{member}"
+        if key in self.maps:
+            if key not in weights:
+                weights[key] = self.maps[key](learner, source)
+                self.last_weights[str(group.group["layer_map"]), str(member)] = weights[key].detach()
+            return weights[key]
+        return group.matrices.get(member)
+
+    def _collect_reports(self, group: _Group) -> dict[str, Tensor]:
+        """Further numbers of a group's terms: the mean over its members."""
+        name = group.group.name
+        keys = dict.fromkeys(self._key(group.group, side) for side in group.sides)
+        terms = [term for key in keys if isinstance(term := self.terms[key], Term)]
+        numbers = axes.knowledge[name].reports(group.group.values)
+        return {f"kd_{name}_{n}": torch.stack([term.reported[n].detach() for term in terms]).mean() for n in numbers}
 
 
-def _value_name(group: str, key: str) -> str:
-    return f"kd_{group}" if key == "weight" else f"kd_{group}_{key.removesuffix('_weight')}"
+def _sides(parts: Iterable[_Weighed]) -> tuple[Member, ...]:
+    sides = dict.fromkeys(member for weighed in parts for member in weighed.compared)
+    return tuple(member for member in sides if member != LEARNER) or tuple(sides)
 
 
-def ensemble_target(peers: Sequence[Observation]) -> Observation:
-    """The mean of the other students' logits as one source."""
-    return Observation(torch.stack([p.logits for p in peers]).mean(0), {}, peers[0].graph, peers[0].labels)
+def _parts(weighed: Iterable[_Weighed]) -> list[Part]:
+    return [each.part for each in weighed]
+
+
+def mean_logits(seen: Sequence[Observation]) -> Observation:
+    """The mean of several models' logits as one source."""
+    return Observation(torch.stack([each.logits for each in seen]).mean(0), {}, seen[0].graph, seen[0].labels)

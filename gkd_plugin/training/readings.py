@@ -1,19 +1,14 @@
-"""Reading models as sources: each is run once for as long as its weights and the batch stay the same."""
+"""Reading students: each is run once for as long as its weights and the batch stay the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import torch
-
-from gkd_plugin.models.observed import Sample
-from gkd_plugin.models.rng import RandomStreams, random_state
+from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation
-from gkd_plugin.training.objective import Member, ensemble_target, teacher_taps
-from gkd_plugin.training.students import Student
-from gkd_plugin.training.teachers.prepare import PreparedTeacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,89 +20,85 @@ class _Reading:
     train: bool
     drew: bool
 
-    def serves(self, student: Student, sample: Sample, taps: frozenset[str], train: bool) -> bool:
-        return self.version == student.version and self.sample is sample and taps <= self.taps and self.train == train
+    def serves(self, version: int, sample: Sample, taps: frozenset[str], train: bool) -> bool:
+        return self.version == version and self.sample is sample and taps <= self.taps and self.train == train
 
 
-class Reader:
-    """Gives every learner the observations of its sources.
+class Readings:
+    """Observations of the students by number, kept while they hold.
 
     Args:
-        students (sequence of Student): The cohort.
+        models (sequence of ObservedModel): The students' networks.
         streams (RandomStreams): The run's streams; peers are read under streams of their own.
         train_mode (bool): Whether peers are read with dropout and batch statistics on (``peer_mode: train``).
-        teacher (PreparedTeacher, optional): The teacher.
     """
 
-    def __init__(
-        self,
-        students: Sequence[Student],
-        streams: RandomStreams,
-        train_mode: bool,
-        teacher: PreparedTeacher | None = None,
-    ) -> None:
-        self.students = {student.number: student for student in students}
-        self.teacher = teacher
+    def __init__(self, models: Sequence[ObservedModel], streams: RandomStreams, train_mode: bool) -> None:
+        self.models = dict(enumerate(models, 1))
         self.streams, self.train_mode = streams, train_mode
-        self._readings: dict[int, _Reading] = {}
+        self.taps: frozenset[str] = frozenset()
+        self._versions = dict.fromkeys(self.models, 0)
+        self._kept: dict[int, _Reading] = {}
 
-    def taps(self, epoch: int) -> frozenset[str]:
-        """The taps that any learner needs in this epoch; the same for all, so that a reading serves everyone."""
-        return frozenset(tap for student in self.students.values() for tap in student.objective.taps(epoch))
+    def begin_epoch(self, taps: Iterable[str]) -> None:
+        """Forgets readings that drew random numbers: a resumed run could not have them.
 
-    def new_epoch(self) -> None:
-        """Forgets readings that drew random numbers: a resumed run could not have them."""
-        self._readings = {number: kept for number, kept in self._readings.items() if not kept.drew}
+        Args:
+            taps (iterable of str): What any learner needs in this epoch; the same for all, so that a reading serves
+                everyone.
+        """
+        self.taps = frozenset(taps)
+        self._kept = {number: kept for number, kept in self._kept.items() if not kept.drew}
 
-    def sources(self, learner: Student, sample: Sample, epoch: int) -> dict[Member, Observation]:
-        """What teaches a learner now, except itself."""
-        found: dict[Member, Observation] = {}
-        for member in learner.objective.sources(epoch):
-            if member == "ensemble":
-                others = [number for number in self.students if number != learner.number]
-                found[member] = ensemble_target([self._read(number, sample, epoch) for number in others])
-            elif member == "teacher" and self.teacher is not None:
-                found[member] = self.teacher.observe(sample, teacher_taps(learner.objective.plan))
-            elif isinstance(member, int):
-                found[member] = self._read(member, sample, epoch)
-        return found
+    def note_change(self, number: int) -> None:
+        """A student's weights are other ones now: what was read of it is void."""
+        self._versions[number] += 1
 
-    def _read(self, number: int, sample: Sample, epoch: int) -> Observation:
-        return self._observe(number, sample, self.taps(epoch), self.train_mode, self.streams.use(f"peer/{number}"))
+    def read_peer(self, number: int, sample: Sample) -> Observation:
+        """A student as another one's teacher, in the mode that ``kd.peer_mode`` asks for."""
+        return self._observe(number, sample, self.taps, self.train_mode, self.streams.use(f"peer/{number}"))
 
-    def evaluation(self, number: int, sample: Sample, epoch: int) -> Observation:
-        """A student in evaluation mode; the same forward pass serves its peers where it drew nothing."""
-        student = self.students[number]
-        # heads are looked at in every epoch, also where their schedule is 0
-        taps = self.taps(epoch) | ({"layer"} if student.objective.heads is not None else set())
-        kept = self._readings.get(number)
-        if kept is not None and kept.serves(student, sample, taps, False) and not kept.drew:
-            return kept.seen
+    def read_evaluated(self, number: int, sample: Sample) -> Observation:
+        """A student as a teacher in evaluation mode, whatever ``kd.peer_mode`` says."""
+        return self._observe(number, sample, self.taps, False, self.streams.use(f"peer/{number}"))
+
+    def evaluate(
+        self, number: int, sample: Sample, further: Iterable[str], instead: ObservedModel | None = None
+    ) -> Observation:
+        """A student in evaluation mode for its own scores; the same forward pass serves its peers where it drew nothing.
+
+        Args:
+            number (int): The student.
+            sample (Sample): A batch of the validation split.
+            further (iterable of str): Taps that its terms read in every epoch, also where their schedule is 0.
+            instead (ObservedModel, optional): What is evaluated in its place.
+        """
+        taps = self.taps | frozenset(further)
         # the host draws student 1's evaluation from the global stream
         stream = nullcontext() if number == 1 else self.streams.use(f"evaluation/{number}")
+        if instead is not None:
+            with stream, instead.untouched():
+                return instead.observe(sample, taps, "val")
+        kept = self._kept.get(number)
+        if kept is not None and kept.serves(self._versions[number], sample, taps, False) and not kept.drew:
+            return kept.seen
         if sample.task.level == "edge":  # peers are read on the pairs of another split
-            with stream, student.model.untouched():
-                return student.model.observe(sample, taps, "val")
-        self._readings.pop(number, None)
+            model = self.models[number]
+            with stream, model.untouched():
+                return model.observe(sample, taps, "val")
+        self._kept.pop(number, None)
         return self._observe(number, sample, taps, False, stream)
 
     def _observe(
         self, number: int, sample: Sample, taps: frozenset[str], train: bool, stream: AbstractContextManager[None]
     ) -> Observation:
-        student = self.students[number]
-        kept = self._readings.get(number)
-        if kept is not None and kept.serves(student, sample, taps, train):
+        model, version = self.models[number], self._versions[number]
+        kept = self._kept.get(number)
+        if kept is not None and kept.serves(version, sample, taps, train):
             return kept.seen
-        with stream, student.model.untouched(train):
+        with stream, model.untouched(train):
             before = random_state()
-            seen = student.model.observe(sample, taps)
-            drew = not all(torch.equal(a, b) for a, b in zip(before, random_state(), strict=False))
-        self._readings[number] = _Reading(seen, sample, student.version, taps, train, drew)
+            seen = model.observe(sample, taps)
+            drew = has_drawn(before)
+        self._kept[number] = _Reading(seen, sample, version, taps, train, drew)
         return seen
-
-
-def with_self(
-    sources: Mapping[Member, Observation], own: Observation, wanted: set[Member]
-) -> dict[Member, Observation]:
-    """The sources with the learner's own, detached observation where it teaches itself."""
-    return {**sources, "self": own.detached()} if "self" in wanted else dict(sources)

@@ -57,8 +57,8 @@ def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
         write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
     values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
-    if trainer.attention is not None:
-        trainer.attention.draw()
+    for recorder in trainer.recorders:
+        recorder.finish()
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The teacher beside its students in evaluation: its own score, and how often they decide as it does."""
+"""Test scores at the end of a run, and teachers beside their students: their own score, and how often both decide alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
-from gkd_plugin.training.evaluation import Predictions, evaluate, score
+from gkd_plugin.training.evaluation import Predictions, ensemble, evaluate, score
+from gkd_plugin.training.selection import Best, copy_state
+from gkd_plugin.training.sources.cohort import mean_probability
+from gkd_plugin.training.students import Student
 from gkd_plugin.training.teachers.file import StoredTeacher
 from gkd_plugin.training.teachers.prepare import PreparedTeacher
 
@@ -47,15 +50,15 @@ def agreement(ours: Sequence[Tensor], theirs: Sequence[Tensor], kind: str) -> fl
 
 
 class TeacherScores:
-    """Reads a run's teacher on the batches on which its students are evaluated.
+    """Reads a run's teachers (several: the mean of their probabilities) on the batches on which its students are evaluated.
 
     Labels, loss and metric are those of the students, so that the scores can be compared. On validation the agreement is
     read in every epoch only where that needs no forward pass of the teacher: where it was read once for the whole run.
     Edge tasks are left out, for every split decodes pairs of its own and a teacher is asked for the training pairs.
 
     Args:
-        teacher (PreparedTeacher, optional): The teacher, where a term listens to one.
-        taps (iterable of str): The taps that terms read off it; asking for others would run it again.
+        teachers (sequence of PreparedTeacher): The teachers, where a term listens to them.
+        taps (iterable of str): The taps that terms read off them; asking for others would run them again.
         feeds (sequence of SplitLoader): The students' feeds.
         kind (str): The host's task type.
         streams (RandomStreams): The run's streams.
@@ -63,18 +66,18 @@ class TeacherScores:
 
     def __init__(
         self,
-        teacher: PreparedTeacher | None,
+        teachers: Sequence[PreparedTeacher],
         taps: Iterable[str],
         feeds: Sequence[SplitLoader],
         kind: str,
         streams: RandomStreams,
     ) -> None:
-        self.teacher, self.taps, self.kind, self.streams = teacher, tuple(taps), kind, streams
-        self.measured = teacher is not None and feeds[0].task.level != "edge"
+        self.teachers, self.taps, self.kind, self.streams = tuple(teachers), tuple(taps), kind, streams
+        self.measured = bool(teachers) and feeds[0].task.level != "edge"
         self.decides = self.measured and kind.startswith("classification")
         self.failure = ""  # why its score could not be measured
         single = feeds[1].single
-        self.in_every_epoch = self.decides and single is not None and self._covers(single)
+        self.in_every_epoch = self.decides and single is not None and self._all_cover(single)
 
     def on_validation(
         self, model: ObservedModel, sample: Sample, seen: Observation, scores: Tensor
@@ -120,9 +123,11 @@ class TeacherScores:
             model (ObservedModel): A student, which knows the labels.
             validation (SplitLoader): The validation split; the score of a teacher that has no record is measured there.
         """
-        if self.teacher is None:
+        if not self.teachers:
             return {}
-        about = dict(self.teacher.about)
+        first = self.teachers[0]
+        several = {"name": "+".join(teacher.name for teacher in self.teachers)}
+        about: dict[str, Any] = dict(first.about) if len(self.teachers) == 1 else dict(several)
         if self.measured and "val" not in about:
             with self.streams.use("test"):
                 told = self.evaluate(model, validation.samples(), "val")[1]
@@ -135,30 +140,72 @@ class TeacherScores:
     def _score(
         self, model: ObservedModel, sample: Sample, seen: Observation, split: str
     ) -> tuple[Tensor, Tensor, float]:
-        says = self._says(sample)
-        as_student = Observation(says.logits, {}, seen.graph, seen.labels)
-        return says.remember(("score", split), lambda: score(model, sample, as_student, split))
+        told = [self._read(teacher, sample) for teacher in self.teachers]
+        logits = mean_probability([each.logits for each in told], sample.task.kind)
+        as_student = Observation(logits, {}, seen.graph, seen.labels)
+        return told[0].remember(("score", split), lambda: score(model, sample, as_student, split))
 
-    def _says(self, sample: Sample) -> Observation:
-        """The teacher on a batch of any split, which may be another graph than the students are trained on."""
-        assert self.teacher is not None
-        if self.teacher.graph is None or self._covers(sample):
-            return self.teacher.observe(sample, self.taps)
-        if self.teacher.own_edges or isinstance(self.teacher.teacher, StoredTeacher):
+    def _read(self, teacher: PreparedTeacher, sample: Sample) -> Observation:
+        """A teacher on a batch of any split, which may be another graph than the students are trained on."""
+        if teacher.graph is None or _covers(teacher, sample):
+            return teacher.observe(sample, self.taps)
+        if teacher.own_edges or isinstance(teacher.teacher, StoredTeacher):
             raise UserError("it knows the training graph, and this split is another one")
-        return self.teacher.teacher.observe(sample.whole or sample, self.taps)
+        return teacher.teacher.observe(sample.whole or sample, self.taps)
 
-    def _covers(self, sample: Sample) -> bool:
-        """Whether a batch is the graph on which the teacher is read once, or a part of it."""
-        assert self.teacher is not None
-        graph = self.teacher.graph
-        if graph is None or sample is graph or sample.whole is graph:
-            return graph is not None
-        theirs, ids = graph.batch.get("x"), sample.batch.get("n_id")
-        own = (sample.whole or sample).batch
-        if theirs is None or own.get("x") is None:
-            return False
-        if ids is not None:
-            return int(ids.max()) < len(theirs) and torch.equal(theirs[ids], own.x)
-        same = self.teacher.own_edges or torch.equal(graph.batch.edge_index, own.edge_index)
-        return same and torch.equal(theirs, own.x)
+    def _all_cover(self, sample: Sample) -> bool:
+        return all(_covers(teacher, sample) for teacher in self.teachers)
+
+
+def _covers(teacher: PreparedTeacher, sample: Sample) -> bool:
+    """Whether a batch is the graph on which a teacher is read once, or a part of it."""
+    graph = teacher.graph
+    if graph is None:
+        return False
+    if sample is graph or sample.whole is graph:
+        return True
+    whole, ids = (sample.whole or sample).batch, sample.batch.get("n_id")
+    theirs, ours = graph.batch.get("x"), whole.get("x")
+    if theirs is None or ours is None:
+        return False
+    if ids is not None:  # a sampled part
+        return int(ids.max()) < len(theirs) and torch.equal(theirs[ids], ours)
+    same_edges = teacher.own_edges or torch.equal(graph.batch.edge_index, whole.edge_index)
+    return same_edges and torch.equal(theirs, ours)
+
+
+def score_tests(
+    students: Sequence[Student],
+    bests: Mapping[str, Best],
+    feed: SplitLoader,
+    streams: RandomStreams,
+    teachers: TeacherScores,
+) -> tuple[dict[str, Predictions], dict[str, Predictions]]:
+    """What every answer gives on the test split with the weights of its selected epoch, once; and what the teachers give
+    on the same batches.
+
+    Args:
+        students (sequence of Student): The cohort; its weights are afterwards what they were.
+        bests (mapping): The selected weights of every answer.
+        feed (SplitLoader): The test split.
+        streams (RandomStreams): The run's streams.
+        teachers (TeacherScores): The teacher.
+    """
+    last = [copy_state(student.model.module.state_dict()) for student in students]
+    tests: dict[str, Predictions] = {}
+    told: dict[str, Predictions] = {}
+    with streams.use("test"):
+        for student in students:
+            name = f"s{student.number}"
+            student.model.module.load_state_dict(bests[name].states[0])
+            tests[name], told[name] = teachers.evaluate(student.model, feed, "test")
+        if "ensemble" in bests:
+            members = []
+            for student, state in zip(students, bests["ensemble"].states, strict=True):
+                student.model.module.load_state_dict(state)
+                ours, told["ensemble"] = teachers.evaluate(student.model, feed, "test")
+                members.append(ours)
+            tests["ensemble"] = ensemble(members, teachers.kind)
+    for student, state in zip(students, last, strict=True):
+        student.model.module.load_state_dict(state)
+    return tests, told

@@ -13,12 +13,12 @@ from gkd_plugin.errors import RunFailed
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
+from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.evaluation import Predictions
-from gkd_plugin.training.objective import Member
-from gkd_plugin.training.readings import Reader, with_self
-from gkd_plugin.training.recorders.gradients import Diagnostics
+from gkd_plugin.training.recorders.base import Recorder
+from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.students import Student
 
 
@@ -28,26 +28,26 @@ class Updates:
     Args:
         plan (Plan): The plan; ``kd.update`` names the order.
         students (sequence of Student): The cohort.
-        reader (Reader): Reads peers.
+        sources (Sources): Who teaches them.
         streams (RandomStreams): The run's streams. Student 1 draws from the global one.
-        diagnostics (Diagnostics, optional): Where to record gradients.
+        recorders (sequence of Recorder): Who looks at each step.
     """
 
     def __init__(
         self,
         plan: Plan,
         students: Sequence[Student],
-        reader: Reader,
+        sources: Sources,
         streams: RandomStreams,
-        diagnostics: Diagnostics | None = None,
+        recorders: Sequence[Recorder] = (),
     ) -> None:
-        self.plan, self.students, self.reader, self.streams = plan, students, reader, streams
-        self.diagnostics = diagnostics
+        self.plan, self.students, self.sources, self.streams = plan, students, sources, streams
+        self.recorders = recorders
 
     def epoch(self, feed: SplitLoader, epoch: int) -> list[Predictions]:
         """One epoch of every student; what each answered while it was trained."""
         outcomes = [Predictions() for _ in self.students]
-        self.reader.new_epoch()
+        self.begin_epoch(epoch)
         for student in self.students:
             student.model.module.train()
             student.objective.train()
@@ -59,7 +59,7 @@ class Updates:
             for sample in feed:
                 if order == "joint":
                     # all targets are read before any step
-                    targets = [self.reader.sources(student, sample, epoch) for student in self.students]
+                    targets = [self._read_targets(student, sample, epoch) for student in self.students]
                 else:
                     targets = [None] * len(self.students)  # type: ignore[list-item]
                 for student, outcome, known in zip(self.students, outcomes, targets, strict=True):
@@ -67,6 +67,14 @@ class Updates:
         for student in self.students:
             student.scheduler.step()
         return outcomes
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells the readings what any learner needs now."""
+        taps = {tap for student in self.students for tap in student.objective.taps(epoch)}
+        self.sources.run.readings.begin_epoch(taps)
+
+    def _read_targets(self, student: Student, sample: Sample, epoch: int) -> dict[Member, Observation]:
+        return self.sources.observe(student.number, student.objective.members(epoch), sample)
 
     def _own_pass(self, student: Student, feed: SplitLoader, epoch: int, outcome: Predictions) -> None:
         if student.number == 1:
@@ -98,7 +106,7 @@ class Updates:
         """
         objective, model = student.objective, student.model
         if targets is None:
-            targets = self.reader.sources(student, sample, epoch)
+            targets = self._read_targets(student, sample, epoch)
         # a cohort observes at the same taps, so that readings serve everyone
         with nullcontext() if student.number == 1 else self.streams.use(f"train/{student.number}"):
             seen = model.observe(sample, objective.taps(epoch))
@@ -106,27 +114,27 @@ class Updates:
             with host.scoped(model.own):
                 label_loss, score = host.task_loss(pred, true)
         total, values, weighted = label_loss, {}, {}
-        if objective.parts or self.plan["label_weight"] != 1:
+        if objective.groups or self.plan["label_weight"] != 1:
             with host.scoped(model.own), self.streams.use(f"terms/{student.number}"):
-                sources = with_self(targets, seen, objective.sources(epoch))
-                total, values, weighted = objective(label_loss, seen, sources, epoch)
+                taught = self.sources.add_own(targets, seen, objective.members(epoch))
+                total, values, weighted = objective(label_loss, seen, taught, epoch)
         loss = float(label_loss.detach())
         numbers = {name: float(value) for name, value in values.items()}
         if not math.isfinite(float(total.detach())):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
-        if weighted and self.diagnostics is not None and self.diagnostics.due(epoch, student.number):
+        if weighted:
             label_weight = float(self.plan["label_weight"])
             task = label_weight * label_loss if label_weight else None
-            parameters = list(model.module.parameters())
-            self.diagnostics.record(epoch, student.number, task, weighted, {"task": loss, **numbers}, parameters)
+            for recorder in self.recorders:
+                recorder.see_step(epoch, student, task, weighted, {"task": loss, **numbers})
         if total.requires_grad:
             student.optimizer.zero_grad()
             total.backward()
             if self.plan["clip_grad_norm"] is not None:
                 torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
             student.optimizer.step()
-            student.version += 1
+            self.sources.note_step(student.number)
 
     def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
         broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]

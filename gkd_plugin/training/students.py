@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,13 +14,15 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.aux_layers import marked
+from gkd_plugin.models.aux_layers import find_marked
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
-from gkd_plugin.plan import Plan
+from gkd_plugin.plan import MARKED, Plan
+from gkd_plugin.space import axes
+from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Outline
-from gkd_plugin.training.objective import Member, Objective, taps_of, teacher_taps
-from gkd_plugin.training.teachers.prepare import PreparedTeacher
+from gkd_plugin.training.objective import Objective, list_taps
+from gkd_plugin.training.sources.base import Run, Sources
 
 
 @dataclass(eq=False)
@@ -33,7 +34,6 @@ class Student:
         model (ObservedModel): Its network under its own cfg.
         optimizer, scheduler: The host's, over the network and whatever the objective owns.
         objective (Objective): Its terms.
-        version (int): Number of optimizer steps so far; what was read of it is good for one version.
     """
 
     number: int
@@ -41,7 +41,6 @@ class Student:
     optimizer: torch.optim.Optimizer
     scheduler: Any
     objective: Objective
-    version: int = field(default=0)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -63,7 +62,6 @@ class Student:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.version += 1
 
 
 def build_models(
@@ -92,62 +90,44 @@ def build_models(
     return models
 
 
-def with_marks(plan: Plan, model: ObservedModel) -> Plan:
-    """The plan with auxiliary heads on marked layers, unless the user's ``kd_auxiliary.layers`` says otherwise."""
-    found = tuple(marked(model.layers)) if model.depth else ()
-    group = plan.groups.get("auxiliary")
-    if group is None or not found:
+def place_marks(plan: Plan, model: ObservedModel) -> Plan:
+    """The plan with the numbers of a network's marked layers where a group's ``layers`` stand for them.
+
+    A further student may have marks where the first has none: they switch a group on that nobody mentions.
+    """
+    found = tuple(find_marked(model.layers)) if model.depth else ()
+    if not found:
         return plan
-    if group.named and group.get("layers") != "marked":
-        return plan
-    values: dict[str, Any] = {"layers": found}
-    if not group.named:
-        values["weight"] = 0.3
-    groups = {**plan.groups, "auxiliary": replace(group.with_values(**values), named=True)}
-    return replace(plan, groups=MappingProxyType(groups))
+    groups = dict(plan.groups)
+    for name, group in plan.groups.items():
+        marked = axes.knowledge[name].marked
+        if marked and not group.named:
+            group = replace(group.with_values(**marked), named=True)
+        numbers = {key: found for key, value in marked.items() if value == MARKED and group.get(key) == MARKED}
+        groups[name] = group.with_values(**numbers)
+    return replace(plan, groups=groups)
 
 
-def build_cohort(
-    plan: Plan,
-    models: Sequence[ObservedModel],
-    sample: Sample,
-    streams: RandomStreams,
-    optimizer: torch.optim.Optimizer | None = None,
-    scheduler: Any = None,
-    teacher: PreparedTeacher | None = None,
+def build_students(
+    run: Run, sources: Sources, sample: Sample, optimizer: torch.optim.Optimizer | None = None, scheduler: Any = None
 ) -> list[Student]:
     """Students with objectives and optimizers.
 
     Args:
-        plan (Plan): The plan.
-        models (sequence of ObservedModel): The networks.
+        run (Run): The run with the students' networks.
+        sources (Sources): The models that teach them.
         sample (Sample): Some batch, on which widths are read off.
-        streams (RandomStreams): The run's streams.
         optimizer, scheduler (optional): Those of student 1 where a host program made them.
-        teacher (PreparedTeacher, optional): The teacher, where a term listens to one.
     """
-    outlines: dict[Member, Outline] = {}
-    answers: list[list[int]] = []
-    plans = [with_marks(plan, model) for model in models]
-    if plan["cohort"] or any(p.active for p in plans):
-        taps = {tap for p in plans for tap in taps_of(p)}
-        if teacher is not None:
-            with streams.use("probe"):
-                outlines["teacher"] = teacher.outline(sample, teacher_taps(plan))
-        for number, model in enumerate(models, 1):
-            if taps and not model.depth:
-                _ = model.layers  # says what to do
-            with streams.use("probe"), model.untouched():
-                seen = model.observe(sample, taps)
-            outlines[number] = model.outline(seen)
-            answers.append([len(seen.logits), outlines[number].dim_out])
-        _same_answers(models, answers)
-        _same_classes(outlines)
+    plans = [place_marks(run.plan, model) for model in run.models]
+    outlines = _observe_outlines(run, plans, sample)
     students = []
-    for number, (model, theirs) in enumerate(zip(models, plans, strict=True), 1):
+    for number, (model, plan) in enumerate(zip(run.models, plans, strict=True), 1):
         device = next(model.module.parameters()).device
-        with streams.use(f"objective/{number}"), host.scoped(model.own):
-            objective = Objective(theirs, number, outlines, model.task).to(device)
+        with run.streams.use("probe"):
+            taught = _outline_sources(sources, plan, number, outlines, sample)
+        with run.streams.use(f"objective/{number}"), host.scoped(model.own):
+            objective = Objective(plan, number, taught, model.task, sources).to(device)
         maps = list(objective.maps.parameters())
         extras = [p for p in objective.parameters() if not any(p is other for other in maps)]
         if number == 1 and optimizer is not None:
@@ -160,6 +140,40 @@ def build_cohort(
         _add_undecayed(its_optimizer, its_scheduler, [p for p in maps if p.requires_grad])
         students.append(Student(number, model, its_optimizer, its_scheduler, objective))
     return students
+
+
+def _observe_outlines(run: Run, plans: Sequence[Plan], sample: Sample) -> dict[Member, Outline]:
+    """Depth, widths and logits of every student, where some term asks for them."""
+    if not run.plan["cohort"] and not any(plan.active for plan in plans):
+        return {}
+    outlines: dict[Member, Outline] = {}
+    answers = []
+    taps = {tap for plan in plans for tap in list_taps(plan)}
+    for number, model in enumerate(run.models, 1):
+        if taps and not model.depth:
+            _ = model.layers  # says what to do
+        with run.streams.use("probe"), model.untouched():
+            seen = model.observe(sample, taps)
+        outlines[number] = model.outline(seen)
+        answers.append([len(seen.logits), outlines[number].dim_out])
+    _require_same_answers(run.models, answers)
+    return outlines
+
+
+def _outline_sources(
+    sources: Sources, plan: Plan, learner: int, outlines: Mapping[Member, Outline], sample: Sample
+) -> dict[Member, Outline]:
+    """The outlines of all members that may teach a student."""
+    if not plan.active:
+        return {}
+    found = dict(outlines)
+    for model in sources.models.values():
+        for member in {m for layered in (True, False) for m in model.members(layered)}:
+            found[member] = outlines[learner]
+            if not model.within:
+                found[member] = model.outline(member, learner, sample, sources.taps_of(member))
+                _require_same_classes(model.name, found[member], outlines[learner])
+    return found
 
 
 def _add_undecayed(optimizer: torch.optim.Optimizer, scheduler: Any, parameters: list[nn.Parameter]) -> None:
@@ -175,7 +189,7 @@ def _add_undecayed(optimizer: torch.optim.Optimizer, scheduler: Any, parameters:
             values.append(values[0])
 
 
-def _same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]]) -> None:
+def _require_same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]]) -> None:
     """Students are compared and averaged item by item."""
     for number, (model, found) in enumerate(zip(models, answers, strict=True), 1):
         if found != answers[0]:
@@ -186,9 +200,9 @@ def _same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]])
             )
 
 
-def _same_classes(outlines: Mapping[Member, Outline]) -> None:
-    if "teacher" in outlines and outlines["teacher"].dim_out != outlines[1].dim_out:
+def _require_same_classes(source: str, taught: Outline, learner: Outline) -> None:
+    if taught.dim_out != learner.dim_out:
         raise UserError(
-            f"kd.teacher: it gives {outlines['teacher'].dim_out} logits for each item, the students give "
-            f"{outlines[1].dim_out}. They must predict the same classes."
+            f"kd.{source}: it gives {taught.dim_out} logits for each item, the students give {learner.dim_out}. "
+            "They must predict the same classes."
         )

@@ -11,24 +11,21 @@ from torch import Tensor
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg, scoped, task_loss
+from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
-from gkd_plugin.training.evaluation import Predictions, ensemble, score, smoothing
-from gkd_plugin.training.final import final_scores
+from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
-from gkd_plugin.training.objective import teacher_taps
-from gkd_plugin.training.readings import Reader
-from gkd_plugin.training.recorders.gradients import Diagnostics
-from gkd_plugin.training.recorders.learned_maps import AttentionLog, entropies
+from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
-from gkd_plugin.training.scoring import TeacherScores
+from gkd_plugin.training.scoring import TeacherScores, score_tests
 from gkd_plugin.training.selection import Best, copy_state
+from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
-from gkd_plugin.training.teachers.prepare import PreparedTeacher
 
 Progress = Callable[[int, int, float], None]
 
@@ -51,11 +48,10 @@ class Trainer:
         logs (sequence of Log): A logger for each split; empty for none.
         streams (RandomStreams): The run's streams.
         kind (str): The host's task type, which decides the metrics.
+        sources (Sources): Who teaches the students.
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
-        teacher (PreparedTeacher, optional): The teacher.
-        diagnostics (Diagnostics, optional): Where to record gradients.
-        attention (AttentionLog, optional): Where to keep learned layer maps.
+        recorders (sequence of Recorder): Who writes down how it goes.
 
     Raises:
         UserError: If there is no validation split.
@@ -69,11 +65,10 @@ class Trainer:
         logs: Sequence[Log],
         streams: RandomStreams,
         kind: str,
+        sources: Sources,
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
-        teacher: PreparedTeacher | None = None,
-        diagnostics: Diagnostics | None = None,
-        attention: AttentionLog | None = None,
+        recorders: Sequence[Recorder] = (),
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -81,11 +76,12 @@ class Trainer:
                 "(and test_mask), or draw a split (docs/data.md)."
             )
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
-        self.attention = attention
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
-        self.reader = Reader(self.students, streams, plan["peer_mode"] == "train", teacher)
-        self.beside = TeacherScores(teacher, teacher_taps(plan), feeds, kind, streams)
-        self.updates = Updates(plan, self.students, self.reader, streams, diagnostics)
+        self.sources, self.recorders = sources, recorders
+        teachers = [(model.name, each) for model in sources.models.values() for each in model.scored]
+        taps = {tap for name, _ in teachers for tap in sources.taps_of(name)}
+        self.teachers = TeacherScores([each for _, each in teachers], sorted(taps), feeds, kind, streams)
+        self.updates = Updates(plan, self.students, sources, streams, recorders)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
         self.metric, self.better = "", True
@@ -152,10 +148,12 @@ class Trainer:
             extras[f"mean_{self.metric}"] = sum(scores[f"s{s.number}"] for s in self.students) / len(self.students)
             extras["student"] = float(0 if self.plan["predict"] == "ensemble" else self.predicted)
         for student, outcome in zip(self.students, outcomes, strict=True):
-            found = {**outcome.mean_extras(), **entropies(student)}
+            found = dict(outcome.mean_extras())
+            for recorder in self.recorders:
+                found |= recorder.columns(student)
             extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in found.items()}
-        if self.attention is not None:
-            self.attention.record(epoch, self.students)
+        for recorder in self.recorders:
+            recorder.see_evaluation(epoch, self.students)
         main = together if together is not None and self.plan["predict"] == "ensemble" else outcomes[self.predicted - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
@@ -164,27 +162,31 @@ class Trainer:
         outcomes = [Predictions() for _ in self.students]
         for sample in self.feeds[1]:
             for student, outcome in zip(self.students, outcomes, strict=True):
-                seen = self.reader.evaluation(student.number, sample, epoch)
+                seen = self._observe(student, sample)
                 found = score(student.model, sample, seen, "val")
-                agrees = self.beside.on_validation(student.model, sample, seen, found[1])
-                outcome.add(*found, {**self._layers(student, sample, seen), **agrees})
+                agrees = self.teachers.on_validation(student.model, sample, seen, found[1])
+                outcome.add(*found, {**self._measure_terms(student, sample, seen), **agrees})
         return outcomes
 
-    def _layers(self, student: Student, sample: Any, seen: Observation) -> dict[str, float]:
-        """Each auxiliary head's accuracy and how over-smoothed its layer is."""
-        heads = student.objective.heads
-        if heads is None or "layer" not in seen.hidden:
-            return {}
-        found = smoothing(seen)
+    def _observe(self, student: Student, sample: Sample) -> Observation:
+        """A student, or what stands in its place, in evaluation mode."""
+        instead = self.sources.stand_in(student.number)
+        return self.sources.run.readings.evaluate(student.number, sample, student.objective.evaluated_taps, instead)
+
+    def _measure_terms(self, student: Student, sample: Sample, seen: Observation) -> dict[str, float]:
+        """What the terms themselves add to a row of validation."""
+
+        def judge(logits: Tensor) -> dict[str, float]:
+            instead = Observation(logits, {}, seen.graph, seen.labels)
+            pred, true = sample.answers(instead, "val")
+            metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
+            name = self.metric or choose_metric(list(metrics))[0]
+            return {name: metrics[name]}
+
+        found: dict[str, float] = {}
         with torch.no_grad(), scoped(student.model.own):
-            heads.eval()
-            for number, logits in heads.logits(seen).items():
-                at_head = Observation(logits, {}, seen.graph, seen.labels)
-                pred, true = sample.answers(at_head, "val")
-                metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
-                name = self.metric or choose_metric(list(metrics))[0]
-                found[f"aux{number}_{name}"] = metrics[name]
-            heads.train()
+            for term in student.objective.each_term():
+                found |= term.measure(seen, judge)
         return found
 
     def _select(self, epoch: int, scores: Mapping[str, float]) -> bool:
@@ -195,12 +197,16 @@ class Trainer:
             if best.improves(value):
                 members = self.students if name == "ensemble" else [self.students[int(name[1:]) - 1]]
                 best.epoch, best.score = epoch, value
-                best.states = [copy_state(student.model.module.state_dict()) for student in members]
-        if self.plan["predict"] == "best":
+                best.states = [copy_state(self._evaluated(student).module.state_dict()) for student in members]
+        if self.plan["predict"] not in ("first", "ensemble"):
             worst = float("-inf")
             ranked = [(v if self.better else -v) if v == v else worst for n, v in scores.items() if n != "ensemble"]
             self.predicted = 1 + ranked.index(max(ranked))
         return self._predicted_best() != before
+
+    def _evaluated(self, student: Student) -> ObservedModel:
+        """The network that answers for a student."""
+        return self.sources.stand_in(student.number) or student.model
 
     def _best_student(self) -> int:
         sign = 1 if self.better else -1
@@ -265,9 +271,9 @@ class Trainer:
         tests: dict[str, Predictions] = {}
         told: dict[str, Predictions] = {}
         if len(self.feeds) > 2:
-            tests, told = final_scores(self.students, self.bests, self.feeds[2], self.streams, self.beside)
-        agreement = self.beside.agreements(tests, told)
-        teacher = self.beside.about(self.metric, told.get("s1"), self.students[0].model, self.feeds[1])
+            tests, told = score_tests(self.students, self.bests, self.feeds[2], self.streams, self.teachers)
+        agreement = self.teachers.agreements(tests, told)
+        teacher = self.teachers.about(self.metric, told.get("s1"), self.students[0].model, self.feeds[1])
         answers = {}
         for name, best in self.bests.items():
             test = tests[name].metrics(self.kind)[self.metric] if name in tests else float("nan")
@@ -278,11 +284,13 @@ class Trainer:
             *(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True))
         )
         answers["first"], answers["best"] = single[0], single[best_student - 1]
+        answers.setdefault(str(self.plan["predict"]), answers["best"])  # the best of what stands in their place
         answers.setdefault("ensemble", single[0])
         if agreement:
             each = [agreement[f"s{student.number}"] for student in self.students]
             agreement |= {"mean": sum(each) / len(each), "first": each[0], "best": each[best_student - 1]}
             agreement.setdefault("ensemble", each[0])
+            agreement.setdefault(str(self.plan["predict"]), agreement["best"])
         result = RunResult(
             seed,
             self.metric,
@@ -302,8 +310,8 @@ class Trainer:
         return result
 
     def _warnings(self, told: Mapping[str, Any]) -> Iterator[str]:
-        if self.beside.failure:
-            yield f"kd.teacher: {told['name']}: {self.beside.failure}."
+        if self.teachers.failure:
+            yield f"kd.teacher: {told['name']}: {self.teachers.failure}."
         if told.get("metric") == self.metric:
             ours = self.bests[f"s{self._best_student()}"].score
             if (ours >= told["val"]) if self.better else (ours <= told["val"]):
@@ -311,9 +319,8 @@ class Trainer:
                     f"kd.teacher: {told['name']} has {self.metric} {told['val']:g} on validation, no better than its "
                     f"student with {ours:g}. Is it the one you mean?"
                 )
-        faint = self.updates.diagnostics.faint() if self.updates.diagnostics is not None else []
-        for name in faint:
-            yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
+        for recorder in self.recorders:
+            yield from recorder.warnings()
 
     def _write_test(self, result: RunResult, tests: Mapping[str, Predictions]) -> None:
         """One row, that of the selected epoch: the host's aggregation cannot pick."""
@@ -333,7 +340,7 @@ class Trainer:
                 student.number: state
                 for student, state in zip(self.students, self.bests["ensemble"].states, strict=True)
             }
-        number = result.best_student if result.predict == "best" else 1
+        number = 1 if result.predict == "first" else result.best_student
         return {number: self.bests[f"s{number}"].states[0]}
 
     # -- resume -------------------------------------------------------------------------------------------------
@@ -343,6 +350,7 @@ class Trainer:
         return {
             "done": self.done,
             "students": [student.state_dict() for student in self.students],
+            "sources": self.sources.state_dict(),
             "streams": {name: list(states) for name, states in self.streams.states.items()},
             "random": global_random_state(),
             "bests": {name: best.state_dict() for name, best in self.bests.items()},
@@ -362,6 +370,8 @@ class Trainer:
             return
         for student, theirs in zip(self.students, state["students"], strict=True):
             student.load_state_dict(theirs)
+            self.sources.run.readings.note_change(student.number)
+        self.sources.load_state_dict(state.get("sources", {}))
         self.streams.states = {name: list(states) for name, states in state["streams"].items()}
         self.metric, self.better = state["metric"]
         for name, best in state["bests"].items():
@@ -376,9 +386,7 @@ class Trainer:
 
     def _cut(self, epochs: int) -> None:
         """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""
-        if self.updates.diagnostics is not None:
-            self.updates.diagnostics.resume(epochs)
-        if self.attention is not None:
-            self.attention.resume(epochs)
+        for recorder in self.recorders:
+            recorder.resume(epochs)
         for split, log in enumerate(self.logs):
             cut_rows(log, epochs if split < 2 else 0)

@@ -70,7 +70,7 @@ def meaning(symbol: str, **groups: Any) -> str:
     ],
 )
 def test_the_loss_of_a_preset(name, expected):
-    kd = {"preset": name, **({"teacher": "t"} if axes.presets[name].teacher else {})}
+    kd = {"preset": name, **({"teacher": "t"} if axes.presets[name].source == "teacher" else {})}
     assert loss(kd=kd) == expected
 
 

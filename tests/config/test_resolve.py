@@ -145,7 +145,7 @@ def test_the_default_source_is_the_teacher_if_one_is_named():
     assert resolve(host(kd={"teacher_cfg": "t"}, kd_feature={"weight": 1})).groups["feature"]["source"] == "teacher"
 
 
-@pytest.mark.parametrize("name", [name for name in axes.presets if axes.presets[name].teacher])
+@pytest.mark.parametrize("name", [name for name in axes.presets if axes.presets[name].source == "teacher"])
 def test_teacher_presets_need_a_teacher(name):
     key, text = problem(kd={"preset": name})
     assert key == "kd.teacher"

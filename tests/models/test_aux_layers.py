@@ -15,7 +15,7 @@ from torch_geometric.graphgym.utils.comp_budget import params_count
 import gkd_plugin  # noqa: F401
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.aux_layers import check_layer, has_layer, marked
+from gkd_plugin.models.aux_layers import check_layer, find_marked, has_layer
 
 
 def build(layer: str) -> nn.Module:
@@ -33,14 +33,14 @@ def test_a_marked_layer_is_the_plain_layer(layer: str) -> None:
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert [type(m) for m in aux.modules()] == [type(m) for m in plain.modules()]
-    assert list(marked(list(aux.model.mp.children()))) == [1, 2]
-    assert list(marked(list(plain.model.mp.children()))) == []
+    assert list(find_marked(list(aux.model.mp.children()))) == [1, 2]
+    assert list(find_marked(list(plain.model.mp.children()))) == []
 
 
 def test_marks_survive_copying_and_pickling() -> None:
     aux = build("aux_gcnconv").model.mp
     for again in (copy.deepcopy(aux), pickle.loads(pickle.dumps(aux))):
-        assert list(marked(list(again.children()))) == [1, 2]
+        assert list(find_marked(list(again.children()))) == [1, 2]
 
 
 def test_layers_registered_later_work_and_a_user_s_own_wins() -> None:
@@ -62,7 +62,7 @@ def test_layers_registered_later_work_and_a_user_s_own_wins() -> None:
     register.register_layer("aux_mine", Mine)
     made = build("aux_mine").model.mp
     assert isinstance(made.layer0.layer, Mine)
-    assert list(marked(list(made.children()))) == []
+    assert list(find_marked(list(made.children()))) == []
 
 
 def test_code_that_holds_the_original_dictionary_sees_and_is_seen() -> None:

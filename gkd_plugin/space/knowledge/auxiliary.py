@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from torch_geometric.graphgym import register
 from torch_geometric.nn import GCNConv
 
 from gkd_plugin import host
-from gkd_plugin.plan import GroupPlan
-from gkd_plugin.schema import Choice, Key, Number
-from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.ops.oversmoothing import Links, dirichlet_energy, mad
+from gkd_plugin.plan import MARKED, GroupPlan, Part
+from gkd_plugin.schema import Choice, Key, Number, show
+from gkd_plugin.space import axes
+from gkd_plugin.space.knowledge.base import Symbols, Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
 from gkd_plugin.space.observation import Observation, Outline, Task
 
@@ -67,7 +70,9 @@ class AuxiliaryTerm(Term):
         \sum_{l} g_l \, \mathcal{L}_{\mathrm{resp}}(c_l(\mathbf{h}_l), \mathbf{z}),
 
     the first on labelled items with ``weight``, the second on all items with ``soft_weight``, where :math:`\mathbf{z}`
-    are the learner's own final logits (detached) or a peer's, compared as in ``kd_response``. Heads stand outside the
+    are the learner's own final logits (detached) or another source's, compared as in ``kd_response``.
+    ``layer_reduction: mean`` divides both by :math:`\sum_l g_l`, so that a weight means the same at every depth; ``sum``
+    is as published. Heads stand outside the
     network: its parameters, budget and state dict are the plain ones, and heads are dropped at inference.
 
     Args:
@@ -91,18 +96,26 @@ class AuxiliaryTerm(Term):
     keys: ClassVar[tuple[Key, ...]] = (
         Key("head", "linear", Choice(("linear", "mlp", "gnn")), "what a head is made of"),
         Key("layers", "all", Choice(("all", "all_but_last")), "which layers carry a head; wins over marks"),
+        Key("layer_reduction", "sum", Choice(("sum", "mean")), "mean: a weight means the same at every depth"),
         Key("growth", "uniform", Choice(("uniform", "increasing")), "weights equal, or growing with depth (mean 1)"),
         Key("soft_weight", 0.0, Number(), "absolute weight of soft targets, on all nodes"),
-        Key("soft_source", "self", Choice(("self", "peers")), "own final logits (detached), or the peers'"),
+        Key(
+            "soft_source",
+            "self",
+            Choice(lambda: tuple(axes.sources)),
+            "own final logits (detached), or another source's",
+        ),
         Key("temperature", 1.0, Number(above=True), "softens the soft targets"),
     )
-    sourced: ClassVar[bool] = False
+    parts: ClassVar[tuple[Part, ...]] = (Part("weight", None), Part("soft_weight", "soft_source"))
     per_source: ClassVar[bool] = False
+    evaluated_taps: ClassVar[tuple[str, ...]] = ("layer",)
+    marked: ClassVar[Mapping[str, Any]] = {"layers": MARKED, "weight": 0.3}
 
     def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
         super().__init__(group, learner, source, task)
         chosen = group["layers"]
-        last = {"all": learner.depth, "marked": learner.depth, "all_but_last": learner.depth - 1}
+        last = {"all": learner.depth, MARKED: learner.depth, "all_but_last": learner.depth - 1}
         self.layers = tuple(range(1, last[chosen] + 1)) if isinstance(chosen, str) else tuple(chosen)
         widths = learner.widths["layer"]
         self.heads = nn.ModuleDict(
@@ -111,6 +124,35 @@ class AuxiliaryTerm(Term):
         count = len(self.layers)
         growing = group["growth"] == "increasing"
         self.factors = {n: 2 * i / (count + 1) if growing else 1.0 for i, n in enumerate(self.layers, 1)}
+        self.mass = sum(self.factors.values()) if group["layer_reduction"] == "mean" and self.layers else 1.0
+
+    @classmethod
+    def source_taps(cls, group: GroupPlan) -> tuple[str, ...]:
+        return ()  # soft targets are logits
+
+    @classmethod
+    def taps(cls, group: GroupPlan) -> tuple[str, ...]:
+        return ("layer",)
+
+    @classmethod
+    def write(cls, group: GroupPlan, part: Part, symbols: Symbols) -> str:
+        over = f"   for heads on {str(group['layers']).replace('_', ' ')} layers"
+        if symbols.depth is not None and group["layers"] != MARKED:
+            last = symbols.depth if group["layers"] == "all" else symbols.depth - 1
+            over = f"   for heads on l = {', '.join(map(str, range(1, last + 1)))}"
+        front = "1/(number of heads) Σ " if group["layer_reduction"] == "mean" else "Σ "
+        front += "g_l " if group["growth"] == "increasing" else ""
+        if part.source is None:
+            return f"{front}{symbols.label}(c_l(h{symbols.me}[l]), y){over}"
+        return f"{symbols.mean}{front}D_soft(c_l(h{symbols.me}[l]), z{symbols.other}){over}"
+
+    @classmethod
+    def explain(cls, group: GroupPlan, label: str) -> Iterator[tuple[str, str]]:
+        yield "c_l", f"{group['head']} head on layer l (tap layer), dropped after training"
+        if group["growth"] == "increasing":
+            yield "g_l", "2l / (number of heads + 1)"
+        if group.get("soft_weight"):
+            yield "D_soft", f"as in kd_response, temperature {show(group['temperature'])}, all nodes"
 
     def logits(self, seen: Observation) -> dict[int, Tensor]:
         """Every head's logits by layer; computed once per observation."""
@@ -130,7 +172,7 @@ class AuxiliaryTerm(Term):
             for number, rows in logits.items():
                 label = label + self.factors[number] * self._label_loss(rows, learner)
         if not self.group.get("soft_weight"):
-            return {"weight": label}
+            return {"weight": label / self.mass}
         soft: Tensor = zero
         target = source.logits.detach().to(learner.logits)
         loss = LOSS_BY_TASK[self.task.kind]
@@ -138,10 +180,32 @@ class AuxiliaryTerm(Term):
             flat, goal = rows.view(rows.size(0), -1), target.view(target.size(0), -1)
             distance = response_loss(flat, goal, loss, float(self.group.get("temperature", 1.0)))
             soft = soft + self.factors[number] * distance
-        return {"weight": label, "soft_weight": soft}
+        return {"weight": label / self.mass, "soft_weight": soft / self.mass}
+
+    def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
+        """Each head's score, and how alike the nodes of each layer have become."""
+        found = measure_smoothing(seen)
+        self.eval()
+        for number, logits in self.logits(seen).items():
+            found |= {f"aux{number}_{name}": value for name, value in judge(logits).items()}
+        self.train()
+        return found
 
     def _label_loss(self, rows: Tensor, learner: Observation) -> Tensor:
         assert learner.labels is not None
         mask = learner.graph.train_mask if self.task.level == "node" else None
         pred, true = (rows, learner.labels) if mask is None else (rows[mask], learner.labels[mask])
         return host.task_loss(pred, true)[0]
+
+
+def measure_smoothing(seen: Observation) -> dict[str, float]:
+    """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
+    graph, found = seen.graph, {}
+    dtype = seen.hidden["layer"][0].dtype
+    links = graph.remember(("links", dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, dtype))
+    for number, states in enumerate(seen.hidden["layer"], 1):
+        near, _, gap = mad(states, graph.edge_index, links)
+        found[f"layer{number}_mad"] = float(near)
+        found[f"layer{number}_madgap"] = float(gap)
+        found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, graph.edge_index, links))
+    return found

@@ -6,16 +6,38 @@ Student first, source second, structure third, options by keyword. A new knowled
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gkd_plugin.errors import Problem
-from gkd_plugin.plan import GroupPlan
-from gkd_plugin.schema import Key
+from gkd_plugin.plan import GroupPlan, Part
+from gkd_plugin.schema import Key, show
 from gkd_plugin.space.observation import Observation, Outline, Task
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """How the parts of a term are named in the formula that ``gkd explain`` prints.
+
+    Args:
+        me (str): Index of the learner: empty, or ``_m`` where several students learn.
+        other (str): Index of the source.
+        mean (str): The mean over members in front of a term, such as ``1/3 Σ_n``; empty for one member.
+        label (str): The label loss.
+        depth (int, optional): Number of the learner's layers where it is known.
+        pairs (callable): ``pairs(group, source)`` gives front, row, column and listing of a layer term's pairs.
+    """
+
+    me: str
+    other: str
+    mean: str
+    label: str
+    depth: int | None
+    pairs: Callable[[GroupPlan, str], tuple[str, str, str, str]]
 
 
 class Term(nn.Module):
@@ -37,18 +59,26 @@ class Term(nn.Module):
     reference: ClassVar[str]
     keys: ClassVar[tuple[Key, ...]] = ()
     layered: ClassVar[bool] = False  # whether layer maps and taps apply
-    sourced: ClassVar[bool] = True  # whether the group has a key ``source``
+    parts: ClassVar[tuple[Part, ...]] = (Part(),)  # what it adds to the loss, each under a weight of its own
     per_source: ClassVar[bool] = True  # one module for each source model, or one for all of a learner's
+    evaluated_taps: ClassVar[tuple[str, ...]] = ()  # what :meth:`measure` reads at validation
+    marked: ClassVar[Mapping[str, Any]] = {}  # values where layers are marked (aux_*) and the user wrote nothing
 
     def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
         super().__init__()
         self.group, self.task = group, task
         self.reported: dict[str, Tensor] = {}
 
+    # ---------------------------------------------------------------------------------------------- configuration
     @classmethod
     def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
         """Mistakes that only several keys (or the task, where it is known) show together."""
         return ()
+
+    @classmethod
+    def settle(cls, values: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
+        """Values that the task decides where nobody else did."""
+        return {}
 
     @classmethod
     def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:
@@ -60,11 +90,48 @@ class Term(nn.Module):
         """Names of further numbers that :meth:`forward` leaves in ``reported``, for the rows of a run."""
         return ()
 
+    @classmethod
+    def source_taps(cls, group: GroupPlan) -> tuple[str, ...]:
+        """The taps at which it reads its source."""
+        return (str(group["tap"]),) if cls.layered else ()
+
+    @classmethod
+    def taps(cls, group: GroupPlan) -> tuple[str, ...]:
+        """The taps at which it reads the learner."""
+        return cls.source_taps(group)
+
+    # ------------------------------------------------------------------------------------------------ explanation
+    @classmethod
+    def describe(cls, group: GroupPlan) -> str:
+        """What it compares, in one sentence with the numbers of a plan."""
+        own = ", ".join(f"{key.name} {show(group.values[key.name])}" for key in cls.keys if key.name in group.values)
+        return f"{cls.summary}{f' ({own})' if own else ''}"
+
+    @classmethod
+    def write(cls, group: GroupPlan, part: Part, symbols: Symbols) -> str:
+        """One part of it as ``gkd explain`` prints it, behind weight and schedule."""
+        return f"{symbols.mean}D_{group.name}(z{symbols.me}, z{symbols.other})"
+
+    @classmethod
+    def explain(cls, group: GroupPlan, label: str) -> Iterator[tuple[str, str]]:
+        """The symbols in what :meth:`write` gives, each with its meaning."""
+        yield f"D_{group.name}", cls.describe(group)
+
+    # --------------------------------------------------------------------------------------------------- training
     def forward(
         self, learner: Observation, source: Observation, weights: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:
-        """The value of the term; a mapping where parts have weights of their own (its keys name them)."""
+        """The value of the term; a mapping from weight keys to values where it has several :attr:`parts`."""
         raise NotImplementedError
+
+    def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
+        """Columns that it adds to the rows of validation.
+
+        Args:
+            seen (Observation): The learner in evaluation mode.
+            judge (callable): ``judge(logits)`` gives the selecting metric of the split's items, by its name.
+        """
+        return {}
 
 
 class LayerTerm(Term):
@@ -79,6 +146,11 @@ class LayerTerm(Term):
     def tap(self) -> str:
         """Where the layers are read."""
         return str(self.group["tap"])
+
+    @classmethod
+    def write(cls, group: GroupPlan, part: Part, symbols: Symbols) -> str:
+        front, row, column, over = symbols.pairs(group, str(group[str(part.source)]))
+        return f"{symbols.mean}{front}D_{group.name}(h{symbols.me}[{row}], h{symbols.other}[{column}]){over}"
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         """The distance between layer ``row`` of the learner and layer ``column`` of the source (both from 1)."""

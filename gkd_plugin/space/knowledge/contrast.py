@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gkd_plugin.plan import GroupPlan
-from gkd_plugin.schema import Choice, Key, Number
+from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
 from gkd_plugin.space.observation import Observation, Outline, Task
 
@@ -113,6 +113,14 @@ class ContrastTerm(ProjectedTerm):
     def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
         super().__init__(group, learner, source, task, str(group["projector"]), "both", group.get("dim"), "l2")
         self.projectors.require_equal_widths(group.name)
+
+    @classmethod
+    def describe(cls, group: GroupPlan) -> str:
+        text = f"cross-entropy of finding each node among {group['samples']} of the source's by cosine"
+        text += f" / {show(group['temperature'])}"
+        if group["projector"] == "none":
+            return text
+        return f"{text}; both sides projected ({group['projector']}, {group['dim']} channels)"
 
     def draw(self, learner: Observation) -> Tensor | None:
         """The sampled nodes, or ``None`` for all; one draw per observation of the learner, also with several peers."""

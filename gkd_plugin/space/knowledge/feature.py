@@ -13,7 +13,7 @@ from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
 from gkd_plugin.space.knowledge.projectors import PROJECTORS
-from gkd_plugin.space.knowledge.rows import node_mean, normalize, select
+from gkd_plugin.space.knowledge.rows import NODES, node_mean, normalize, select
 from gkd_plugin.space.observation import Observation, Outline, Task
 
 
@@ -117,6 +117,25 @@ class FeatureTerm(ProjectedTerm):
             )
         if values.get("nodes") == "unlabeled" and task is not None and task.level != "node":
             yield Problem("kd_feature.nodes", f"unlabeled in a task on {task.level}s", "Allowed: all, train.")
+
+    @classmethod
+    def describe(cls, group: GroupPlan) -> str:
+        names = {
+            "mse": "squared difference",
+            "cosine": "1 - cosine",
+            "smooth_l1": "smooth L1 distance",
+            "attention": "squared difference of node energies |x_v|^2 (scaled to length 1)",
+        }
+        over = "nodes" if group["loss"] in ("attention", "cosine") else "nodes and channels"
+        text = f"{group['reduction']} over {over} of the {names[group['loss']]}"
+        if "projector_side" in group.values:
+            side = "of both sides" if group["projector_side"] == "both" else "of the learner"
+            width = f" to {group['dim']} channels" if "dim" in group.values else " to the source's width"
+            kind = "linear where widths differ" if group["projector"] == "auto" else group["projector"]
+            text += f"; rows {side} projected ({kind}){'' if group['projector'] == 'auto' else width}"
+        text += {"l2": ", then scaled to length 1", "batchnorm": ", then batch-normalised"}.get(group["normalize"], "")
+        pooled = ", averaged over nodes first" if group["pool"] == "mean" else ""
+        return f"{text}; {NODES[group['nodes']]}{pooled}"
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         nodes = str(self.group["nodes"])

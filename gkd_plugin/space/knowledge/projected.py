@@ -47,7 +47,7 @@ class ProjectedTerm(LayerTerm):
         )
         self.normalization = normalization
         self.subspace: nn.Linear | None = None
-        if self.pairs and group["layer_map"] == "attention" and group.get("subspace", False):
+        if self.pairs and group.map_values.get("subspace", False):
             width = self.projectors.common_width(group.name)
             self.subspace = nn.Linear(width, width, bias=False)
 

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.plan import GroupPlan
-from gkd_plugin.schema import Choice, Key, Number
+from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space.knowledge.base import Term
-from gkd_plugin.space.knowledge.rows import select
+from gkd_plugin.space.knowledge.rows import NODES, select
 from gkd_plugin.space.observation import Observation, Outline, Task
 
 LOSS_BY_TASK = {"multiclass": "kl", "binary": "bce_soft", "multilabel": "bce_soft", "regression": "mse"}
@@ -112,6 +112,24 @@ class ResponseTerm(Term):
             yield Problem("kd_response.loss", f"{loss} in a {task.kind} task", f"Allowed: {', '.join(allowed)}.")
         if values.get("nodes") == "unlabeled" and task.level != "node":
             yield Problem("kd_response.nodes", f"unlabeled in a task on {task.level}s", "Allowed: train, all.")
+
+    @classmethod
+    def settle(cls, values: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
+        return {"loss": LOSS_BY_TASK[task.kind]} if values.get("loss") is None else {}
+
+    @classmethod
+    def describe(cls, group: GroupPlan) -> str:
+        tau = group.get("temperature", 1.0)
+        by = "" if tau == 1 else f"/{show(tau)}"
+        front = "" if tau == 1 else f"{show(tau * tau)} · "
+        texts = {
+            "kl": f"{front}KL(softmax(t{by}) || softmax(z{by})) of the source's logits t, batch mean",
+            "bce_soft": f"{front}BCE(z{by}, sigmoid(t{by})) with the source's logits t",
+            "bce_hard": "BCE(z, [t > 0]) with the source's logits t",
+            "mse": "squared difference of logits",
+            None: f"kl for several classes, bce_soft for two classes as one logit (inferred from the data); temperature {show(tau)}",
+        }
+        return f"{texts[group['loss']]}; {NODES[group['nodes']]}"
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)

@@ -9,6 +9,8 @@ from torch.nn import functional
 from gkd_plugin.errors import UserError
 from gkd_plugin.space.observation import Graph, Observation
 
+NODES = {"all": "all nodes", "train": "training nodes", "unlabeled": "nodes outside the training mask"}
+
 
 def select(graph: Graph, nodes: str, key: str) -> Tensor | None:
     """Indices of the nodes that are compared, or ``None`` for all of them.

@@ -13,7 +13,8 @@ from torch import Tensor
 from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.ops import edges, pairwise
 from gkd_plugin.ops.edges import AllPairs, EdgeSet
-from gkd_plugin.schema import Choice, Flag, Key, Number
+from gkd_plugin.plan import GroupPlan
+from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
 from gkd_plugin.space.kernels import KERNELS, all_distances, distances
@@ -143,6 +144,31 @@ class StructureTerm(LayerTerm):
                 f"Allowed with distribution none: {raw}; or set distribution: softmax.",
             )
 
+    @classmethod
+    def describe(cls, group: GroupPlan) -> str:
+        loops = " and itself" if group["self_loops"] else ""
+        direction = "out" if group.get("softmax_over") == "out_edges" else "in"
+        neighbours = {
+            "edges": f"its {direction}-neighbours{loops}",
+            "union": f"its {direction}-neighbours in either graph{loops}",
+            "train_edges": f"its {direction}-neighbours among training nodes{loops}",
+            "all_pairs": f"{_count_drawn(group)}{'' if loops else ' but itself'}",
+        }[group["domain"]]
+        gap = axes.divergences[group["divergence"]].summary.split(",")[0]
+        over = {"node_mean": "mean over nodes", "pair_mean": "mean over pairs", "sum": "sum over pairs"}[
+            group["reduction"]
+        ]
+        text = f"{gap} of each node's softmax over {neighbours}, {over}"
+        if group["distribution"] == "none":
+            text = f"squared difference of kernel values between each node and {neighbours}, {over}"
+        kernel = axes.kernels[group["kernel"]]
+        text += f"; {group['kernel']} kernel {kernel.summary.split(';')[0]}"
+        if "kernel_scale" in group.values:
+            text += f", s = {show(group['kernel_scale'])}"
+        text += {"l2": "; rows of length 1", "batchnorm": "; rows batch-normalised"}.get(group["normalize"], "")
+        factor = group.get("non_edge_weight", 1.0)
+        return text if factor == 1 else f"{text}; differences where there is no edge times {show(factor)}"
+
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
         domain = self._domain(learner, source)
@@ -271,3 +297,7 @@ def _median(values: Tensor) -> Tensor:
         return values.new_ones(())
     middle = (values.kthvalue((count + 1) // 2).values + values.kthvalue(count // 2 + 1).values) / 2
     return torch.where(middle > 0, middle, 1.0)
+
+
+def _count_drawn(group: GroupPlan) -> str:
+    return "all nodes" if group.get("samples") is None else f"all of {group['samples']} nodes drawn in each step"

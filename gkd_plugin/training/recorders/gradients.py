@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from gkd_plugin.training.recorders.base import Recorder
+from gkd_plugin.training.students import Student
 
 EVERY = 20  # epochs between two records; each costs one backward pass for every term
 FILE = "diagnostics.json"
@@ -49,7 +52,7 @@ def compare(task: Tensor | None, terms: Mapping[str, Tensor], parameters: Sequen
     return row
 
 
-class Diagnostics:
+class Diagnostics(Recorder):
     """Writes a row for each student every 20 epochs into ``diagnostics.json`` of the seed's folder.
 
     Args:
@@ -70,28 +73,31 @@ class Diagnostics:
         for row in kept:
             self._note(row)
 
-    def due(self, epoch: int, student: int) -> bool:
-        """Whether a student's first step of this epoch is to be recorded."""
-        return epoch % EVERY == 0 and (epoch, student) not in self._written
-
-    def record(
+    def see_step(
         self,
         epoch: int,
-        student: int,
+        student: Student,
         task: Tensor | None,
         terms: Mapping[str, Tensor],
         values: Mapping[str, float],
-        parameters: Sequence[nn.Parameter],
     ) -> None:
-        """Writes one row; the gradients that training itself accumulates are not touched."""
-        self._written.add((epoch, student))
-        row = {"epoch": epoch, "student": student, **values, **compare(task, terms, parameters)}
+        """Writes one row for the first step of every 20th epoch; accumulated gradients are not touched."""
+        place = (epoch, student.number)
+        if epoch % EVERY or place in self._written:
+            return
+        self._written.add(place)
+        parameters = list(student.model.module.parameters())
+        row = {"epoch": epoch, "student": student.number, **values, **compare(task, terms, parameters)}
         self._note(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
             file.write(json.dumps({key: round(value, 8) for key, value in row.items()}) + "\n")
 
-    def faint(self) -> list[str]:
+    def warnings(self) -> Iterator[str]:
+        for name in self.find_faint():
+            yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
+
+    def find_faint(self) -> list[str]:
         """Terms whose gradient stayed under 0.1 % of the whole in every record."""
         return [name for name, shares in self.shares.items() if name != "task" and shares and max(shares) < FAINT]
 

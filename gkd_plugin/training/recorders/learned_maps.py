@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gkd_plugin.space.attention_map import AttentionMap
+import torch
+from torch import Tensor
+
+from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.students import Student
 
 FILE, FIGURE = "attention.json", "attention.png"
 
 
-def learned_maps(student: Student) -> Iterator[tuple[str, AttentionMap]]:
-    """A student's attention maps by the source they listen to."""
-    for name, module in student.objective.maps.items():
-        if isinstance(module, AttentionMap):
-            yield name.removeprefix("attention_"), module
+def measure_entropy(module: Any, weights: Tensor) -> float:
+    """The entropy (nats) of a map's weights: its own account of it where it has one."""
+    if hasattr(module, "entropy"):
+        return float(module.entropy())
+    share = weights.flatten().double() / weights.sum().clamp(min=1e-12)
+    return float(torch.special.entr(share).sum())
 
 
-def entropies(student: Student) -> dict[str, float]:
-    """The entropy of each map, for the rows of a run; 0 before a schedule first computes it."""
-    return {
-        f"attention_{source}_entropy": 0.0 if module.last is None else module.entropy()
-        for source, module in learned_maps(student)
-    }
-
-
-class AttentionLog:
-    """Keeps the maps of a run in ``attention.json`` of the seed's folder.
+class LearnedMaps(Recorder):
+    """Keeps the learned layer maps of a run in ``attention.json`` of the seed's folder.
 
     Args:
         folder (Path): The seed's folder.
@@ -39,15 +35,24 @@ class AttentionLog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def record(self, epoch: int, students: Sequence[Student]) -> None:
+    def columns(self, student: Student) -> dict[str, float]:
+        """The entropy of each map; 0 before a schedule first computes it."""
+        last = student.objective.last_weights
+        return {
+            f"{name}_{member}_entropy": measure_entropy(module, last[name, member]) if (name, member) in last else 0.0
+            for (name, member), module in student.objective.learned_maps().items()
+        }
+
+    def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:
         """Adds a row for every map: ``weights`` has a learner layer in each row."""
         lines = []
         for student in students:
-            for source, module in learned_maps(student):
-                if module.last is not None:
-                    weights = [[round(float(w), 6) for w in row] for row in module.last.tolist()]
-                    row = {"epoch": epoch, "student": student.number, "source": source, "weights": weights}
-                    lines.append(json.dumps({**row, "entropy": round(module.entropy(), 6)}) + "\n")
+            for (name, member), module in student.objective.learned_maps().items():
+                last = student.objective.last_weights.get((name, member))
+                if last is not None:
+                    weights = [[round(float(w), 6) for w in row] for row in last.tolist()]
+                    row = {"epoch": epoch, "student": student.number, "map": name, "source": member, "weights": weights}
+                    lines.append(json.dumps({**row, "entropy": round(measure_entropy(module, last), 6)}) + "\n")
         if lines:
             with open(self.folder / FILE, "a") as file:
                 file.writelines(lines)
@@ -64,6 +69,9 @@ class AttentionLog:
         lines = path.read_text().splitlines() if path.is_file() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
+    def finish(self) -> None:
+        self.draw()
+
     def draw(self) -> Path | None:
         """The last map of every student and source as a heat map; nothing without rows or without matplotlib."""
         rows = self.rows()
@@ -71,16 +79,16 @@ class AttentionLog:
             return None
         from matplotlib.figure import Figure  # heavy, and an extra
 
-        last = {(row["student"], row["source"]): row for row in rows}
+        last = {(row["student"], row.get("map", ""), row["source"]): row for row in rows}
         deepest = max(len(row["weights"][0]) for row in last.values())
         figure = Figure(figsize=(max(5.5, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
         axes = figure.subplots(len(last), 1, squeeze=False)[:, 0]
-        for axis, ((student, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
+        for axis, ((student, _, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
             depth, columns = len(row["weights"]), len(row["weights"][0])
             image = axis.imshow(
                 row["weights"], aspect="auto", cmap="viridis", vmin=0, extent=(0.5, columns + 0.5, depth + 0.5, 0.5)
             )
-            name = source if source in ("teacher", "self") else f"student {source}"
+            name = f"student {source}" if source.isdigit() else source
             axis.set_title(
                 f"student {student} listening to {name}, epoch {row['epoch']}, entropy {row['entropy']:.2f}", fontsize=9
             )

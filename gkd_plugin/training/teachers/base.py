@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, reason
 from gkd_plugin.models.observed import ObservedModel, Sample
-from gkd_plugin.models.rng import RandomStreams, random_state
+from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation, Outline
 
 
@@ -78,7 +78,7 @@ class ModelTeacher:
         with self.streams.use("teacher"), self.model.untouched():
             before = random_state()
             seen = self.model.observe(sample, wanted)
-            self.drew = not all(torch.equal(a, b) for a, b in zip(before, random_state(), strict=False))
+            self.drew = has_drawn(before)
         return seen
 
     def outline(self, seen: Observation) -> Outline:

@@ -66,6 +66,11 @@ class PreparedTeacher:
         return self.teacher.outline(self.observe(sample, taps))
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return self.teacher.name
+
+    @property
     def about(self) -> dict[str, Any]:
         """What a run's result says of its teacher."""
         if isinstance(self.teacher, ModelTeacher):
@@ -94,17 +99,24 @@ class PreparedTeacher:
         return Observation(seen.logits[ids], hidden, graph, seen.labels[ids] if seen.labels is not None else None)
 
 
+def list_names(plan: Plan) -> tuple[str, ...]:
+    """The names of a plan's teachers."""
+    return plan["teacher"] if isinstance(plan["teacher"], tuple) else (search.teacher_name(plan),)
+
+
 def find_teacher(
+    name: str,
     plan: Plan,
     feeds: Sequence[SplitLoader],
     streams: RandomStreams,
     run_folder: Path,
     seed_folder: int,
     given: nn.Module | None = None,
-) -> PreparedTeacher | None:
-    """The plan's teacher, or ``None`` where no term with a weight listens to one: nothing is looked for then.
+) -> PreparedTeacher:
+    """A teacher by its name.
 
     Args:
+        name (str): What ``kd.teacher`` names, or what ``kd.teacher_cfg`` gives.
         plan (Plan): The plan.
         feeds (sequence of SplitLoader): The students' feeds: train, validation, test.
         streams (RandomStreams): The run's streams.
@@ -115,13 +127,10 @@ def find_teacher(
     Raises:
         UserError: If it is missing, unfinished, of other data or classes, unreadable, or does not reproduce its score.
     """
-    if not listens(plan):
-        return None
     graph = whole_graph(feeds)
     whole = graph.whole or graph if graph is not None else None
     if given is not None:
         return PreparedTeacher(ModuleTeacher(given, streams), whole)
-    name = search.teacher_name(plan)
     target = search.find_folder(name, run_folder)
     if target is None:
         raise _not_there(plan, name, run_folder)
@@ -142,11 +151,6 @@ def find_teacher(
     if not other:
         return PreparedTeacher(teacher, whole, store=store)
     return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store)
-
-
-def listens(plan: Plan) -> bool:
-    """Whether a term with a weight listens to a teacher."""
-    return any(group.get("source") == "teacher" for group in plan.active)
 
 
 def _not_there(plan: Plan, name: str, run_folder: Path) -> UserError:

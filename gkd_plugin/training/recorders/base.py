@@ -1,0 +1,48 @@
+"""What everything that writes down how a run goes has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from gkd_plugin.training.students import Student
+
+
+class Recorder:
+    """Looks at a run while it goes on. Every method may be left as it is."""
+
+    def see_step(
+        self,
+        epoch: int,
+        student: Student,
+        task: Tensor | None,
+        terms: Mapping[str, Tensor],
+        values: Mapping[str, float],
+    ) -> None:
+        """Called in every step with an active term, before the gradient is taken.
+
+        Args:
+            epoch (int): The epoch.
+            student (Student): The learner.
+            task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
+            terms (mapping): The weighted terms by name, with gradient.
+            values (mapping): What the rows of the run say of this step.
+        """
+
+    def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:
+        """Called after every evaluation."""
+
+    def columns(self, student: Student) -> Mapping[str, float]:
+        """Further columns of a student's validation row."""
+        return {}
+
+    def resume(self, done: int) -> None:
+        """Drops what was written about epochs that will be trained again."""
+
+    def warnings(self) -> Iterator[str]:
+        """What it found that the user should know, at the end of the run."""
+        return iter(())
+
+    def finish(self) -> None:
+        """Called once, after the run."""

@@ -1,0 +1,1 @@
+"""The sources, one file each: who teaches, and the model behind those that are not students."""

@@ -1,0 +1,150 @@
+"""What a run's sources stand on, and the one place that asks them for observations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gkd_plugin.errors import UserError
+from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.plan import Plan
+from gkd_plugin.space import axes
+from gkd_plugin.space.answers import Member
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.space.sources import SourceModel, everybody, stand_ins, taps_read
+from gkd_plugin.training.batches import SplitLoader
+from gkd_plugin.training.readings import Readings
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a cohort, as the models behind its sources see it.
+
+    Args:
+        plan (Plan): The plan.
+        models (sequence of ObservedModel): The students' networks.
+        loaders (sequence of SplitLoader): Train, validation and, where there is one, test.
+        streams (RandomStreams): Random streams; whatever a source draws, it draws inside ``streams.use("its name")``.
+        readings (Readings): Observations of the students.
+        folder (Path): The run's folder.
+        seed_folder (int): The number of the seed's folder in it.
+        module (nn.Module, optional): What was handed over as ``gkd_plugin.run(teacher=...)``.
+    """
+
+    plan: Plan
+    models: Sequence[ObservedModel]
+    loaders: Sequence[SplitLoader]
+    streams: RandomStreams
+    readings: Readings
+    folder: Path = Path()
+    seed_folder: int = 0
+    module: nn.Module | None = None
+
+
+class Sources:
+    """The models behind the members of a run's sources, and the observations of all members.
+
+    Only what some term with a weight listens to is built, and what ``kd.predict`` evaluates in its student's place.
+
+    Args:
+        run (Run): The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, plan = run, run.plan
+        parts = [(group, part) for group in plan.active for part in group.active_parts]
+        used = {str(group[part.source]) for group, part in parts if part.source is not None}
+        named = {m for source in used for m in everybody(source, plan.students) if isinstance(m, str)}
+        named |= {plan["predict"]} & set(stand_ins())
+        self.models: dict[str, SourceModel] = {}
+        for name in axes.sources:
+            kind = axes.sources[name].model
+            if name in named and kind is not None:
+                self.models[name] = kind(name, run)
+        self._behind = {
+            m: model for model in self.models.values() for kind in (True, False) for m in model.members(kind)
+        }
+        self._taps = {name: taps_read(plan, name) for name in self.models}
+
+    # ------------------------------------------------------------------------------------------------------ members
+    def expand(self, members: Iterable[Member], layered: bool) -> tuple[Member, ...]:
+        """Members with those in the place of a name that it stands for (several teachers under one name, say)."""
+        found: list[Member] = []
+        for member in members:
+            found += [member] if isinstance(member, int) else self.models[member].members(layered)
+        return tuple(found)
+
+    def is_within(self, member: Member) -> bool:
+        """Whether a member is the learner's own forward pass."""
+        return isinstance(member, str) and self._behind[member].within
+
+    def model_of(self, member: str) -> SourceModel:
+        """The model behind a member that is no student."""
+        return self._behind[member]
+
+    def taps_of(self, member: str) -> tuple[str, ...]:
+        """The taps that terms read off a member that is no student."""
+        return self._taps[self._behind[member].name]
+
+    # ------------------------------------------------------------------------------------------------- observations
+    def observe(self, learner: int, members: Iterable[Member], sample: Sample) -> dict[Member, Observation]:
+        """What teaches a student now, except its own forward pass."""
+        found: dict[Member, Observation] = {}
+        for member in members:
+            if isinstance(member, int):
+                found[member] = self.run.readings.read_peer(member, sample)
+            elif not self.is_within(member):
+                found[member] = self._behind[member].observe(member, learner, sample, self.taps_of(member))
+        return found
+
+    def add_own(
+        self, found: Mapping[Member, Observation], own: Observation, members: Iterable[Member]
+    ) -> dict[Member, Observation]:
+        """The same with the learner's own, detached observation where it teaches itself."""
+        within = [member for member in members if self.is_within(member)]
+        return {**found, **({member: own.detached() for member in within} if within else {})}
+
+    def note_step(self, learner: int) -> None:
+        """Called after every optimizer step of a student."""
+        self.run.readings.note_change(learner)
+        for model in self.models.values():
+            model.stepped(learner)
+
+    def stand_in(self, learner: int) -> ObservedModel | None:
+        """What is evaluated in a student's place, where ``kd.predict`` asks for it."""
+        model = self.models.get(self.run.plan["predict"])
+        found: ObservedModel | None = model.stand_in(learner) if model is not None and model.stands_in else None
+        return found
+
+    # ------------------------------------------------------------------------------------------------------- resume
+    def state_dict(self) -> dict[str, Any]:
+        """The state of all models, by source."""
+        return {name: model.state_dict() for name, model in self.models.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            UserError: If it is of other sources, or one of them refuses it.
+        """
+        if set(state) != set(self.models):
+            there, here = ", ".join(sorted(state)) or "none", ", ".join(sorted(self.models)) or "none"
+            raise UserError(
+                f"the checkpoint holds the state of the sources {there}, and this run has {here}. {_ADVICE}"
+            )
+        for name, model in self.models.items():
+            try:
+                model.load_state_dict(state[name])
+            except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                text = " ".join(str(error).split())
+                raise UserError(
+                    f"the checkpoint's state of the source '{name}' does not fit: {text}. {_ADVICE}"
+                ) from None
+
+
+_ADVICE = "Remove the folder ckpt of that seed to train it from the start, or choose another --name."
