@@ -124,7 +124,7 @@ class AuxiliaryTerm(Term):
         count = len(self.layers)
         growing = group["growth"] == "increasing"
         self.factors = {n: 2 * i / (count + 1) if growing else 1.0 for i, n in enumerate(self.layers, 1)}
-        self.mass = sum(self.factors.values()) if group["layer_reduction"] == "mean" and self.layers else 1.0
+        self.mass = sum(self.factors.values()) if group.get("layer_reduction") == "mean" and self.layers else 1.0
 
     @classmethod
     def source_taps(cls, group: GroupPlan) -> tuple[str, ...]:
