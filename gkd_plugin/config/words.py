@@ -58,17 +58,28 @@ def _feature(group: GroupPlan) -> str:
 
 
 def _response(group: GroupPlan) -> str:
-    tau = group.get("temperature", 1.0)
-    by = "" if tau == 1 else f"/{show(tau)}"
+    tau, sharpen, hard = group.get("temperature", 1.0), group.get("sharpen", 1.0), group.get("target") == "hard"
+    by, of = ("" if scale == 1 else f"/{show(scale)}" for scale in (tau, tau * sharpen))
     front = "" if tau == 1 else f"{show(tau * tau)} · "
     texts = {
-        "kl": f"{front}KL(softmax(t{by}) || softmax(z{by})) of the source's logits t, batch mean",
-        "bce_soft": f"{front}BCE(z{by}, sigmoid(t{by})) with the source's logits t",
+        "kl": f"{front}KL(softmax(t{of}) || softmax(z{by})) of the source's logits t, batch mean",
+        "bce_soft": f"{front}BCE(z{by}, sigmoid(t{of})) with the source's logits t",
         "bce_hard": "BCE(z, [t > 0]) with the source's logits t",
         "mse": "squared difference of logits",
         None: f"kl for several classes, bce_soft for two classes as one logit (the data tell); temperature {show(tau)}",
     }
-    return f"{texts[group['loss']]}; {NODES[group['nodes']]}"
+    if hard:
+        texts["kl"] = f"{front}CE(z{by}, the class of the source's largest logit)"
+        texts["bce_soft"] = f"{front}BCE(z{by}, [t > 0]) with the source's logits t"
+        texts[None] += ", hard targets"
+    elif sharpen != 1:
+        texts[None] += f", targets sharpened by {show(sharpen)}"
+    text = f"{texts[group['loss']]}; {NODES[group['nodes']]}"
+    if group.get("confidence", 0.0) > 0:
+        text += f" of which the source is at least {show(group['confidence'])} sure"
+    weighed = {"confidence": "the source's largest probability", "entropy": "1 - the source's entropy / the largest"}
+    by_what = weighed.get(group.get("node_weight", "none"))
+    return f"{text}, each node weighed by {by_what} (mean 1)" if by_what else text
 
 
 def _contrast(group: GroupPlan) -> str:
