@@ -29,7 +29,8 @@ def test_groups_and_keys_are_those_of_the_reference():
         *("kd", "kd_response", "kd_feature", "kd_structure", "kd_contrast", "kd_auxiliary", "kd_attention")
     }
     assert names("kd") == SCHEME
-    assert names("kd_response") == [*"weight source schedule loss temperature nodes".split()]
+    response = "weight source schedule loss temperature target sharpen confidence node_weight nodes"
+    assert names("kd_response") == response.split()
     assert set(names("kd_feature")) == {
         *"weight source schedule loss projector projector_side dim normalize pool nodes reduction".split(),
         *LAYERED,

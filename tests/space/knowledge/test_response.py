@@ -366,7 +366,7 @@ def test_odd_targets_agree_with_loops(
     value = term(learner, source)
     value.backward()
     assert torch.isfinite(value) and torch.isfinite(z.grad).all()
-    expected, _ = mean_over_the_certain(
+    expected, share = mean_over_the_certain(
         z.detach(),
         t,
         loss,
@@ -377,6 +377,7 @@ def test_odd_targets_agree_with_loops(
         node_weight=node_weight,
     )
     assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-9)
+    assert not confidence or term.reported["share"].item() == pytest.approx(share)
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])
@@ -438,9 +439,18 @@ def test_hand_computed_certainties() -> None:
 def test_equal_weights_where_no_item_is_surer(loss: str, dtype: torch.dtype) -> None:
     """1 - H / log C of even targets is rounding; it must not decide who counts."""
     for classes in (1, 2, 3, 7, 40, 121):
-        even = torch.zeros(6, classes, dtype=dtype) + (0 if loss == "bce_soft" else torch.randn(6, 1, dtype=dtype))
+        ones = torch.ones(6, dtype=dtype)
+        even = torch.zeros(6, classes, dtype=dtype)
         for how in ("entropy", "confidence"):
-            torch.testing.assert_close(weigh_items(read_distributions(even, loss), how), torch.ones(6, dtype=dtype))
+            torch.testing.assert_close(weigh_items(read_distributions(even, loss), how), ones)
+        nearly = torch.randn(6, classes, dtype=dtype) * math.sqrt(torch.finfo(dtype).eps)
+        assert torch.equal(weigh_items(read_distributions(nearly, loss), "entropy"), ones)
+        if loss == "kl" and classes == 1:
+            continue  # always sure
+        nearly[5] = 1e4 * (torch.arange(classes) == 0 if loss == "kl" else 1)
+        weights = weigh_items(read_distributions(nearly, loss), "entropy")
+        assert (weights >= 0).all() and weights[:5].max() < 1e-4
+        assert weights[5].item() == pytest.approx(6, rel=1e-4)
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.sampled_from(["kl", "bce_soft"]), st.floats(0, 1e4))
