@@ -68,7 +68,16 @@ class Choice(Kind):
 
 
 class Number(Kind):
-    """A finite number, not below ``low`` (above it where ``above``), or one of ``words`` (``none`` gives ``None``)."""
+    """A finite number within bounds, or one of ``words`` (``none`` gives ``None``).
+
+    Args:
+        low (float, optional): The smallest value.
+        above (bool, optional): Whether ``low`` itself is too small.
+        below (float, optional): Every value is smaller than this.
+        high (float, optional): The largest value.
+        integer (bool, optional): Whether only whole numbers are allowed.
+        words (tuple of str, optional): Words that may stand for a number.
+    """
 
     def __init__(
         self,
@@ -76,10 +85,12 @@ class Number(Kind):
         *,
         above: bool = False,
         below: float | None = None,
+        high: float | None = None,
         integer: bool = False,
         words: tuple[str, ...] = (),
     ) -> None:
-        self.low, self.above, self.below, self.integer, self.words = low, above, below, integer, words
+        self.low, self.above, self.below, self.high = low, above, below, high
+        self.integer, self.words = integer, words
 
     def describe(self) -> str:
         text = "a whole number" if self.integer else "a number"
@@ -87,6 +98,8 @@ class Number(Kind):
             text += f" above {self.low:g}" if self.above else f" of at least {self.low:g}"
         if self.below is not None:
             text += f" and below {self.below:g}"
+        if self.high is not None:
+            text += f" and at most {self.high:g}"
         return " or ".join([*self.words, text])
 
     def parse(self, raw: Any) -> float | int | str | None:
@@ -104,6 +117,8 @@ class Number(Kind):
         if self.low is not None and (value <= self.low if self.above else value < self.low):
             raise refused
         if self.below is not None and value >= self.below:
+            raise refused
+        if self.high is not None and value > self.high:
             raise refused
         return int(value) if self.integer else value
 

@@ -147,6 +147,49 @@ def test_a_response_loss_that_waits_for_the_data():
     assert "by task" in text and "bce_soft for two classes as one logit" in text
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "KL(softmax(t) || softmax(z)) of the source's logits t, batch mean; training nodes"),
+        ({"sharpen": 0.5}, "KL(softmax(t/0.5) || softmax(z)) of the source's logits t, batch mean; training nodes"),
+        (
+            {"sharpen": 0.5, "temperature": 4},
+            "16 · KL(softmax(t/2) || softmax(z/4)) of the source's logits t, batch mean; training nodes",
+        ),
+        ({"target": "hard", "temperature": 2}, "4 · CE(z/2, the class of the source's largest logit); training nodes"),
+        ({"target": "hard", "loss": "bce_soft"}, "BCE(z, [t > 0]) with the source's logits t; training nodes"),
+        (
+            {"loss": "bce_soft", "sharpen": 0.5, "temperature": 4},
+            "16 · BCE(z/4, sigmoid(t/2)) with the source's logits t; training nodes",
+        ),
+        (
+            {"loss": "bce_hard", "confidence": 0.9, "nodes": "all"},
+            "BCE(z, [t > 0]) with the source's logits t; all nodes of which the source is at least 0.9 sure",
+        ),
+        (
+            {"loss": "bce_hard", "node_weight": "entropy"},
+            "BCE(z, [t > 0]) with the source's logits t; training nodes, each node weighed by 1 - the source's entropy / "
+            "the largest (mean 1)",
+        ),
+        (
+            {"loss": "bce_hard", "node_weight": "confidence"},
+            "BCE(z, [t > 0]) with the source's logits t; training nodes, each node weighed by the source's largest "
+            "probability (mean 1)",
+        ),
+    ],
+)
+def test_a_response_says_what_its_target_is(keys, said):
+    assert meaning("D_response", kd={"teacher": "t"}, kd_response={"weight": 1, **keys}) == said
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [({"target": "hard"}, "temperature 1, hard targets; "), ({"sharpen": 0.5}, "targets sharpened by 0.5; ")],
+)
+def test_a_target_that_waits_for_the_data(keys, said):
+    assert said in meaning("D_response", share={"dim_out": 1}, kd={"teacher": "t"}, kd_response={"weight": 1, **keys})
+
+
 def test_brackets_of_the_formula_are_not_markup():
     assert "h_m[1]" in str(explain({"gnn": {"layers_mp": 1}, "kd_structure": {"weight": 1}}))
 

@@ -29,7 +29,8 @@ def test_groups_and_keys_are_those_of_the_reference():
         *("kd", "kd_response", "kd_feature", "kd_structure", "kd_contrast", "kd_auxiliary", "kd_attention")
     }
     assert names("kd") == SCHEME
-    assert names("kd_response") == [*"weight source schedule loss temperature nodes".split()]
+    response = "weight source schedule loss temperature target sharpen confidence node_weight nodes"
+    assert names("kd_response") == response.split()
     assert set(names("kd_feature")) == {
         *"weight source schedule loss projector projector_side dim normalize pool nodes reduction".split(),
         *LAYERED,
@@ -101,6 +102,24 @@ def test_third_party_groups_come_and_go():
     assert (node.kd_warmth.degrees, node.kd_warmth.source) == (9, None)
     gkd_plugin.unregister_plugin("warm")
     assert "kd_warmth" not in kd_keys.groups()
+
+
+@pytest.mark.parametrize(
+    ("kind", "described", "allowed", "refused"),
+    [
+        (Number(0, high=1), "a number of at least 0 and at most 1", [0, 0.5, 1, "1"], [-0.1, 1.0000001, 2, "nan"]),
+        (Number(0, above=True, high=2), "a number above 0 and at most 2", [1e-9, 2], [0, 2.1]),
+        (Number(0, below=1), "a number of at least 0 and below 1", [0, 0.999], [1]),
+        (Number(1, integer=True, high=3), "a whole number of at least 1 and at most 3", [1, 3.0], [0, 4, 1.5]),
+        (Number(0, high=1, words=("none",)), "none or a number of at least 0 and at most 1", [1], ["some"]),
+    ],
+)
+def test_numbers_within_bounds(kind, described, allowed, refused):
+    assert kind.describe() == described
+    assert [kind.parse(raw) for raw in allowed] == [float(raw) for raw in allowed]
+    for raw in refused:
+        with pytest.raises(BadValue, match=re.escape(f"Allowed: {described}.")):
+            kind.parse(raw)
 
 
 @pytest.mark.parametrize("word", ["constant", "warmup_10", "window_0_30", "linear_5_9", "rampup_80"])

@@ -35,9 +35,9 @@ def values_of(kind: Kind) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind.words)
     if isinstance(kind, Number):
         low = 1 if kind.integer or kind.above else 0
-        numbers = (
-            st.integers(low, 4) if kind.integer else st.sampled_from([0.5, 1, 2.0] if kind.below is None else [0.5])
-        )
+        most = math.inf if kind.high is None else kind.high
+        some = [value for value in (0.5, 1, 2.0) if value <= most] if kind.below is None else [0.5]
+        numbers = st.integers(low, 4) if kind.integer else st.sampled_from(some)
         return st.one_of(numbers, st.sampled_from(kind.words)) if kind.words else numbers
     if isinstance(kind, Flag):
         return st.booleans()

@@ -205,6 +205,14 @@ def test_auxiliary_has_no_source_and_no_layer_map():
         ({"kd_feature": {"projector": "none", "projector_side": "both"}}, "kd_feature.projector_side"),
         ({"kd_contrast": {"projector": "none", "dim": 3}}, "kd_contrast.dim"),
         ({"kd_response": {"loss": "mse", "temperature": 2}}, "kd_response.temperature"),
+        ({"kd_response": {"loss": "bce_hard", "sharpen": 0.5}}, "kd_response.sharpen"),
+        ({"kd_response": {"loss": "mse", "sharpen": 0.5}}, "kd_response.sharpen"),
+        ({"kd_response": {"target": "hard", "sharpen": 0.5}}, "kd_response.sharpen"),
+        ({"kd_response": {"loss": "mse", "target": "hard"}}, "kd_response.target"),
+        ({"kd_response": {"loss": "bce_hard", "target": "soft"}}, "kd_response.target"),
+        ({"kd_response": {"loss": "mse", "confidence": 0.5}}, "kd_response.confidence"),
+        ({"dataset": {"task_type": "regression"}, "kd_response": {"confidence": 0.5}}, "kd_response.confidence"),
+        ({"kd_response": {"loss": "mse", "node_weight": "entropy"}}, "kd_response.node_weight"),
         ({"kd_attention": {"dim": 32}}, "kd_attention.dim"),
         ({"kd_structure": {"weight": 1}, "kd_attention": {"frozen": True}}, "kd_attention.frozen"),
     ],
@@ -252,6 +260,14 @@ def test_regression_has_no_temperature():
     )
     found, _ = problem(dataset={"task_type": "regression"}, kd_response={"weight": 1, "temperature": 2})
     assert found == "kd_response.temperature"
+
+
+def test_a_confidence_beyond_1_is_refused_with_what_is_allowed():
+    found, text = problem(kd_response={"confidence": 90})
+    assert found == "kd_response.confidence"
+    assert "90 is not allowed" in text and "Allowed: a number of at least 0 and at most 1." in text
+    for edge in (0, 1):
+        assert resolve(host(kd_response={"confidence": edge})).groups["response"]["confidence"] == edge
 
 
 def test_while_the_data_are_unknown_only_what_is_wrong_for_any_data_is_refused():
@@ -412,6 +428,12 @@ def test_the_control_has_no_terms_and_the_same_students():
         ("kd_response", "temperature", 0),
         ("kd_response", "temperature", NAN),
         ("kd_response", "nodes", "unlabelled"),
+        ("kd_response", "target", "harder"),
+        ("kd_response", "sharpen", 0),
+        ("kd_response", "confidence", -0.1),
+        ("kd_response", "confidence", 1.1),
+        ("kd_response", "confidence", NAN),
+        ("kd_response", "node_weight", True),
         ("kd_contrast", "samples", 0),
         ("kd_auxiliary", "soft_weight", -1),
         ("kd_attention", "dim", 0.5),

@@ -22,6 +22,9 @@ class TestResponse(TermSuite):
         "unlabeled": {"nodes": "unlabeled"},
         "mse": {"loss": "mse"},
         "peers": {"source": "peers"},
+        "confident": {"confidence": 0.6, "nodes": "all"},
+        "by_certainty": {"node_weight": "confidence"},
+        "by_entropy": {"node_weight": "entropy", "confidence": 0.5, "temperature": 2, "nodes": "all"},
     }
 
     def oracle(self, learner: Observation, source: Observation, weights: Tensor | None) -> float:
@@ -29,33 +32,62 @@ class TestResponse(TermSuite):
         mask = learner.graph.train_mask.tolist()
         wanted = {"train": lambda v: mask[v], "unlabeled": lambda v: not mask[v], "all": lambda v: True}
         nodes = [v for v in range(len(mask)) if wanted[group["nodes"]](v)]
-        tau, total = group.get("temperature"), 0.0
+        tau, total, mass, counted = group.get("temperature"), 0.0, 0.0, 0
         for v in nodes:
             z, t = learner.logits[v].tolist(), source.logits[v].tolist()
             if group["loss"] == "mse":
-                total += sum((a - b) ** 2 for a, b in zip(z, t, strict=True)) / len(z)
+                total, counted = total + sum((a - b) ** 2 for a, b in zip(z, t, strict=True)) / len(z), counted + 1
                 continue
+            said = [math.exp(b) / sum(math.exp(c) for c in t) for b in t]
+            if max(said) < group["confidence"]:
+                continue
+            entropy = -sum(b * math.log(b) for b in said)
+            weight = {"none": 1.0, "confidence": max(said), "entropy": 1 - entropy / math.log(len(t))}
             p, q = ([math.exp(a / tau) for a in row] for row in (z, t))
-            total += tau**2 * sum(b / sum(q) * math.log((b / sum(q)) / (a / sum(p))) for a, b in zip(p, q, strict=True))
-        return total / max(len(nodes), 1)
+            gap = sum(b / sum(q) * math.log((b / sum(q)) / (a / sum(p))) for a, b in zip(p, q, strict=True))
+            total += tau**2 * weight[group["node_weight"]] * gap
+            mass, counted = mass + weight[group["node_weight"]], counted + 1
+        return total / (mass or max(counted, 1))
 
 
 class TestCrossEntropies(TermSuite):
     term = "response"
     zero_at_source = False  # a distribution has an entropy of its own
-    variants = {"bce_soft": {"loss": "bce_soft", "temperature": 2}, "bce_hard": {"loss": "bce_hard"}}
+    variants = {
+        "bce_soft": {"loss": "bce_soft", "temperature": 2},
+        "bce_hard": {"loss": "bce_hard"},
+        "bce_certain": {"loss": "bce_hard", "confidence": 0.6, "node_weight": "entropy"},
+        "sharpened": {"sharpen": 0.5, "temperature": 2},
+        "flattened": {"loss": "bce_soft", "sharpen": 3},
+        "hard": {"target": "hard", "temperature": 2, "nodes": "all"},
+        "hard_certain": {"target": "hard", "confidence": 0.5, "node_weight": "confidence"},
+    }
 
 
 class TestOneLogit(TermSuite):
     term = "response"
     task = Task("node", "binary")
     zero_at_source = False
+    variants = {
+        "soft": {},
+        "sharpened": {"sharpen": 0.5},
+        "hard": {"target": "hard", "temperature": 2},
+        "certain": {"confidence": 0.6, "node_weight": "confidence"},
+        "by_entropy": {"node_weight": "entropy"},
+    }
 
 
 class TestSeveralLabels(TermSuite):
     term = "response"
     task = Task("graph", "multilabel")
     zero_at_source = False
+    variants = {
+        "soft": {},
+        "sharpened": {"sharpen": 0.5},
+        "hard": {"target": "hard", "temperature": 2},
+        "certain": {"confidence": 0.6, "node_weight": "confidence"},
+        "by_entropy": {"node_weight": "entropy"},
+    }
 
 
 class TestRegression(TermSuite):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import MappingProxyType
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import GroupPlan
-from gkd_plugin.space.knowledge.response import ALLOWED, LOSS_BY_TASK, ResponseTerm, response_loss
+from gkd_plugin.space.knowledge.response import (
+    ALLOWED,
+    LOSS_BY_TASK,
+    ResponseTerm,
+    measure_certainty,
+    read_distributions,
+    response_loss,
+    weigh_items,
+)
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 CLASSES = Task("node", "multiclass")
@@ -34,7 +44,7 @@ def build(learner: Observation, source: Observation, task: Task = CLASSES, **val
 
 
 def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+    return math.exp(min(x, 0.0)) / (1 + math.exp(-abs(x)))
 
 
 def oracle(logits: Tensor, target: Tensor, loss: str, tau: float, kept: list[int]) -> float:
@@ -206,3 +216,352 @@ def test_losses_without_temperature() -> None:
     assert key.unless is not None
     applies = {loss: key.unless({"loss": loss}) is None for loss in (*LOSSES, None)}
     assert applies == {"kl": True, "bce_soft": True, "bce_hard": False, "mse": False, None: True}
+
+
+# --------------------------------------------------------------------------------------------- what a soft target is
+def log_softmax(row: list[float]) -> list[float]:
+    most = max(row)
+    return [x - most - math.log(sum(math.exp(y - most) for y in row)) for x in row]
+
+
+def softmax(row: list[float]) -> list[float]:
+    return [math.exp(x) for x in log_softmax(row)]
+
+
+def log_sigmoid(x: float) -> float:
+    return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
+
+
+def entropy(probabilities: list[float]) -> float:
+    return -sum(q * math.log(q) for q in probabilities if q > 0)
+
+
+def certainty(t: list[float], loss: str) -> float:
+    if loss == "kl":
+        return max(softmax(t))
+    return sum(max(sigmoid(b), sigmoid(-b)) for b in t) / len(t)
+
+
+def raw_weight(t: list[float], loss: str, how: str) -> float:
+    if how == "none":
+        return 1.0
+    if how == "confidence":
+        return certainty(t, loss)
+    if loss == "kl":
+        return 1 - entropy(softmax(t)) / math.log(len(t)) if len(t) > 1 else 1.0
+    return 1 - sum(entropy([sigmoid(b), sigmoid(-b)]) for b in t) / len(t) / math.log(2)
+
+
+def item_loss(z: list[float], t: list[float], loss: str, tau: float, target: str, sharpen: float) -> float:
+    if loss == "bce_hard":
+        tau, target = 1.0, "hard"
+    if loss == "kl":
+        log_p = log_softmax([a / tau for a in z])
+        if target == "hard":
+            return -(tau**2) * log_p[t.index(max(t))]
+        log_q = log_softmax([b / (sharpen * tau) for b in t])
+        return tau**2 * sum(math.exp(b) * (b - a) for a, b in zip(log_p, log_q, strict=True))
+    total = 0.0
+    for a, b in zip(z, t, strict=True):
+        q = float(b > 0) if target == "hard" else sigmoid(b / (sharpen * tau))
+        total -= tau**2 * (q * log_sigmoid(a / tau) + (1 - q) * log_sigmoid(-a / tau))
+    return total / len(z)
+
+
+def mean_over_the_certain(
+    logits: Tensor,
+    target: Tensor,
+    loss: str,
+    kept: list[int],
+    *,
+    temperature: float = 1.0,
+    target_is: str = "soft",
+    sharpen: float = 1.0,
+    confidence: float = 0.0,
+    node_weight: str = "none",
+) -> tuple[float, float]:
+    """The docstring's equations, one item at a time: the value, and the share of items that count."""
+    rows = [(logits[v].reshape(-1).tolist(), target[v].reshape(-1).tolist()) for v in kept]
+    counted = [(z, t) for z, t in rows if confidence == 0 or certainty(t, loss) >= confidence]
+    if not counted:
+        return 0.0, 0.0
+    raw = [raw_weight(t, loss, node_weight) for _, t in counted]
+    if sum(raw) < 1e-12:
+        raw = [1.0] * len(raw)
+    losses = [item_loss(z, t, loss, temperature, target_is, sharpen) for z, t in counted]
+    value = sum(w * part for w, part in zip(raw, losses, strict=True)) / sum(raw)
+    return value, len(counted) / len(rows)
+
+
+KINDS = {"kl": CLASSES, "bce_soft": CLASSES, "bce_hard": CLASSES}  # what a task of several classes allows of these
+WAYS = [("soft", 1.0), ("soft", 0.3), ("soft", 2.0), ("hard", 1.0)]
+
+
+@pytest.mark.parametrize("node_weight", ["none", "confidence", "entropy"])
+@pytest.mark.parametrize("confidence", [0.0, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize(("target", "sharpen"), WAYS)
+@pytest.mark.parametrize("loss", list(KINDS))
+def test_every_combination_agrees_with_loops(
+    loss: str, target: str, sharpen: float, confidence: float, node_weight: str
+) -> None:
+    tasks = [(CLASSES, (9, 3))]
+    if loss != "kl":
+        tasks += [
+            (Task("node", "multilabel"), (9, 4)),
+            (Task("node", "binary"), (9,)),
+            (Task("node", "binary"), (9, 1)),
+        ]
+    train = [v % 3 > 0 for v in range(9)]
+    for (task, shape), tau, nodes in itertools.product(tasks, (1.0, 3.0), ("all", "train")):
+        learner, source = (seen(torch.randn(shape, dtype=torch.float64) * 2, train) for _ in range(2))
+        keys: dict[str, object] = dict(loss=loss, temperature=tau, nodes=nodes, target=target, sharpen=sharpen)
+        term = build(learner, source, task, **keys, confidence=confidence, node_weight=node_weight)
+        value, share = mean_over_the_certain(
+            learner.logits,
+            source.logits,
+            loss,
+            [v for v in range(9) if nodes == "all" or train[v]],
+            temperature=tau,
+            target_is=target,
+            sharpen=sharpen,
+            confidence=confidence,
+            node_weight=node_weight,
+        )
+        assert term(learner, source).item() == pytest.approx(value, rel=1e-10, abs=1e-12)
+        assert (term.reported["share"].item() == pytest.approx(share)) if confidence else not term.reported
+
+
+LOGITS = st.sampled_from([-1e4, -30.0, -2.0, -0.5, 0.0, 0.5, 1.0, 3.0, 30.0, 1e4])
+
+
+@st.composite
+def two_sides(draw: st.DrawFn) -> tuple[list[list[float]], list[list[float]]]:
+    items, classes = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    rows = st.lists(st.lists(LOGITS, min_size=classes, max_size=classes), min_size=items, max_size=items)
+    return draw(rows), draw(rows)
+
+
+@given(
+    two_sides(),
+    st.sampled_from(list(KINDS)),
+    st.sampled_from(WAYS),
+    st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+    st.sampled_from(["none", "confidence", "entropy"]),
+)
+@example(([[1.0]], [[0.0]]), "kl", ("hard", 1.0), 1.0, "entropy")  # one class: always certain
+@example(([[1.0, 0.0]], [[2.0, 2.0]]), "kl", ("hard", 1.0), 0.0, "entropy")  # no item is surer than another
+@example(([[1e4, -1e4]], [[-1e4, 1e4]]), "bce_soft", ("soft", 0.3), 1.0, "confidence")
+def test_odd_targets_agree_with_loops(
+    sides: tuple[list[list[float]], list[list[float]]],
+    loss: str,
+    way: tuple[str, float],
+    confidence: float,
+    node_weight: str,
+) -> None:
+    z = torch.tensor(sides[0], dtype=torch.float64, requires_grad=True)
+    t = torch.tensor(sides[1], dtype=torch.float64)
+    (target, sharpen), learner, source = way, seen(z, None), seen(t, None)
+    keys: dict[str, object] = dict(loss=loss, target=target, sharpen=sharpen)
+    term = build(learner, source, **keys, confidence=confidence, node_weight=node_weight)
+    value = term(learner, source)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(z.grad).all()
+    expected, share = mean_over_the_certain(
+        z.detach(),
+        t,
+        loss,
+        list(range(len(t))),
+        target_is=target,
+        sharpen=sharpen,
+        confidence=confidence,
+        node_weight=node_weight,
+    )
+    assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-9)
+    assert not confidence or term.reported["share"].item() == pytest.approx(share)
+
+
+@pytest.mark.parametrize("tau", [1.0, 4.0])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_defaults_change_no_digit(loss: str, tau: float) -> None:
+    """The operations are those of the first version, in single precision and with the same gradient."""
+    for classes in (1, 2, 7):
+        logits, target = torch.randn(53, classes, requires_grad=True), torch.randn(53, classes) * 3
+        if loss == "mse":
+            expected = functional.mse_loss(logits, target)
+        elif loss == "bce_hard":
+            expected = functional.binary_cross_entropy_with_logits(logits, (target > 0).to(logits.dtype))
+        elif loss == "bce_soft":
+            goal = (target / tau).sigmoid()
+            expected = functional.binary_cross_entropy_with_logits(logits / tau, goal) * tau**2
+        else:
+            log_p, log_q = (logits / tau).log_softmax(dim=-1), (target / tau).log_softmax(dim=-1)
+            expected = functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * tau**2
+        learner, source = seen(logits, None), seen(target, None)
+        value = build(learner, source, loss=loss, temperature=tau)(learner, source)
+        assert torch.equal(value, expected)
+        pairs = [torch.autograd.grad(each, logits, retain_graph=True)[0] for each in (value, expected)]
+        assert torch.equal(*pairs)
+
+
+def test_hand_computed_targets() -> None:
+    logits, target = torch.zeros(2, 2), torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])  # (3/4, 1/4), (1/2, 1/2)
+    learner, source = seen(logits, None), seen(target, None)
+
+    def value(**keys: object) -> float:
+        return build(learner, source, **keys)(learner, source).item()
+
+    sure = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # the other item's target is what the learner says: 0
+    assert value() == pytest.approx(sure / 2)
+    assert value(confidence=0.7) == pytest.approx(sure)
+    assert value(confidence=0.5) == pytest.approx(sure / 2), "a certainty that reaches it counts"
+    assert value(node_weight="confidence") == pytest.approx(0.75 / 1.25 * sure)
+    assert value(node_weight="entropy") == pytest.approx(sure, rel=1e-5), "the even item weighs nothing"
+    assert value(sharpen=0.5) == pytest.approx((0.9 * math.log(1.8) + 0.1 * math.log(0.2)) / 2)  # 9 : 1
+    assert value(target="hard") == pytest.approx(math.log(2))
+    assert value(target="hard", temperature=3.0) == pytest.approx(9 * math.log(2))
+    assert value(target="hard", loss="bce_soft", temperature=3.0) == pytest.approx(9 * math.log(2))
+
+
+def test_hand_computed_certainties() -> None:
+    target = torch.tensor([[math.log(3.0), -math.log(9.0)]])
+    torch.testing.assert_close(measure_certainty(read_distributions(target, "kl")), torch.tensor([27 / 28]))
+    for loss in ("bce_soft", "bce_hard"):
+        certain = measure_certainty(read_distributions(target, loss))
+        torch.testing.assert_close(certain, torch.tensor([(0.75 + 0.9) / 2]))
+    one = read_distributions(torch.tensor([[-math.log(4.0)], [0.0]]), "bce_soft")
+    torch.testing.assert_close(measure_certainty(one), torch.tensor([0.8, 0.5]))
+    torch.testing.assert_close(weigh_items(one, "confidence"), torch.tensor([1.6, 1.0]) / 1.3)
+    torch.testing.assert_close(weigh_items(one, "entropy"), torch.tensor([2.0, 0.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("loss", ["kl", "bce_soft"])
+def test_equal_weights_where_no_item_is_surer(loss: str, dtype: torch.dtype) -> None:
+    """1 - H / log C of even targets is rounding; it must not decide who counts."""
+    for classes in (1, 2, 3, 7, 40, 121):
+        ones = torch.ones(6, dtype=dtype)
+        even = torch.zeros(6, classes, dtype=dtype)
+        for how in ("entropy", "confidence"):
+            torch.testing.assert_close(weigh_items(read_distributions(even, loss), how), ones)
+        nearly = torch.randn(6, classes, dtype=dtype) * math.sqrt(torch.finfo(dtype).eps)
+        assert torch.equal(weigh_items(read_distributions(nearly, loss), "entropy"), ones)
+        if loss == "kl" and classes == 1:
+            continue  # always sure
+        nearly[5] = 1e4 * (torch.arange(classes) == 0 if loss == "kl" else 1)
+        weights = weigh_items(read_distributions(nearly, loss), "entropy")
+        assert (weights >= 0).all() and weights[:5].max() < 1e-4
+        assert weights[5].item() == pytest.approx(6, rel=1e-4)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.sampled_from(["kl", "bce_soft"]), st.floats(0, 1e4))
+def test_weights_have_mean_1(items: int, classes: int, loss: str, scale: float) -> None:
+    distributions = read_distributions(torch.randn(items, classes, dtype=torch.float64) * scale, loss)
+    for how in ("confidence", "entropy"):
+        weights = weigh_items(distributions, how)
+        assert weights.shape == (items,) and (weights >= 0).all()
+        assert weights.mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("extra", [{}, {"confidence": 0.7}, {"node_weight": "entropy"}])
+@pytest.mark.parametrize(("loss", "shape"), [("kl", (6, 3)), ("bce_soft", (6, 3)), ("bce_soft", (6,))])
+def test_sharpening_without_end_is_hard(loss: str, shape: tuple[int, ...], extra: dict[str, object]) -> None:
+    learner, source = (seen(torch.randn(shape, dtype=torch.float64) * 2, None) for _ in range(2))
+
+    def value(**keys: object) -> float:
+        return build(learner, source, loss=loss, temperature=2.0, **keys, **extra)(learner, source).item()
+
+    hard = value(target="hard")
+    gaps = [abs(value(sharpen=sharpen) - hard) for sharpen in (1.0, 0.01, 1e-6)]
+    assert gaps[0] > 1e-3 and gaps[1] < gaps[0] / 2 and gaps[2] < 1e-9
+
+
+def test_a_hard_target_is_cross_entropy_with_its_decision() -> None:
+    logits, target = torch.randn(6, 3), torch.randn(6, 3)
+    expected = functional.cross_entropy(logits, target.argmax(dim=-1))
+    torch.testing.assert_close(response_loss(logits, target, "kl", 1.0, hard=True), expected)
+    expected = response_loss(logits, target, "bce_hard", 1.0)
+    assert torch.equal(response_loss(logits, target, "bce_soft", 1.0, hard=True), expected)
+    even = torch.tensor([[1.0, 1.0, 0.0]])
+    torch.testing.assert_close(
+        response_loss(logits[:1], even, "kl", 1.0, hard=True), -logits[:1].log_softmax(dim=-1)[0, 0]
+    )
+
+
+@pytest.mark.parametrize("loss", list(KINDS))
+def test_confidence_0_lets_every_item_count(loss: str) -> None:
+    learner, source = seen(torch.randn(5, 3), None), seen(torch.zeros(5, 3), None)  # nobody could be less certain
+    off = build(learner, source, loss=loss, confidence=0.0)
+    nearly = build(learner, source, loss=loss, confidence=1e-6)
+    assert torch.equal(off(learner, source), nearly(learner, source))
+    assert off.reported == {}
+    assert nearly.reported["share"].item() == 1
+
+
+@pytest.mark.parametrize("loss", list(KINDS))
+def test_certainty_is_that_of_the_source_whatever_is_made_of_it(loss: str) -> None:
+    learner, source = seen(torch.randn(50, 3), None), seen(torch.randn(50, 3) * 2, None)
+    shares = set()
+    for keys in ({}, {"temperature": 9.0}, {"sharpen": 0.01}, {"target": "hard"}):
+        term = build(learner, source, loss=loss, confidence=0.75, **keys)
+        term(learner, source)
+        shares.add(term.reported["share"].item())
+    assert len(shares) == 1 and 0 < shares.pop() < 1
+
+
+@pytest.mark.parametrize("node_weight", ["none", "confidence", "entropy"])
+@pytest.mark.parametrize("loss", list(KINDS))
+def test_where_nothing_is_certain_the_term_is_0(loss: str, node_weight: str) -> None:
+    logits = torch.randn(5, 3, requires_grad=True)
+    learner, source = seen(logits), seen(torch.zeros(5, 3))
+    term = build(learner, source, loss=loss, confidence=0.9, node_weight=node_weight)
+    value = term(learner, source)
+    value.backward()
+    assert value.item() == 0 and torch.equal(logits.grad, torch.zeros(5, 3))
+    share = term.reported["share"]
+    assert (share.item(), share.shape, share.requires_grad) == (0, (), False)
+    nobody = seen(logits, [False] * 5)  # a sampled part without training nodes
+    term = build(nobody, source, loss=loss, confidence=0.9, node_weight=node_weight, nodes="train")
+    assert term(nobody, source).item() == 0 and term.reported["share"].item() == 0
+
+
+@pytest.mark.parametrize("loss", list(KINDS))
+def test_gradcheck_of_chosen_and_weighted_items(loss: str) -> None:
+    target = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    source = seen(target * 2, None)
+    certain = measure_certainty(read_distributions(source.logits, loss))
+    middle = certain.median().item()
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    for (way, sharpen), how in itertools.product(WAYS, ("none", "confidence", "entropy")):
+        keys: dict[str, object] = dict(loss=loss, temperature=2.0, target=way, sharpen=sharpen, node_weight=how)
+        term = build(source, source, **keys, confidence=middle)
+        assert torch.autograd.gradcheck(lambda z, term=term: term(seen(z, None), source), [logits])
+        logits.grad = None
+        term(seen(logits, None), source).backward()
+        assert target.grad is None
+        assert torch.equal(logits.grad.abs().sum(dim=1) > 0, certain >= middle)
+
+
+def test_keys_of_the_target_apply_where_they_mean_something() -> None:
+    rules = {key.name: key.unless for key in ResponseTerm.keys if key.unless}
+    cases = [{"loss": loss, "target": target} for loss in (*LOSSES, None) for target in ("soft", "hard")]
+    applies = {name: [case for case in cases if rules[name](case) is None] for name in rules}
+    probable = [case for case in cases if case["loss"] != "mse"]
+    scaled = [case for case in probable if case["loss"] != "bce_hard"]
+    assert applies == {
+        "temperature": scaled,
+        "target": scaled,
+        "sharpen": [case for case in scaled if case["target"] == "soft"],
+        "confidence": probable,
+        "node_weight": probable,
+    }
+
+
+def test_a_changed_target_may_come_from_the_learner_itself() -> None:
+    defaults = {key.name: key.default for key in ResponseTerm.keys}
+    for values in (defaults, {}, {"loss": "mse"}, {"temperature": 4.0, "node_weight": "entropy"}):
+        assert not ResponseTerm.learns_from_itself(values)
+        assert ResponseTerm.reports(values) == ()
+    for more in ({"sharpen": 0.5}, {"target": "hard"}, {"confidence": 0.5}):
+        assert ResponseTerm.learns_from_itself(more)
+        assert ResponseTerm.learns_from_itself(defaults | more)
+    assert ResponseTerm.reports({"confidence": 0.5}) == ("share",)
