@@ -10,7 +10,7 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from gkd_plugin.config import kd_keys as table  # noqa: E402
+from gkd_plugin.config import kd_keys  # noqa: E402
 from gkd_plugin.plugins import loaded  # noqa: E402
 from gkd_plugin.registration import GROUPS  # noqa: E402
 from gkd_plugin.schema import BadValue, Key  # noqa: E402
@@ -93,17 +93,20 @@ def rows(keys: Iterable[Key]) -> str:
 
 
 def keys_page() -> str:
-    common = (table.WEIGHT, table.SOURCE, table.SCHEDULE)
+    common = (kd_keys.WEIGHT, kd_keys.SOURCE, kd_keys.SCHEDULE)
     parts = [NOTE + KEYS_HEAD]
-    for group, keys in table.groups().items():
+    for group, keys in kd_keys.groups().items():
         name = group.removeprefix("kd_")
         if name not in axes.knowledge:
             parts.append(f"## `{group}`\n\n{rows(keys)}")
             continue
         knowledge = axes.knowledge[name]
-        also = "`weight`, `schedule`" + (", `source`" if knowledge.sourced else "")
+        also = "`weight`, `schedule`" + (", `source`" if kd_keys.is_sourced(knowledge) else "")
         also += " and [what layers share](#layers)" if knowledge.layered else ""
-        own = [key for key in keys if key not in common and key not in table.LAYER_KEYS]
+        shared = {key.name for key in (*common, *(kd_keys.layer_keys() if knowledge.layered else ()))}
+        own = [key for key in knowledge.keys if key.name not in shared or key.name in ("weight",)] or list(
+            knowledge.keys
+        )
         what = f"{knowledge.summary[0].upper()}{knowledge.summary[1:]}. From: {knowledge.reference.rstrip('.')}."
         parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
     beside = {
@@ -113,7 +116,7 @@ def keys_page() -> str:
     for group, keys in GROUPS.items():
         parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](models.md).')}\n\n{rows(keys)}")
     parts.insert(
-        2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(table.LAYER_KEYS)}"
+        2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(kd_keys.layer_keys())}"
     )
     return "\n".join(parts)
 
@@ -133,7 +136,7 @@ def presets_page() -> str:
         keys = written(preset.groups)
         if preset.multilabel:
             keys += ["with several labels:", *written(preset.multilabel)]
-        what = preset.summary + ("; *teacher*" if preset.teacher else "")
+        what = preset.summary + (f"; *{preset.source}*" if preset.source else "")
         lines.append(f"| `{name}` | {what} | {'<br>'.join(keys) or '-'} | {preset.reference} |")
     return NOTE + PRESETS_HEAD + "\n" + "\n".join(lines) + "\n" + PRESETS_TAIL
 

@@ -17,13 +17,11 @@ from gkd_plugin.config.kd_keys import extend_cfg_kd, set_cfg_kd
 from gkd_plugin.data import keys as data_keys
 from gkd_plugin.data.loaders import LOADERS
 from gkd_plugin.data.metrics import METRICS
-from gkd_plugin.models import aux_layers
-from gkd_plugin.models.networks import NETWORKS
-from gkd_plugin.models.networks import keys as network_keys
+from gkd_plugin.models import aux_layers, networks
 from gkd_plugin.training.graphgym import MODE, dispatching, distill
 
 GROUPS = {
-    network_keys.GROUP: network_keys.KEYS,
+    networks.GROUP: networks.KEYS,
     data_keys.SPLITS: data_keys.SPLIT_KEYS,
     data_keys.METRICS: data_keys.METRIC_KEYS,
 }
@@ -77,7 +75,7 @@ def register_all() -> None:
         plugins.listeners.append(_new_groups)
     _place(register.train_dict, MODE, distill)
     for registry, ours in (
-        (register.network_dict, NETWORKS),
+        (register.network_dict, networks.NETWORKS),
         (register.loader_dict, LOADERS),
         (register.metric_dict, METRICS),
     ):

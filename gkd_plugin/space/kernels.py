@@ -5,6 +5,8 @@ Written so that gradients at distance 0 are 0, never NaN, and the cosine of a ze
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -73,20 +75,41 @@ def distances(x: Tensor, y: Tensor, norm: int) -> Tensor:
     return manhattan(x, y) if norm == 1 else euclidean(x, y)
 
 
-def _laplacian(distance: Tensor, scale: Any) -> Tensor:
-    return torch.exp(-distance / scale)
+@dataclass(frozen=True)
+class Measure:
+    """One number for two rows, the same in both directions: what a kernel is a formula of.
+
+    Args:
+        pairs (callable): ``pairs(x, y)`` of rows ``[P, d]``, ``[P, d]`` gives ``[P]``.
+        dense (callable): ``dense(rows)`` gives all pairs ``[n, n]`` of ``[n, d]``.
+        norm (int): The norm of its distances, 1 or 2.
+    """
+
+    pairs: Callable[[Tensor, Tensor], Tensor]
+    dense: Callable[[Tensor], Tensor]
+    norm: int = 2
 
 
-def _rbf(square: Tensor, scale: Any) -> Tensor:
-    return torch.exp(-square / (2 * scale * scale))
+DOT = Measure(dot, all_dots)
+COSINE = Measure(cosine, all_cosines)
+MANHATTAN = Measure(manhattan, lambda rows: all_distances(rows, 1), norm=1)
+EUCLIDEAN = Measure(euclidean, lambda rows: all_distances(rows, 2))
+SQUARED = Measure(squared, all_squared)
 
 
-def _heat(square: Tensor, scale: Any) -> Tensor:
-    return torch.exp(-square / (4 * scale))
-
-
-def _poly(product: Tensor) -> Tensor:
-    return (product + 1).pow(3)
+def make_kernel(
+    measure: Measure, formula: Callable[[Tensor, Any], Tensor], summary: str, reference: str, scaled: bool = False
+) -> Kernel:
+    """The kernel ``formula(m, scale)`` of one measure m, for single pairs and for all of them at once."""
+    return Kernel(
+        lambda x, y, scale: formula(measure.pairs(x, y), scale),
+        summary,
+        reference,
+        scaled=scaled,
+        norm=measure.norm,
+        symmetric=True,
+        dense=lambda rows, scale: formula(measure.dense(rows), scale),
+    )
 
 
 _LSP = "LSP (arXiv 2003.10477)"
@@ -94,78 +117,28 @@ _JOSHI = "G-CRD (arXiv 2111.04964)"
 _GKD = "GKD (arXiv 2210.13014)"
 
 KERNELS: dict[str, Kernel] = {
-    "laplacian": Kernel(
-        lambda x, y, s: _laplacian(manhattan(x, y), s),
+    "laplacian": make_kernel(
+        MANHATTAN,
+        lambda m, s: torch.exp(-m / s),
         "exp(-|x-y|_1 / s)",
         "Alignahead (arXiv 2205.02468)",
         scaled=True,
-        norm=1,
-        symmetric=True,
-        dense=lambda rows, s: _laplacian(all_distances(rows, 1), s),
     ),
-    "rbf": Kernel(
-        lambda x, y, s: _rbf(squared(x, y), s),
+    "rbf": make_kernel(
+        SQUARED,
+        lambda m, s: torch.exp(-m / (2 * s * s)),
         "exp(-|x-y|^2 / (2 s^2)); 2 sigma = 200 of LSP is s = 10",
         _LSP,
         scaled=True,
-        symmetric=True,
-        dense=lambda rows, s: _rbf(all_squared(rows), s),
     ),
-    "heat": Kernel(
-        lambda x, y, s: _heat(squared(x, y), s),
-        "exp(-|x-y|^2 / (4 s))",
-        _GKD,
-        scaled=True,
-        symmetric=True,
-        dense=lambda rows, s: _heat(all_squared(rows), s),
+    "heat": make_kernel(SQUARED, lambda m, s: torch.exp(-m / (4 * s)), "exp(-|x-y|^2 / (4 s))", _GKD, scaled=True),
+    "linear": make_kernel(DOT, lambda m, s: m, "<x, y>", _LSP),
+    "poly": make_kernel(DOT, lambda m, s: (m + 1).pow(3), "(<x, y> + 1)^3", _LSP),
+    "cosine": make_kernel(COSINE, lambda m, s: m, "<x, y> / (|x| |y|), 0 for a zero vector", _JOSHI),
+    "cosine_squared": make_kernel(
+        COSINE, lambda m, s: m.square(), "the square of cosine ('poly' of the reference)", _JOSHI
     ),
-    "linear": Kernel(
-        lambda x, y, s: dot(x, y),
-        "<x, y>",
-        _LSP,
-        symmetric=True,
-        dense=lambda rows, s: all_dots(rows),
-    ),
-    "poly": Kernel(
-        lambda x, y, s: _poly(dot(x, y)),
-        "(<x, y> + 1)^3",
-        _LSP,
-        symmetric=True,
-        dense=lambda rows, s: _poly(all_dots(rows)),
-    ),
-    "cosine": Kernel(
-        lambda x, y, s: cosine(x, y),
-        "<x, y> / (|x| |y|), 0 for a zero vector",
-        _JOSHI,
-        symmetric=True,
-        dense=lambda rows, s: all_cosines(rows),
-    ),
-    "cosine_squared": Kernel(
-        lambda x, y, s: cosine(x, y).square(),
-        "the square of cosine ('poly' of the reference)",
-        _JOSHI,
-        symmetric=True,
-        dense=lambda rows, s: all_cosines(rows).square(),
-    ),
-    "l2": Kernel(
-        lambda x, y, s: euclidean(x, y),
-        "|x-y|, a distance: far nodes get weight",
-        _JOSHI,
-        symmetric=True,
-        dense=lambda rows, s: all_distances(rows, 2),
-    ),
-    "euclidean": Kernel(
-        lambda x, y, s: squared(x, y),
-        "|x-y|^2, positive as printed: far nodes get weight",
-        _LSP,
-        symmetric=True,
-        dense=lambda rows, s: all_squared(rows),
-    ),
-    "sigmoid": Kernel(
-        lambda x, y, s: dot(x, y).tanh(),
-        "tanh<x, y>",
-        _GKD,
-        symmetric=True,
-        dense=lambda rows, s: all_dots(rows).tanh(),
-    ),
+    "l2": make_kernel(EUCLIDEAN, lambda m, s: m, "|x-y|, a distance: far nodes get weight", _JOSHI),
+    "euclidean": make_kernel(SQUARED, lambda m, s: m, "|x-y|^2, positive as printed: far nodes get weight", _LSP),
+    "sigmoid": make_kernel(DOT, lambda m, s: m.tanh(), "tanh<x, y>", _GKD),
 }

@@ -37,7 +37,9 @@ def unit(**changes: Any) -> dict[str, Any]:
 def test_a_sound_plan_has_none():
     for name in axes.presets:
         assert (
-            resolve(host(kd={"preset": name, **({"teacher": "t"} if axes.presets[name].source == "teacher" else {})})).warnings
+            resolve(
+                host(kd={"preset": name, **({"teacher": "t"} if axes.presets[name].source == "teacher" else {})})
+            ).warnings
             == ()
         )
 

@@ -1,8 +1,9 @@
-"""Our networks written again from their equations: dense matrices and loops over nodes, in float64."""
+"""Our networks written again from their equations: dense matrices and loops over nodes, in float64. All with ``elu``."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def slow_gcn(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor
     matrices, biases = weights(network, "lin.weight"), weights(network, "bias")
     for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
         h = normalised(batch) @ h @ weight.t() + bias
-        h = h.relu() if number < len(matrices) else h
+        h = F.elu(h) if number < len(matrices) else h
     return h
 
 
@@ -45,7 +46,7 @@ def slow_mlp(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor
     matrices, biases = weights(network, "weight"), weights(network, "bias")
     for number, (weight, bias) in enumerate(zip(matrices, biases, strict=True), 1):
         h = h @ weight.t() + bias
-        h = h.relu() if number < len(matrices) else h
+        h = F.elu(h) if number < len(matrices) else h
     return h
 
 
@@ -67,7 +68,7 @@ def slow_sage(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tenso
                 pooled = torch.stack(near).amax(dim=0) if kind == "pool" else torch.stack(near).mean(dim=0)
             rows.append(part["lin_l.weight"] @ pooled + part["lin_l.bias"] + part["lin_r.weight"] @ h[v])
         h = torch.stack(rows)
-        h = h.relu() if number < len(layers) else h
+        h = F.elu(h) if number < len(layers) else h
     return h
 
 
@@ -103,9 +104,27 @@ def slow_gcnii(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tens
         weights(network, "linear.weight") + weights(network.post_mp, "weight"),
         weights(network, "bias"),
     )
-    start = h = (batch.x @ first.t() + first_bias).relu()
+    start = h = F.elu(batch.x @ first.t() + first_bias)
     for number, weight in enumerate(weights(network, "weight1"), 1):
         beta = math.log(values["lam"] / number + 1)
         mixed = (1 - values["alpha"]) * normalised(batch) @ h + values["alpha"] * start
-        h = (mixed @ ((1 - beta) * torch.eye(len(weight), dtype=torch.float64) + beta * weight)).relu()
+        h = F.elu(mixed @ ((1 - beta) * torch.eye(len(weight), dtype=torch.float64) + beta * weight))
     return h @ last.t() + last_bias
+
+
+EQUATIONS: dict[str, tuple[Callable[..., Tensor], list[dict[str, Any]]]] = {
+    "gcn": (slow_gcn, [{}]),
+    "mlp": (slow_mlp, [{}]),
+    "gcnii": (slow_gcnii, [{}, {"alpha": 0.4, "lam": 1.5}]),
+    "sage": (slow_sage, [{}, {"aggregator": "pool"}, {"aggregator": "gcn"}]),
+    "gat": (
+        slow_gat,
+        [
+            {},
+            {"heads": 3, "out_heads": 2, "negative_slope": 0.5},
+            {"heads": 3, "out_heads": 2, "residual": "pyg"},
+            {"heads": 3, "out_heads": 2, "residual": "dgl"},
+        ],
+    ),
+}
+"""The slow version of each network, and the keys of ``gkd_model`` under which the two are compared."""

@@ -24,11 +24,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin.data.keys import METRIC_KEYS, SPLIT_KEYS
 from gkd_plugin.errors import ConfigError
-from gkd_plugin.models.networks import NETWORKS, check
-from gkd_plugin.models.networks.keys import GROUP, KEYS
+from gkd_plugin.models.networks import GROUP, KEYS, NETWORKS, check, join_keys
 from gkd_plugin.models.observed import ObservedModel, Sample
-from gkd_plugin.schema import BadValue
-from tests.models.network_oracles import slow_gat, slow_gcn, slow_gcnii, slow_mlp, slow_sage
+from gkd_plugin.schema import BadValue, Key, Number
+from tests.models.network_oracles import EQUATIONS
 
 PLAIN = {"batchnorm": False, "l2norm": False, "dropout": 0.0}
 Build = Callable[..., nn.Module]
@@ -133,24 +132,19 @@ def test_the_page_has_every_size_and_every_key() -> None:
 # --------------------------------------------------------------------------------------------- equations, in float64
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_network_has_an_equation(kind: str) -> None:
+    assert kind in EQUATIONS, (
+        f"the network '{kind}' has no slow version: write it into tests/models/network_oracles.py from its equation, with "
+        "dense matrices or loops over nodes, and name it in EQUATIONS with the keys to compare it under"
+    )
+
+
 @pytest.mark.parametrize(
-    ("kind", "own", "slow"),
-    [
-        ("gcn", {}, slow_gcn),
-        ("mlp", {}, slow_mlp),
-        ("gcnii", {}, slow_gcnii),
-        ("gcnii", {"alpha": 0.4, "lam": 1.5}, slow_gcnii),
-        ("sage", {}, slow_sage),
-        ("sage", {"aggregator": "pool"}, slow_sage),
-        ("sage", {"aggregator": "gcn"}, slow_sage),
-        ("gat", {}, slow_gat),
-        ("gat", {"heads": 3, "out_heads": 2, "negative_slope": 0.5}, slow_gat),
-        ("gat", {"heads": 3, "out_heads": 2, "residual": "pyg"}, slow_gat),
-        ("gat", {"heads": 3, "out_heads": 2, "residual": "dgl"}, slow_gat),
-    ],
+    ("kind", "own", "slow"), [(kind, own, slow) for kind, (slow, cases) in EQUATIONS.items() for own in cases]
 )
 def test_is_its_equation(build: Build, kind: str, own: dict[str, Any], slow: Callable[..., Tensor]) -> None:
-    network = build(kind, own=own, layers_mp=3, dim_inner=4, act="elu" if kind == "gat" else "relu").double()
+    network = build(kind, own=own, layers_mp=3, dim_inner=4, act="elu").double()
     batch = toy(torch.float64)
     with torch.no_grad():
         for parameter in network.parameters():  # biases start at 0, which would hide one that is missing
@@ -340,6 +334,28 @@ def test_all_mistakes_are_reported_together_and_for_the_hosts_network_too(build:
     ]
 
 
+def test_a_network_of_others_that_is_built_like_ours_reads_its_keys(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wide(NETWORKS["gat"]):
+        """Somebody's own."""
+
+    monkeypatch.setitem(register.network_dict, "wide", Wide)
+    build("wide", own={"heads": 2}, layers_mp=1)
+    assert check(cfg) == []
+    cfg[GROUP].alpha = 0.2
+    assert [problem.key for problem in check(cfg)] == ["gkd_model.alpha"]
+
+
+def test_networks_share_a_key_of_one_name_or_are_refused() -> None:
+    class Other(NETWORKS["gcn"]):
+        keys = (*NETWORKS["gat"].keys[:4], Key("alpha", 0.5, Number(0), "not gcnii's"))
+
+    assert join_keys([NETWORKS["gat"], Other])[-1] is Other.keys[-1]
+    with pytest.raises(TypeError, match=r"Other declares a key gkd_model\.alpha"):
+        join_keys([*NETWORKS.values(), Other])
+
+
 def test_numbers_as_a_grid_or_a_command_line_writes_them(build: Build) -> None:
     network = build("gat", own={"heads": "3", "negative_slope": "1e-1", "attention_dropout": 0}, layers_mp=1)
     assert network.values["heads"] == 3
@@ -366,19 +382,15 @@ def test_the_example_of_the_docstring_builds(build: Build, kind: str) -> None:
     assert network(toy())[0].isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "own", "gnn"),
-    [
-        ("gcn", {}, {"layers_mp": 2}),
-        ("sage", {}, {"layers_mp": 1}),
-        ("mlp", {}, {"layers_mp": 1}),
-        ("gat", {"heads": 4, "residual": "dgl"}, {"layers_mp": 2, "act": "elu"}),
-        ("gcnii", {}, {"layers_mp": 64}),
-    ],
-)
-def test_two_epochs_on_cora_lower_the_loss(
-    build: Build, data_dir: Path, kind: str, own: dict[str, Any], gnn: dict[str, Any]
-) -> None:
+PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gat": ({"heads": 4, "residual": "dgl"}, {"layers_mp": 2, "act": "elu"}),
+    "gcnii": ({}, {"layers_mp": 64}),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_two_epochs_on_cora_lower_the_loss(build: Build, data_dir: Path, kind: str) -> None:
+    own, gnn = PUBLISHED.get(kind, ({}, {"layers_mp": 1}))
     build("gnn")
     cfg.dataset.dir = str(data_dir)
     (batch,) = create_loader()[0]

@@ -73,12 +73,12 @@ def test_matrices_equal_loops_and_the_dense_path(
 ) -> None:
     rows = problem[0][:9]
     monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
-    dense = KERNELS[name].dense
-    assert dense is not None
     found = value_and_gradient(lambda r: pairwise.matrix_values(function(name), r), rows)
     loops = torch.stack([torch.cat([function(name)(rows[u, None], rows[v, None]) for v in range(9)]) for u in range(9)])
     torch.testing.assert_close(found[0], loops.detach())
-    torch.testing.assert_close(value_and_gradient(lambda r: dense(r, 3.0), rows), found)
+    dense = KERNELS[name].dense
+    if dense is not None:
+        torch.testing.assert_close(value_and_gradient(lambda r: dense(r, 3.0), rows), found)
 
 
 def test_no_pairs() -> None:

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
 from gkd_plugin.space.kernels import KERNELS, all_squared
+from tests.space.kernel_oracles import FORMULAS, distance, formula_of
 
-Rows = list[float]
-
-
-def _dot(x: Rows, y: Rows) -> float:
-    return sum(a * b for a, b in zip(x, y, strict=True))
-
-
-def _square(x: Rows, y: Rows) -> float:
-    return sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
-
-
-def _cosine(x: Rows, y: Rows) -> float:
-    lengths = math.sqrt(_dot(x, x)) * math.sqrt(_dot(y, y))
-    return _dot(x, y) / lengths if lengths else 0.0
-
-
-FORMULAS: dict[str, Callable[[Rows, Rows, float], float]] = {
-    "laplacian": lambda x, y, s: math.exp(-sum(abs(a - b) for a, b in zip(x, y, strict=True)) / s),
-    "rbf": lambda x, y, s: math.exp(-_square(x, y) / (2 * s**2)),
-    "heat": lambda x, y, s: math.exp(-_square(x, y) / (4 * s)),
-    "linear": lambda x, y, s: _dot(x, y),
-    "poly": lambda x, y, s: (_dot(x, y) + 1) ** 3,
-    "cosine": lambda x, y, s: _cosine(x, y),
-    "cosine_squared": lambda x, y, s: _cosine(x, y) ** 2,
-    "l2": lambda x, y, s: math.sqrt(_square(x, y)),
-    "euclidean": lambda x, y, s: _square(x, y),
-    "sigmoid": lambda x, y, s: math.tanh(_dot(x, y)),
-}
-DISTANCES = ("laplacian", "rbf", "heat", "l2", "euclidean")
 SCALE = 1.7
+SCALED = [name for name, kernel in KERNELS.items() if kernel.scaled]
+DENSE = [name for name, kernel in KERNELS.items() if kernel.dense]
 
 
 def rows() -> Tensor:
@@ -53,41 +24,99 @@ def rows() -> Tensor:
     return x
 
 
-def test_every_kernel_has_a_formula_here() -> None:
-    assert set(FORMULAS) == set(KERNELS)
-    assert {name for name, kernel in KERNELS.items() if kernel.scaled} == {"laplacian", "rbf", "heat"}
+def all_values(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """The formula for every row of x and every row of y."""
+    formula = formula_of(name)
+    return torch.tensor([[formula(a, b, SCALE) for b in y.tolist()] for a in x.tolist()], dtype=torch.float64)
+
+
+def dense_values(name: str, x: Tensor, scale: float = SCALE) -> Tensor:
+    dense = KERNELS[name].dense
+    assert dense is not None
+    return dense(x, scale)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_formula_pair_by_pair_and_dense(name: str) -> None:
+def test_every_kernel_has_a_formula_of_its_own(name: str) -> None:
+    assert formula_of(name)
+
+
+def test_every_formula_has_a_kernel() -> None:
+    assert set(FORMULAS) <= set(KERNELS)
+
+
+# -------------------------------------------------------------------------------------------------------- values
+@pytest.mark.parametrize("name", KERNELS)
+def test_pairs_equal_the_formula(name: str) -> None:
     x, kernel = rows(), KERNELS[name]
-    wanted = torch.tensor([[FORMULAS[name](a, b, SCALE) for b in x.tolist()] for a in x.tolist()], dtype=torch.float64)
     count = len(x)
     pairs = kernel.function(x.repeat_interleave(count, 0), x.repeat(count, 1), SCALE).view(count, count)
-    torch.testing.assert_close(pairs, wanted, rtol=1e-10, atol=1e-12)
-    assert kernel.dense is not None
-    torch.testing.assert_close(kernel.dense(x, SCALE), wanted, rtol=1e-10, atol=1e-12)
-    assert kernel.symmetric
-    torch.testing.assert_close(pairs, pairs.t(), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(pairs, all_values(name, x, x), rtol=1e-10, atol=1e-12)
+    if kernel.symmetric:
+        torch.testing.assert_close(pairs, pairs.t(), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_values_equal_the_formula(name: str) -> None:
+    torch.testing.assert_close(dense_values(name, rows()), all_values(name, rows(), rows()), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_scaled_is_what_depends_on_the_scale(name: str) -> None:
+    x, y = [0.3, -0.4], [0.1, 0.9]
+    assert (formula_of(name)(x, y, 1.0) != formula_of(name)(x, y, 3.0)) == KERNELS[name].scaled
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_the_norm_is_of_the_distance_that_the_formula_sees(name: str) -> None:
+    formula, norm = formula_of(name), KERNELS[name].norm
+    if formula([0.0, 0.0], [3.0, 4.0], SCALE) != formula([1.0, 1.0], [4.0, 5.0], SCALE):
+        pytest.skip("not a function of the distance")
+    same = [distance([0.0, 0.0], [3.0, 4.0], norm), 0.0]
+    assert formula([0.0, 0.0], same, SCALE) == pytest.approx(formula([0.0, 0.0], [3.0, 4.0], SCALE))
+
+
+# ----------------------------------------------------------------------------------------------------- gradients
+STEP = 2.0**-12  # with rows of 0 and 0.25 every difference of the two sides is exact, and a kink's is exactly 0
+
+
+def slopes(name: str, x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Central differences of the sum over pairs (x[i], y[i]), or over all pairs of x where there is no y."""
+    found = torch.zeros_like(x)
+    for place in range(x.numel()):
+        for sign in (1, -1):
+            moved = x.clone()
+            moved.view(-1)[place] += sign * STEP
+            values = all_values(name, moved, moved if y is None else y)
+            total = values.sum() if y is None else values.diagonal().sum()
+            found.view(-1)[place] += sign * total / (2 * STEP)
+    return found
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("value", [0.0, 0.25])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", KERNELS)
-def test_gradients_of_equal_and_zero_rows(name: str, dtype: torch.dtype) -> None:
-    kernel = KERNELS[name]
-    assert kernel.dense is not None
-    for value in (0.0, 0.3):
-        equal = torch.full((4, 5), value, dtype=dtype, requires_grad=True)
-        with torch.autograd.detect_anomaly(check_nan=True):
-            pair_by_pair = torch.autograd.grad(kernel.function(equal, equal.flip(0), SCALE).sum(), equal)[0]
-            dense = torch.autograd.grad(kernel.dense(equal, SCALE).sum(), equal)[0]
-        for gradient in (pair_by_pair, dense):
-            assert gradient.isfinite().all()
-            if name in DISTANCES or value == 0 or "cosine" in name:
-                assert gradient.abs().max() < 1e-5
-        if name in DISTANCES or value == 0:
-            assert not pair_by_pair.any()
+def test_gradients_of_equal_and_zero_rows(name: str, dtype: torch.dtype, value: float) -> None:
+    plain = torch.full((4, 5), value, dtype=torch.float64)
+    equal = plain.to(dtype).requires_grad_()
+    wanted = slopes(name, plain, plain)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        found = torch.autograd.grad(KERNELS[name].function(equal, equal.detach(), SCALE).sum(), equal)[0]
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+    assert not found[wanted == 0].any(), "a kernel of the distance pulls nowhere at distance 0"
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("value", [0.0, 0.25])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_gradients_of_equal_and_zero_rows(name: str, dtype: torch.dtype, value: float) -> None:
+    plain = torch.full((4, 5), value, dtype=torch.float64)
+    equal = plain.to(dtype).requires_grad_()
+    with torch.autograd.detect_anomaly(check_nan=True):
+        found = torch.autograd.grad(dense_values(name, equal).sum(), equal)[0]
+    torch.testing.assert_close(found.double(), slopes(name, plain), rtol=1e-4, atol=1e-5)
 
 
 def test_the_cosine_of_a_zero_vector_is_0_and_pulls_nothing() -> None:
@@ -97,12 +126,11 @@ def test_the_cosine_of_a_zero_vector_is_0_and_pulls_nothing() -> None:
     assert not torch.autograd.grad(value.sum(), x)[0].any()
 
 
-def test_dense_distances_keep_their_digits_far_from_the_origin() -> None:
+# ----------------------------------------------------------------------------------------------------- precision
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_values_keep_their_digits_far_from_the_origin(name: str) -> None:
     x = rows()[5:] + 1000  # in float32 the squares are 1e6, the distances about 1
-    for name in ("rbf", "heat", "euclidean", "l2", "laplacian"):
-        dense = KERNELS[name].dense
-        assert dense is not None
-        torch.testing.assert_close(dense(x.float(), SCALE).double(), dense(x, SCALE), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(dense_values(name, x.float()).double(), dense_values(name, x), rtol=1e-3, atol=1e-4)
 
 
 def test_rounding_makes_no_squared_distance_negative() -> None:

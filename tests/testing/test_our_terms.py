@@ -6,11 +6,10 @@ import math
 
 from torch import Tensor
 
+from gkd_plugin.space.kernels import KERNELS
 from gkd_plugin.space.observation import Observation, Task
 from gkd_plugin.testing import TermSuite
 from tests.space.knowledge import structure_oracle
-
-KERNELS = ["laplacian", "rbf", "heat", "linear", "poly", "cosine", "cosine_squared", "l2", "euclidean", "sigmoid"]
 
 
 # ------------------------------------------------------------------------------------------------------- response

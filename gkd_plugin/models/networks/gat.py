@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, Linear
 
 from gkd_plugin.host import cfg
-from gkd_plugin.models.networks.network import Network
+from gkd_plugin.models.networks.network import SHARED_KEYS, Network
 from gkd_plugin.models.networks.parts import OnNodes
+from gkd_plugin.schema import Choice, Key, Number
 
 
 class Attention(nn.Module):
@@ -75,7 +76,20 @@ class GAT(Network):
         gkd_model: {heads: 2, out_heads: 2, residual: dgl}
     """
 
-    reads = ("heads", "out_heads", "residual", "negative_slope", "attention_dropout")
+    keys = (
+        *SHARED_KEYS,
+        Key("heads", 1, Number(1, integer=True), "gat: heads of a hidden layer, concatenated (heads x dim_inner wide)"),
+        Key("out_heads", 1, Number(1, integer=True), "gat: heads of the last convolution, averaged"),
+        Key(
+            "residual",
+            "none",
+            Choice(("none", "dgl", "pyg")),
+            "gat: pyg: a linear skip with bias around every layer; dgl: no biases, a linear skip for each head from "
+            "the second layer on",
+        ),
+        Key("negative_slope", 0.2, Number(0), "gat: slope of the leaky rectifier of the attention"),
+        Key("attention_dropout", 0.0, Number(0, below=1), "gat: dropout on attention coefficients"),
+    )
 
     def hidden_width(self) -> int:
         return int(cfg.gnn.dim_inner * self.values["heads"])

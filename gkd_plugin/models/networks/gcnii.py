@@ -12,8 +12,9 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_torch_csr_tensor
 
 from gkd_plugin.host import cfg
-from gkd_plugin.models.networks.network import Network
+from gkd_plugin.models.networks.network import SHARED_KEYS, Network
 from gkd_plugin.models.networks.parts import OnNodes
+from gkd_plugin.schema import Key, Number
 
 
 class Start(NamedTuple):
@@ -79,7 +80,11 @@ class GCNII(Network):
         gkd_model: {alpha: 0.1, lam: 0.5, input_dropout: 0.6}
     """
 
-    reads = ("alpha", "lam")
+    keys = (
+        *SHARED_KEYS,
+        Key("alpha", 0.1, Number(0, below=1), "gcnii: share of the initial residual"),
+        Key("lam", 0.5, Number(0), "gcnii: layer l maps with log(lam / l + 1) W and is the identity for the rest"),
+    )
     stages = ("stack",)
     most_pre_mp = 1
 

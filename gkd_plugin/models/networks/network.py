@@ -12,10 +12,25 @@ from yacs.config import CfgNode
 from gkd_plugin import groups
 from gkd_plugin.errors import ConfigError, Problem
 from gkd_plugin.host import cfg
-from gkd_plugin.models.networks.keys import GROUP, KEYS
 from gkd_plugin.models.networks.parts import STAGES, GraphReadOut, HiddenLayer, NodeReadOut, OnNodes, Stage
+from gkd_plugin.schema import Choice, Key, Number
 
-_SHARED = ("input_dropout", "dropout_place", "batchnorm")
+GROUP = "gkd_model"
+SHARED_KEYS = (
+    Key("input_dropout", 0.0, Number(0, below=1), "dropout on the features before the first layer"),
+    Key(
+        "dropout_place",
+        "before_act",
+        Choice(("before_act", "after_act")),
+        "where gnn.dropout stands in a hidden layer; before_act is the host's place (the same for relu)",
+    ),
+    Key(
+        "batchnorm",
+        "affine",
+        Choice(("affine", "plain")),
+        "plain: gnn.batchnorm without affine map and running statistics, as GKD's networks have it",
+    ),
+)
 
 
 class Network(nn.Module):
@@ -29,20 +44,25 @@ class Network(nn.Module):
         dim_in (int): Width of the features.
         dim_out (int): Number of logits.
 
+    Attributes:
+        keys (tuple of Key): What it reads of the group ``gkd_model``. A subclass writes ``(*SHARED_KEYS, Key(...))``.
+        stages (tuple of str): The values of ``gnn.stage_type`` that it allows.
+        most_pre_mp (int, optional): The largest ``gnn.layers_pre_mp`` that it allows.
+
     Raises:
         ConfigError: If a key of the configuration means nothing here.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()  # keys of gkd_model beyond those that all networks read
+    keys: ClassVar[tuple[Key, ...]] = SHARED_KEYS
     stages: ClassVar[tuple[str, ...]] = STAGES
-    most_pre_mp: ClassVar[int | None] = None  # largest gnn.layers_pre_mp
+    most_pre_mp: ClassVar[int | None] = None
 
     def __init__(self, dim_in: int, dim_out: int, **_: Any) -> None:
         super().__init__()
         found = self.check(cfg)
         if found:
             raise ConfigError(found)
-        self.values = groups.read(cfg, GROUP, KEYS)
+        self.values = groups.read(cfg, GROUP, self.keys)
         self.encoder = FeatureEncoder(dim_in)
         width = self.encoder.dim_in
         if self.values["input_dropout"] > 0:
@@ -95,7 +115,7 @@ class Network(nn.Module):
     def check(cls, own: CfgNode) -> list[Problem]:
         """Keys of a configuration that are wrong or mean nothing for this network."""
         name = own.model.type
-        found = groups.problems(own, GROUP, KEYS) + unread(own, (*_SHARED, *cls.reads))
+        found = groups.problems(own, GROUP, cls.keys) + refuse_unread(own, cls.keys)
         if own.gnn.stage_type not in cls.stages:
             found.append(Problem("gnn.stage_type", f"{own.gnn.stage_type!r}", f"{name} has {', '.join(cls.stages)}."))
         if cls.most_pre_mp is not None and own.gnn.layers_pre_mp > cls.most_pre_mp:
@@ -112,8 +132,9 @@ class Network(nn.Module):
         return found
 
 
-def unread(own: CfgNode, reads: tuple[str, ...]) -> list[Problem]:
+def refuse_unread(own: CfgNode, keys: tuple[Key, ...]) -> list[Problem]:
     """Keys of ``gkd_model`` that the user wrote and the network does not read."""
+    reads = [key.name for key in keys]
     allowed = f"model.type: {own.model.type} reads {', '.join(reads) or 'no key of this group'}."
     return [
         Problem(f"{GROUP}.{key}", "does not apply", allowed) for key in groups.written(own, GROUP) if key not in reads

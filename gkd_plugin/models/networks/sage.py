@@ -7,8 +7,9 @@ from torch_geometric.nn import Linear, SAGEConv, SimpleConv
 from torch_geometric.utils import add_remaining_self_loops
 
 from gkd_plugin.host import cfg
-from gkd_plugin.models.networks.network import Network
+from gkd_plugin.models.networks.network import SHARED_KEYS, Network
 from gkd_plugin.models.networks.parts import OnNodes
+from gkd_plugin.schema import Choice, Key
 
 
 class MeanWithSelf(nn.Module):
@@ -46,7 +47,16 @@ class SAGE(Network):
         gkd_model: {aggregator: gcn}
     """
 
-    reads = ("aggregator",)
+    keys = (
+        *SHARED_KEYS,
+        Key(
+            "aggregator",
+            "mean",
+            Choice(("mean", "pool", "gcn")),
+            "sage: mean; pool: the maximum of projected neighbours; gcn: the mean over neighbours and the node, one "
+            "weight",
+        ),
+    )
 
     def _convolution(self, dim_in: int, dim_out: int, bias: bool) -> nn.Module:
         aggregator = self.values["aggregator"]

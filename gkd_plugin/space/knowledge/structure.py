@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 from weakref import ref
@@ -16,11 +16,11 @@ from gkd_plugin.ops.edges import AllPairs, EdgeSet
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
-from gkd_plugin.space.answers import Kernel
-from gkd_plugin.space.kernels import KERNELS, all_distances, distances
+from gkd_plugin.space.answers import Divergence, Kernel
+from gkd_plugin.space.kernels import all_distances, distances
 from gkd_plugin.space.knowledge.base import LayerTerm
 from gkd_plugin.space.knowledge.rows import normalize
-from gkd_plugin.space.observation import Graph, Observation, Task
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 MATRIX_BYTES = 2**30
 """The largest matrix of all pairs of nodes; training keeps a handful of them for every layer."""
@@ -133,6 +133,25 @@ class StructureTerm(LayerTerm):
         ),
     )
 
+    def __init__(self, group: GroupPlan, learner: Outline, source: Outline, task: Task) -> None:
+        super().__init__(group, learner, source, task)
+        self.kernel: Kernel = axes.kernels[group["kernel"]]
+        self.scale: float | Tensor | str | None = group.get("kernel_scale")
+        self.normalize: str = group["normalize"]
+        self.domain: str = group["domain"]
+        self.loops: bool = group["self_loops"]
+        self.samples: int | None = group.get("samples")
+        self.softmax_over: str | None = group.get("softmax_over")  # None: raw kernel values
+        self.non_edge_weight: float = group.get("non_edge_weight", 1.0)
+        self.divergence: Divergence = axes.divergences[group["divergence"]]
+        self.reduction: str = group["reduction"]
+        # what decides a structure, by names: they also stand in the name of the file that keeps it
+        self.recipe = tuple(
+            group.get(key) for key in ("kernel", "kernel_scale", "normalize", "distribution", "softmax_over")
+        )
+        # other people's code may change under its name: what it computes is never kept on disk
+        self.built_in = type(self) is StructureTerm and axes.kernels.origin(group["kernel"]) == "gkd_plugin"
+
     @classmethod
     def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
         word = values.get("divergence")
@@ -172,17 +191,14 @@ class StructureTerm(LayerTerm):
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
         domain = self._domain(learner, source)
-        divergence = axes.divergences[str(self.group["divergence"])]
         own = self._structure(learner, learner, row, domain)
         target = self._structure(source, learner, column, domain).detach().to(own)
-        if self.group["distribution"] == "softmax" and divergence.raw:
+        if self.softmax_over and self.divergence.raw:
             own, target = own.exp(), target.exp()
-        other = self.group.get("non_edge_weight")
-        if isinstance(domain, AllPairs) and other is not None and other != 1:
-            factors = self._edge_factors(learner, domain, float(other), own)
+        if isinstance(domain, AllPairs) and self.non_edge_weight != 1:
+            factors = self._edge_factors(learner, domain, own)
             own, target = factors * own, factors * target
-        shares = divergence.function(own, target)
-        return edges.reduce(shares, str(self.group["reduction"]), learner.graph.num_nodes)
+        return edges.reduce(self.divergence.function(own, target), self.reduction, learner.graph.num_nodes)
 
     def _same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
         theirs = source.layer(self.tap, column).size(0)
@@ -194,87 +210,83 @@ class StructureTerm(LayerTerm):
 
     def _domain(self, learner: Observation, source: Observation) -> EdgeSet | AllPairs:
         """The compared pairs, kept on the learner's graph; a draw on its observation, which lasts one step."""
-        graph, word, loops = learner.graph, self.group["domain"], bool(self.group["self_loops"])
-        if word == "all_pairs":
-            return self._all_pairs(learner, loops)
+        if self.domain == "all_pairs":
+            return self._all_pairs(learner)
+        graph, loops = learner.graph, self.loops
         own, mask = _edges(graph, loops), graph.train_mask
-        if word == "union":
+        if self.domain == "union":
             theirs = _edges(source.graph, loops)
             return graph.remember(("union", theirs), lambda: edges.union(own, theirs))
-        if word == "train_edges" and mask is not None:
+        if self.domain == "train_edges" and mask is not None:
             return graph.remember(("train_edges", loops), lambda: edges.within(own, mask))
         return own
 
-    def _all_pairs(self, learner: Observation, loops: bool) -> AllPairs:
-        samples, count = self.group.get("samples"), learner.graph.num_nodes
-        bytes_each = learner.layer(self.tap, 1).element_size()
-        size = count if samples is None else min(int(samples), count)
-        if size * size * bytes_each > MATRIX_BYTES:
+    def _all_pairs(self, learner: Observation) -> AllPairs:
+        count, states = learner.graph.num_nodes, learner.layer(self.tap, 1)
+        size = count if self.samples is None else min(self.samples, count)
+        bytes_needed = size * size * states.element_size()
+        if bytes_needed > MATRIX_BYTES:
             raise UserError(
                 f"kd_{self.name}.samples: all pairs of {size} nodes are a {size} x {size} matrix of "
-                f"{size * size * bytes_each / 2**30:.1f} GiB for every layer and model. "
-                f"Set kd_{self.name}.samples to {int((MATRIX_BYTES / bytes_each) ** 0.5)} or less."
+                f"{bytes_needed / 2**30:.1f} GiB for every layer and model. "
+                f"Set kd_{self.name}.samples to {int((MATRIX_BYTES / states.element_size()) ** 0.5)} or less."
             )
-        device = learner.layer(self.tap, 1).device
         return learner.remember(
-            ("all_pairs", self.group.name, samples, loops), lambda: edges.all_pairs(count, loops, samples, device)
+            ("all_pairs", self.name, self.samples, self.loops),
+            lambda: edges.all_pairs(count, self.loops, self.samples, states.device),
         )
 
     def _structure(self, seen: Observation, learner: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
         """Log-probabilities or kernel values of one layer, computed once for all terms, layers and peers."""
-        recipe = tuple(
-            self.group.get(key) for key in ("kernel", "kernel_scale", "normalize", "distribution", "softmax_over")
+        # What is drawn lasts one step, as the learner's observation does; a teacher's may outlive many. The learner
+        # knows the source weakly: two peers that held each other would wait for the garbage collector.
+        cache, whose = (learner, ref(seen)) if domain.is_draw else (seen, None)
+        return cache.remember(
+            ("structure", whose, domain, self.tap, layer, self.recipe, torch.is_grad_enabled()),
+            lambda: self._load_or_compute(seen, layer, domain),
         )
-        key: tuple[Hashable, ...] = ("structure", domain, self.tap, layer, recipe, torch.is_grad_enabled())
-        holder = seen
-        if domain.is_draw and seen is not learner:
-            # a source that outlives the step (a frozen teacher) must not collect draws, nor the learner keep its source
-            holder, key = learner, (*key, ref(seen))
 
-        def compute() -> Tensor:
-            return self._compute(seen.layer(self.tap, layer), domain)
-
-        word = str(self.group["kernel"])
-        ours = type(self) is StructureTerm and axes.kernels[word] is KERNELS.get(word)
-        if not isinstance(domain, EdgeSet) or not ours:  # what is computed by others' code may change under its name
-            return holder.remember(key, compute)
-        parts = ("structure", self.tap, layer, recipe, domain.num_nodes, domain.index)
-        return holder.remember(key, lambda: seen.derive(parts, compute))
+    def _load_or_compute(self, seen: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
+        """Distributions over edges may lie on disk, from an earlier run with the same teacher."""
+        states = seen.layer(self.tap, layer)
+        if isinstance(domain, AllPairs) or not self.built_in:
+            return self._compute(states, domain)
+        parts = ("structure", self.tap, layer, self.recipe, domain.num_nodes, domain.index)
+        return seen.derive(parts, lambda: self._compute(states, domain))
 
     def _compute(self, states: Tensor, domain: EdgeSet | AllPairs) -> Tensor:
-        kernel = axes.kernels[str(self.group["kernel"])]
-        rows = normalize(states, str(self.group["normalize"]))
-        over = str(self.group["softmax_over"]) if self.group["distribution"] == "softmax" else None
+        rows = normalize(states, self.normalize)
         if isinstance(domain, EdgeSet):
-            return self._on_edges(rows, domain, kernel, over)
-        return self._on_matrix(domain.rows(rows), domain, kernel, over)
+            return self._on_edges(rows, domain)
+        return self._on_matrix(domain.rows(rows), domain)
 
-    def _on_edges(self, rows: Tensor, domain: EdgeSet, kernel: Kernel, over: str | None) -> Tensor:
-        scale = self.group.get("kernel_scale")
+    def _on_edges(self, rows: Tensor, domain: EdgeSet) -> Tensor:
+        kernel, scale = self.kernel, self.scale
         if scale == "median":
             far = _edge_values(rows.detach(), domain, lambda x, y: distances(x, y, kernel.norm), symmetric=True)
             scale = _median(far[domain.not_loops])
         values = _edge_values(rows, domain, lambda x, y: kernel.function(x, y, scale), kernel.symmetric)
-        return domain.log_softmax(values, over) if over else values
+        return domain.log_softmax(values, self.softmax_over) if self.softmax_over else values
 
-    def _on_matrix(self, rows: Tensor, domain: AllPairs, kernel: Kernel, over: str | None) -> Tensor:
-        scale = self.group.get("kernel_scale")
+    def _on_matrix(self, rows: Tensor, domain: AllPairs) -> Tensor:
+        kernel, scale = self.kernel, self.scale
         if scale == "median":
-            scale = _median(replace(domain, loops=False).counted(all_distances(rows.detach(), kernel.norm)).flatten())
+            far = all_distances(rows.detach(), kernel.norm)
+            scale = _median(replace(domain, loops=False).counted(far).flatten())
         if kernel.dense is not None:
             matrix = kernel.dense(rows, scale)
         else:
             matrix = pairwise.matrix_values(lambda x, y: kernel.function(x, y, scale), rows)
-        if over == "in_edges" and not kernel.symmetric:
+        if self.softmax_over == "in_edges" and not kernel.symmetric:
             matrix = matrix.t()  # a row for each node that the pairs lead to
         matrix = domain.counted(matrix)
-        return matrix.log_softmax(dim=-1) if over else matrix
+        return matrix.log_softmax(dim=-1) if self.softmax_over else matrix
 
-    def _edge_factors(self, learner: Observation, domain: AllPairs, other: float, like: Tensor) -> Tensor:
+    def _edge_factors(self, learner: Observation, domain: AllPairs, like: Tensor) -> Tensor:
         holder: Observation | Graph = learner if domain.is_draw else learner.graph
         return holder.remember(
-            ("edge_factors", domain, other, like.dtype),
-            lambda: domain.edge_factors(learner.graph.edge_index, other, like),
+            ("edge_factors", domain, self.non_edge_weight, like.dtype),
+            lambda: domain.edge_factors(learner.graph.edge_index, self.non_edge_weight, like),
         )
 
 

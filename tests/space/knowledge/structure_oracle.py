@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from gkd_plugin.plan import GroupPlan
+from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.structure import StructureTerm
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
+from tests.space.kernel_oracles import distance, formula_of
 
 DIVERGENCES = ("kl_source_learner", "kl_learner_source", "js", "mse")
 REDUCTIONS = ("node_mean", "pair_mean", "sum")
@@ -52,25 +54,8 @@ def unsymmetric(x: Tensor, y: Tensor, scale: Any) -> Tensor:
 
 
 def kernel_value(name: str, x: list[float], y: list[float], s: float | None) -> float:
-    dot = sum(a * b for a, b in zip(x, y, strict=True))
-    square = sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
-    lengths = math.sqrt(sum(a * a for a in x) * sum(b * b for b in y))
-    if name == "laplacian":
-        return math.exp(-sum(abs(a - b) for a, b in zip(x, y, strict=True)) / s)  # type: ignore[operator]
-    if name in ("rbf", "heat"):
-        return math.exp(-square / (2 * s * s if name == "rbf" else 4 * s))  # type: ignore[operator]
-    if name in ("cosine", "cosine_squared"):
-        return (dot / lengths if lengths else 0.0) ** (2 if name == "cosine_squared" else 1)
-    if name == "unsymmetric":
-        return math.sin(2 * x[0] - sum(y))
-    simple = {
-        "linear": dot,
-        "poly": (dot + 1) ** 3,
-        "l2": math.sqrt(square),
-        "euclidean": square,
-        "sigmoid": math.tanh(dot),
-    }
-    return simple[name]
+    """Ours by their formulas, and the one that only tests have."""
+    return math.sin(2 * x[0] - sum(y)) if name == "unsymmetric" else formula_of(name)(x, y, s)
 
 
 def normalized(rows: Matrix, how: str) -> Matrix:
@@ -118,12 +103,8 @@ def oracle(
     for rows in (normalized(learner[0], keys["normalize"]), normalized(source[0], keys["normalize"])):
         s = keys.get("kernel_scale")
         if s == "median":
-            norm = 1 if keys["kernel"] == "laplacian" else 2
-            apart = [
-                sum(abs(a - b) ** norm for a, b in zip(rows[u], rows[v], strict=True)) ** (1 / norm)
-                for u, v in pairs
-                if u != v
-            ]
+            norm = axes.kernels[keys["kernel"]].norm
+            apart = [distance(rows[u], rows[v], norm) for u, v in pairs if u != v]
             s = (median(apart) or 1.0) if apart else 1.0
         values = [kernel_value(keys["kernel"], rows[u], rows[v], s) for u, v in pairs]
         if keys["distribution"] == "softmax":

@@ -36,7 +36,7 @@ plugins.load()
 
 @pytest.fixture(autouse=True, scope="module")
 def _unsymmetric_kernel() -> Iterator[None]:
-    """Ours are all symmetric; the direction of pairs shows with one that is not, from somebody else."""
+    """The direction of pairs shows with a kernel that is not symmetric, and the way without ``dense``."""
     axes.kernels.add("unsymmetric", Kernel(unsymmetric, "for tests", "-"), "test_structure")
     yield
     axes.kernels.discard("test_structure")
@@ -140,7 +140,7 @@ def test_sampled_pairs_equal_loops(kernel: str, keys: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("loops", [False, True])
 @pytest.mark.parametrize("domain", DOMAINS)
-@pytest.mark.parametrize("kernel", ["laplacian", "rbf", "heat"])
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if KERNELS[name].scaled])
 def test_the_median_scale_equals_loops(kernel: str, domain: str, loops: bool) -> None:
     """Loops are no distances; where most nodes are equal the median is 0 and counts as 1."""
     torch.manual_seed(3)
