@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import Printable
 from gkd_plugin.training.result import RunResult
 
 COMPARISON = "comparison.json"
@@ -58,7 +59,7 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class RunReport:
+class RunReport(Printable):
     """What ``gkd run`` returns: one result for each seed, the folder, and the control's report where there is one.
 
     Args:
@@ -69,6 +70,8 @@ class RunReport:
         failures (dict): What ended the others, by seed.
         control (RunReport, optional): The same cohort without distillation.
     """
+
+    WIDTH, SOFT_WRAP = 110, True
 
     name: str
     folder: Path
@@ -164,12 +167,6 @@ class RunReport:
             yield f"control in {escape(str(self.control.folder))}"
         if self.compared:
             yield f"compared in {escape(str(self.folder / COMPARISON))}"
-
-    def __str__(self) -> str:
-        console = Console(width=110, color_system=None)
-        with console.capture() as text:
-            console.print(self, highlight=False, soft_wrap=True)
-        return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
 
     @property
     def _scale(self) -> float:
