@@ -26,7 +26,6 @@ from gkd_plugin import host
 from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.results import read_result
 from gkd_plugin.commands.train_teacher import alone, order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.load import Config, read_config
@@ -40,7 +39,7 @@ from gkd_plugin.training.disk import DiskFailed, guarded
 from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.metrics import make_logs
 from gkd_plugin.training.recorders import gradients
-from gkd_plugin.training.result import RunResult
+from gkd_plugin.training.result import RunResult, read_result
 from gkd_plugin.training.run_folder import SPLITS, aggregate_tests, finished_seeds, write_outcome, write_text
 from gkd_plugin.training.teachers.base import ModuleTeacher
 
@@ -196,7 +195,10 @@ def _run_seed(
             teacher=teacher,
         )
         result = trainer.run(seed)
-        write_outcome(folder, trainer, result)
+        if trainer.attention is not None:
+            trainer.attention.draw()
+        configs = {student.number: student.model.own for student in trainer.students}
+        write_outcome(folder, result, trainer.answering(result), configs)
         if checkpoints is not None:
             checkpoints.clear()
     return result

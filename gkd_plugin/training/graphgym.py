@@ -118,7 +118,10 @@ def distill(
                 write_plan(folder, plan)
             result = trainer.run(int(cfg.seed))
             if loggers:
-                write_outcome(folder, trainer, result)
+                if trainer.attention is not None:
+                    trainer.attention.draw()
+                configs = {student.number: student.model.own for student in trainer.students}
+                write_outcome(folder, result, trainer.answering(result), configs)
                 aggregate_tests(Path(cfg.out_dir))
         for warning in result.warnings:
             logging.warning("gkd_plugin: %s", warning)

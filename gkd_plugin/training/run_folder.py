@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
 from torch_geometric.graphgym.utils.io import json_to_dict_list
+from yacs.config import CfgNode
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
-from gkd_plugin.training.trainer import Trainer
 
 PLAN = "plan.yaml"
 SPLITS = ("train", "val", "test")
@@ -45,20 +46,21 @@ def write_plan(folder: Path, plan: Plan) -> None:
     write_text(folder / PLAN, yaml.safe_dump(plan.as_dict(), sort_keys=False))
 
 
-def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
-    """The selected students' weights and cfg, versions, and last of all the result, which marks the run as finished.
+def write_outcome(
+    folder: Path, result: RunResult, weights: Mapping[int, Mapping[str, Tensor]], configs: Mapping[int, CfgNode]
+) -> None:
+    """The answering students' weights and cfg, versions, and last of all the result, which marks the run as finished.
 
     Args:
         folder (Path): The seed's folder.
-        trainer (Trainer): The finished loop.
         result (RunResult): Its result.
+        weights (mapping): The weights to keep, by student number.
+        configs (mapping): The configuration of each student by number.
     """
-    for number, state in trainer.answering(result).items():
+    for number, state in weights.items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
-        write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
+        write_text(folder / f"student_{number}.yaml", configs[number].dump())
     values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
-    if trainer.attention is not None:
-        trainer.attention.draw()
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 
