@@ -24,9 +24,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.commands.comparison import write_comparison
+from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.train_teacher import alone, order_teacher
+from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.data.load import load
@@ -111,7 +112,7 @@ def _train_teacher(config: Config, label: str, repeat: int, quiet: bool) -> None
     order = order_teacher(config, label, repeat)
     if order is None:
         return
-    with guarded(order.folder), alone(order.folder, quiet):
+    with guarded(order.folder), hold_lock(order.folder, wait=True, quiet=quiet):
         order = order_teacher(config, label, repeat)
         if order is not None:
             run(order.path, repeat=len(order.seeds), overrides=order.overrides, name=order.name, quiet=quiet)
