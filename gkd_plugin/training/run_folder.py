@@ -19,9 +19,10 @@ from yacs.config import CfgNode
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
+from gkd_plugin.training.seed_files import FILES, find_damage, list_files
 
 PLAN = "plan.yaml"
-SPLITS = ("train", "val", "test")
+FAILED = "failed.json"  # in a seed's folder: why it was not finished
 
 
 def versions() -> dict[str, str]:
@@ -60,7 +61,7 @@ def write_outcome(
     for number, state in weights.items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
         write_text(folder / f"student_{number}.yaml", configs[number].dump())
-    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
+    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads(), FILES: list_files(folder)}
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 
@@ -79,8 +80,13 @@ def aggregate_tests(out_dir: Path) -> None:
 
 
 def finished_seeds(out_dir: Path) -> Sequence[Path]:
-    """The folders of the finished seeds, by seed."""
-    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and (path / RESULT).is_file()]
+    """The folders of the finished seeds, by seed; damaged ones do not count."""
+    return [path for path in seed_folders(out_dir) if (path / RESULT).is_file() and find_damage(path) is None]
+
+
+def seed_folders(out_dir: Path) -> Sequence[Path]:
+    """The folders of all seeds, by seed."""
+    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and path.is_dir()]
     return sorted(folders, key=lambda path: int(path.name))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gkd_plugin.training.checkpoint import write_atomically
+
 EVERY = 20  # epochs between two records; each costs one backward pass for every term
 FILE = "diagnostics.json"
 FAINT = 1e-3  # share of the gradient under which a term hardly counts
@@ -66,7 +68,7 @@ class Diagnostics:
         kept = [row for row in self._rows() if row["epoch"] < done]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         if self.path.is_file() and self.path.read_text() != text:  # also a row that was torn
-            self.path.write_text(text)
+            write_atomically(self.path, lambda file: file.write(text.encode()))
         for row in kept:
             self._note(row)
 
