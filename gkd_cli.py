@@ -64,13 +64,14 @@ def main() -> None:
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Number of seeds.")
 @click.option("--name", help="Name of the run's folder.  [default: the file's name]")
 @click.option("--control", is_flag=True, help="Also train the same students without distillation.")
+@click.option("--fresh", is_flag=True, help="Start anew; what is there is kept under a dated name.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
-def run(config: str, repeat: int, name: str | None, control: bool, overrides: tuple[str, ...]) -> None:
+def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]) -> None:
     """Train a configuration; what is finished is kept, what was interrupted goes on."""
     words = pairs(overrides)
     from gkd_plugin.commands.run import run as command
 
-    report = command(config, repeat=repeat, overrides=words, name=name, control=control)
+    report = command(config, repeat=repeat, overrides=words, name=name, control=control, fresh=fresh)
     show(report)
     if report.failures or (report.control is not None and report.control.failures):
         click.get_current_context().exit(1)

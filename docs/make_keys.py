@@ -103,10 +103,7 @@ def keys_page() -> str:
         knowledge = axes.knowledge[name]
         also = "`weight`, `schedule`" + (", `source`" if kd_keys.is_sourced(knowledge) else "")
         also += " and [what layers share](#layers)" if knowledge.layered else ""
-        shared = {key.name for key in (*common, *(kd_keys.layer_keys() if knowledge.layered else ()))}
-        own = [key for key in knowledge.keys if key.name not in shared or key.name in ("weight",)] or list(
-            knowledge.keys
-        )
+        own = knowledge.keys
         what = f"{knowledge.summary[0].upper()}{knowledge.summary[1:]}. From: {knowledge.reference.rstrip('.')}."
         parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
     beside = {

@@ -75,7 +75,9 @@ def test_run_hands_on_options_and_overrides(monkeypatch):
     )
     assert (done.exit_code, done.output) == (0, "a table\n")
     overrides = ["optim.base_lr", "-0.5", "kd_structure.pairs", "-2~-1"]
-    assert run.calls == [(("f.yaml",), {"repeat": 3, "overrides": overrides, "name": None, "control": True})]
+    assert run.calls == [
+        (("f.yaml",), {"repeat": 3, "overrides": overrides, "name": None, "control": True, "fresh": False})
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from rich.markup import escape
 
 from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import Problem, UserError
+from gkd_plugin.printing import Printable
 from gkd_plugin.schema import show
-
-WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,15 @@ class Checked:
         return self.config.plan.warnings if self.config is not None else ()
 
 
-class Checks(list[Checked]):
+class Checks(Printable, list[Checked]):
     """The result of ``gkd check``: one entry for each configuration; prints as text."""
+
+    WIDTH, SOFT_WRAP = 110, True
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong anywhere."""
         return all(checked.error is None for checked in self)
-
-    def __str__(self) -> str:
-        console = Console(width=WIDTH, color_system=None)
-        with console.capture() as text:
-            console.print(self, soft_wrap=True)
-        return text.get().rstrip()
-
-    __repr__ = __str__
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for checked in self:

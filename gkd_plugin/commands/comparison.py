@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from gkd_plugin.commands.report import COMPARISON, RunReport
-from gkd_plugin.commands.results import read_result
+from gkd_plugin.training.result import read_result
 from gkd_plugin.training.run_folder import finished_seeds, write_text
 
 ANSWERS = ("mean", "best", "first", "ensemble")

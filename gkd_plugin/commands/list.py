@@ -12,11 +12,11 @@ from rich.table import Table
 
 from gkd_plugin.config import kd_keys
 from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.printing import Printable
 from gkd_plugin.schema import Key, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.axes import Axis
 
-WIDTH = 120
 OURS = "gkd_plugin"
 
 
@@ -37,8 +37,8 @@ class Row:
     source: str
 
 
-@dataclass(frozen=True)
-class Listing:
+@dataclass(frozen=True, repr=False)
+class Listing(Printable):
     """What ``gkd list`` shows; ``rows`` for programs, text for people.
 
     Args:
@@ -51,14 +51,6 @@ class Listing:
     def rows(self) -> tuple[Row, ...]:
         """All rows."""
         return tuple(row for _, _, rows in self.sections for row in rows)
-
-    def __str__(self) -> str:
-        console = Console(width=WIDTH, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
-
-    __repr__ = __str__
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(len(row.name) for row in self.rows)

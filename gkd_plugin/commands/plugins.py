@@ -12,13 +12,12 @@ from rich.table import Table
 
 from gkd_plugin import plugins
 from gkd_plugin.plugins import Loaded
+from gkd_plugin.printing import Printable
 from gkd_plugin.space import axes
 
-WIDTH = 120
 
-
-@dataclass(frozen=True)
-class Plugins:
+@dataclass(frozen=True, repr=False)
+class Plugins(Printable):
     """What ``gkd plugins`` shows; ``rows`` for programs, text for people.
 
     Args:
@@ -26,14 +25,6 @@ class Plugins:
     """
 
     rows: tuple[Loaded, ...]
-
-    def __str__(self) -> str:
-        console = Console(width=WIDTH, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
-
-    __repr__ = __str__
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for plugin in self.rows:

@@ -14,10 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import Printable
 from gkd_plugin.training.result import RunResult
 
 COMPARISON = "comparison.json"
 PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
+_INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
+_EQUAL = 1e-9  # differences of equal scores differ in their last digits
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Paired:
 
     Args:
         mean (float): Mean of the differences.
-        low, high (float): Its 95 % t-interval; NaN below two seeds.
+        low, high (float): Its 95 % t-interval; NaN below three seeds, and where all differences are equal: neither
+            says how far other seeds may lie.
         count (int): Number of pairs.
     """
 
@@ -41,7 +45,7 @@ class Paired:
         gaps = np.subtract(ours, theirs)
         count = len(gaps)
         mean = float(gaps.mean()) if count else float("nan")
-        if count < 2:
+        if count < _INTERVAL_SEEDS or np.ptp(gaps) < _EQUAL:
             return cls(mean, float("nan"), float("nan"), count)
         from scipy import stats  # only here: it is heavy
 
@@ -49,16 +53,18 @@ class Paired:
         return cls(mean, mean - half, mean + half, count)
 
     def text(self, scale: float) -> str:
-        """``+0.42 [-0.10, +0.94]``."""
-        if self.count == 0:
+        """``+0.42 [-0.10, +0.94]``, or ``+0.42 (no interval: 2 seeds)``."""
+        if self.count == 0 or self.mean != self.mean:
             return "-"
         if self.low != self.low:
-            return f"{self.mean * scale:+.2f}"
+            why = f"{self.count} seed{'s' if self.count > 1 else ''}"
+            why = why if self.count < _INTERVAL_SEEDS else f"{why}, all equal"
+            return f"{self.mean * scale:+.2f} (no interval: {why})"
         return f"{self.mean * scale:+.2f} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
 
 
 @dataclass(frozen=True)
-class RunReport:
+class RunReport(Printable):
     """What ``gkd run`` returns: one result for each seed, the folder, and the control's report where there is one.
 
     Args:
@@ -69,6 +75,8 @@ class RunReport:
         failures (dict): What ended the others, by seed.
         control (RunReport, optional): The same cohort without distillation.
     """
+
+    WIDTH, SOFT_WRAP = 110, True
 
     name: str
     folder: Path
@@ -165,12 +173,6 @@ class RunReport:
         if self.compared:
             yield f"compared in {escape(str(self.folder / COMPARISON))}"
 
-    def __str__(self) -> str:
-        console = Console(width=110, color_system=None)
-        with console.capture() as text:
-            console.print(self, highlight=False, soft_wrap=True)
-        return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
-
     @property
     def _scale(self) -> float:
         return 100.0 if self.results[0].metric in PERCENT else 1.0
@@ -185,11 +187,11 @@ class RunReport:
         several = self.plan.students > 1
         beside = self.control if self.control is not None and self.control.results else None
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         table.add_column(escape(self.name), overflow="fold")
         if beside is not None:
             table.add_column("control", overflow="fold")
-            table.add_column("paired difference [95 %]", no_wrap=True)
+            table.add_column("paired difference [95 %]", min_width=24)
         names = {"mean": "mean over students", "best": "best", "first": "first", "ensemble": "ensemble"}
         for answer, name in names.items() if several else (("first", "student"),):
             row = [spread(report.tests(answer), scale) for report in (self, beside) if report is not None]

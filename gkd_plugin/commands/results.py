@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,25 +10,8 @@ from torch_geometric.graphgym.model_builder import create_model
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.result import RESULT, RunResult
+from gkd_plugin.training.result import RESULT, read_result
 from gkd_plugin.training.stored_config import own_cfg
-
-
-def read_result(folder: Path) -> RunResult | None:
-    """The result of one seed's folder, or ``None`` where it is not finished.
-
-    Raises:
-        UserError: If the file is not one of ours.
-    """
-    path = folder / RESULT
-    if not path.is_file():
-        return None
-    try:
-        return RunResult.from_dict(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a result of gkd_plugin ({error}). Move it away, or choose another --name."
-        ) from None
 
 
 def load_student(run: str | Path, student: int | None = None) -> nn.Module:
@@ -37,7 +19,7 @@ def load_student(run: str | Path, student: int | None = None) -> nn.Module:
 
     Args:
         run (str or Path): A seed's folder, e.g. ``results/cora_alignahead_pp/0``.
-        student (int, optional): Its number. (default: the one that answers)
+        student (int, optional): Its number. (default: the one that answers; of an ensemble, the best)
 
     Returns:
         nn.Module: The network; ``module.kd_cfg`` is the configuration it was made from.
@@ -49,7 +31,7 @@ def load_student(run: str | Path, student: int | None = None) -> nn.Module:
     result = read_result(folder)
     if result is None:
         raise UserError(f"{folder} holds no finished run: there is no {RESULT}. Give a seed's folder, e.g. {folder}/0.")
-    number = student or (1 if result.predict == "first" else result.best_student)
+    number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
     path = folder / f"student_{number}.pt"
     if not path.is_file():
         kept = ", ".join(sorted(p.stem.removeprefix("student_") for p in folder.glob("student_*.pt")))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,43 +68,6 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     if (target / PLAN).is_file():
         _unchanged(read_config(path, overrides), path, target)
     return None
-
-
-@contextmanager
-def alone(folder: Path, quiet: bool) -> Iterator[None]:
-    """One process at a time trains into a folder: the students of a grid start together, and one trains their teacher.
-
-    Args:
-        folder (Path): The teacher's folder; removed again where nothing was written into it.
-        quiet (bool): Does not say so where it waits.
-    """
-    if os.name != "posix":  # a folder cannot be opened there
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)  # the folder itself is the lock, so that no file of ours lies there
-    try:
-        if not _lock(handle, wait=False):
-            if not quiet:
-                print(f"waiting for another process that trains {folder}", file=sys.stderr)
-            _lock(handle, wait=True)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        os.close(handle)
-
-
-def _lock(handle: int, wait: bool) -> bool:
-    import fcntl  # on such systems only
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # this disk has no such locks
-        return True
-    return True
 
 
 def _unchanged(own: Config, path: Path, target: Path) -> None:

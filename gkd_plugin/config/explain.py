@@ -16,11 +16,11 @@ from gkd_plugin.config.formula import Formula, formula
 from gkd_plugin.config.load import Config
 from gkd_plugin.groups import DEFAULT, YOU
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import Printable
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes
 from gkd_plugin.space.sources import stand_ins
 
-WIDTH = 120
 UPDATES = {
     "epoch_alternate": "one after the other, each for a whole epoch",
     "step_alternate": "one after the other in every step",
@@ -29,8 +29,8 @@ UPDATES = {
 PREDICTS = {"best": "the best student by validation", "first": "student 1", "ensemble": "the mean of all probabilities"}
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Printable):
     """A plan with its loss as a formula and every key with its value and where that came from.
 
     Args:
@@ -42,14 +42,6 @@ class Explanation:
     name: str
     plan: Plan
     loss: Formula
-
-    def __str__(self) -> str:
-        console = Console(width=WIDTH, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in text.get().splitlines())
-
-    __repr__ = __str__
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self._head()

@@ -133,7 +133,7 @@ def own_member() -> str:
     for name in axes.sources:
         model = axes.sources[name].model
         if model is not None and model.within:
-            return name
+            return str(name)
     raise UserError("no source is the learner's own forward pass")
 
 

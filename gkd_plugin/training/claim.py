@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import Plan
-from gkd_plugin.training.run_folder import PLAN, write_plan, write_text
+from gkd_plugin.training.recorders import gradients, learned_maps
+from gkd_plugin.training.run_folder import FAILED, PLAN, write_plan, write_text
 
 CONFIG, COHORT = "config.yaml", "cohort.yaml"
 # differ between two runs of one configuration, or say nothing of its numbers
@@ -28,6 +29,8 @@ _NOT_COMPARED = (
     "tensorboard_agg",
     "tensorboard_each_run",
 )
+# in the folder of a seed that did not get through its first epoch
+_BEFORE_ROWS = (FAILED, gradients.FILE, learned_maps.FILE)
 _SHOWN = 6
 
 
@@ -46,20 +49,42 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
     advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
-    texts = _texts(own, further)
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder / CONFIG).is_file() and (folder / PLAN).is_file():
+    if _is_claimed(folder):
         changes = changed(folder, own, further)
         if changes is None:
             raise UserError(f"{folder} holds a {CONFIG} that is no configuration. {advice}")
-        if changes:
-            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice}")
-    elif present - {PLAN, COHORT}:  # these alone are a beginning that a full disk cut short
+        if not changes:
+            return
+        if is_begun(folder):
+            fresh = "--fresh keeps it under a dated name and starts anew."
+            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice} {fresh}")
+    elif is_begun(folder) or (folder / CONFIG).is_file():  # ours is written after the plan
         raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
-    else:
-        write_plan(folder, plan)
-        for name in sorted(texts):  # the configuration last: it makes the claim
-            write_text(folder / name, texts[name])
+    shutil.rmtree(folder, ignore_errors=True)  # what a run that never began has left
+    write_plan(folder, plan)
+    texts = _texts(own, further)
+    for name in sorted(texts, reverse=True):  # the configuration last: it makes the claim
+        write_text(folder / name, texts[name])
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds more than a claim, reasons of failures, and what is written before an epoch has ended."""
+    return any(path.name not in _BEFORE_ROWS for path in _content(folder))
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Keeps a run under a dated name, so that another one can begin; ``None`` where there is none.
+
+    Args:
+        folder (Path): The run's folder.
+    """
+    if not _is_claimed(folder):
+        return None
+    dated = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S}")
+    kept, number = dated, 2
+    while kept.exists():
+        kept, number = dated.with_name(f"{dated.name}-{number}"), number + 1
+    return folder.rename(kept)
 
 
 def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), whatever: Sequence[str] = ()) -> str | None:
@@ -92,10 +117,24 @@ def withdraw(folder: Path, seed_folder: Path) -> None:
         seed_folder (Path): The seed's, which was made for it.
     """
     shutil.rmtree(seed_folder, ignore_errors=True)
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {CONFIG, PLAN, COHORT}:
+    if folder.is_dir() and not any(_content(folder)):
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # out_dir, unless something else lies there
-            folder.parent.rmdir()
+
+
+def _is_claimed(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / PLAN).is_file()
+
+
+def _content(folder: Path) -> Iterator[Path]:
+    """The files in a run's folder besides the claim and what a killed process leaves half-written."""
+    claims = {name + suffix for name in (PLAN, COHORT, CONFIG) for suffix in ("", ".part")}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_dir() or (len(parts) == 1 and path.name in claims):
+            continue
+        leftover = path.suffix == ".part" or path.name.startswith("events.out.tfevents")
+        if not (leftover and len(parts) > 1 and parts[0].lstrip("-").isdigit()):
+            yield path
 
 
 def _texts(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:

@@ -113,7 +113,8 @@ def distill(
                 write_plan(folder, plan)
             result = trainer.run(int(cfg.seed))
             if loggers:
-                write_outcome(folder, trainer, result)
+                configs = {student.number: student.model.own for student in trainer.students}
+                write_outcome(folder, result, trainer.answering(result), configs)
                 aggregate_tests(Path(cfg.out_dir))
         for warning in result.warnings:
             logging.warning("gkd_plugin: %s", warning)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from gkd_plugin.errors import UserError
 
 RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
 
@@ -20,6 +25,16 @@ class Score:
     epoch: float
     val: float
     test: float
+
+    @classmethod
+    def mean(cls, scores: Sequence[Score]) -> Score:
+        """The mean over students, each at its own epoch."""
+        count = len(scores)
+        return cls(
+            sum(score.epoch for score in scores) / count,
+            sum(score.val for score in scores) / count,
+            sum(score.test for score in scores) / count,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,13 @@ class RunResult:
         """What the ``predict`` rule answers."""
         return self.answers[self.predict]
 
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """The numbers of the students that answer: all of an ensemble, otherwise one."""
+        if self.predict == "ensemble":
+            return tuple(range(1, len(self.parameters) + 1))
+        return (1,) if self.predict == "first" else (self.best_student,)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in ``result.json``."""
         values = asdict(self)
@@ -79,3 +101,27 @@ class RunResult:
         known |= {key: dict(values.get(key, {})) for key in late[1:]}
         known["answers"] = {name: Score(**answer) for name, answer in values["answers"].items()}
         return cls(**known)
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """The result of one seed's folder, or ``None`` where it is not finished.
+
+    Args:
+        folder (Path): The seed's folder.
+
+    Raises:
+        UserError: If the file is not one of ours, or damaged.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result = RunResult.from_dict(json.loads(path.read_text()))
+        if not all(f"s{number}" in result.answers for number in result.answering):
+            raise KeyError(f"s{result.answering[-1]}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a result of gkd_plugin, or it is damaged ({type(error).__name__}: {error}). "
+            "Remove it and train that seed again."
+        ) from None
+    return result

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
 from torch_geometric.graphgym.utils.io import json_to_dict_list
+from yacs.config import CfgNode
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
-from gkd_plugin.training.trainer import Trainer
+from gkd_plugin.training.seed_files import FILES, find_damage, list_files
 
 PLAN = "plan.yaml"
-SPLITS = ("train", "val", "test")
+FAILED = "failed.json"  # in a seed's folder: why it was not finished
 
 
 def versions() -> dict[str, str]:
@@ -45,20 +47,21 @@ def write_plan(folder: Path, plan: Plan) -> None:
     write_text(folder / PLAN, yaml.safe_dump(plan.as_dict(), sort_keys=False))
 
 
-def write_outcome(folder: Path, trainer: Trainer, result: RunResult) -> None:
-    """The selected students' weights and cfg, versions, and last of all the result, which marks the run as finished.
+def write_outcome(
+    folder: Path, result: RunResult, weights: Mapping[int, Mapping[str, Tensor]], configs: Mapping[int, CfgNode]
+) -> None:
+    """The answering students' weights and cfg, versions, and last of all the result, which marks the run as finished.
 
     Args:
         folder (Path): The seed's folder.
-        trainer (Trainer): The finished loop.
         result (RunResult): Its result.
+        weights (mapping): The weights to keep, by student number.
+        configs (mapping): The configuration of each student by number.
     """
-    for number, state in trainer.answering(result).items():
+    for number, state in weights.items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
-        write_text(folder / f"student_{number}.yaml", trainer.students[number - 1].model.own.dump())
-    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads()}
-    for recorder in trainer.recorders:
-        recorder.finish()
+        write_text(folder / f"student_{number}.yaml", configs[number].dump())
+    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads(), FILES: list_files(folder)}
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 
@@ -77,8 +80,13 @@ def aggregate_tests(out_dir: Path) -> None:
 
 
 def finished_seeds(out_dir: Path) -> Sequence[Path]:
-    """The folders of the finished seeds, by seed."""
-    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and (path / RESULT).is_file()]
+    """The folders of the finished seeds, by seed; damaged ones do not count."""
+    return [path for path in seed_folders(out_dir) if (path / RESULT).is_file() and find_damage(path) is None]
+
+
+def seed_folders(out_dir: Path) -> Sequence[Path]:
+    """The folders of all seeds, by seed."""
+    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and path.is_dir()]
     return sorted(folders, key=lambda path: int(path.name))
 
 

@@ -117,7 +117,10 @@ class Trainer:
                 break
             if self.checkpoints is not None and self.done < self.epochs and self.checkpoints.due(epoch):
                 self.checkpoints.save(epoch, self.state_dict())
-        return self._report(seed)
+        result = self._report(seed)
+        for recorder in self.recorders:
+            recorder.finish()
+        return result
 
     def _due(self, epoch: int) -> bool:
         period = int(cfg.train.eval_period)

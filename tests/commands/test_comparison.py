@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from gkd_plugin.commands.comparison import comparison
-from gkd_plugin.commands.report import RunReport
+from gkd_plugin.commands.report import Paired, RunReport
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.plan import Plan
@@ -120,6 +120,24 @@ def test_without_teacher_or_control_the_table_has_no_such_rows(plan: Plan) -> No
     assert not any(word in untaught for word in ("teacher", "agreement", "gap"))
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        ([], [], "-"),
+        ([0.5], [0.4], "+10.00 (no interval: 1 seed)"),
+        ([0.5, 0.6], [0.4, 0.4], "+15.00 (no interval: 2 seeds)"),
+        ([0.804, 0.804], [0.8, 0.8], "+0.40 (no interval: 2 seeds)"),
+        ([0.1 + 0.2, 0.3, 0.3], [0.2, 0.2, 0.2], "+10.00 (no interval: 3 seeds, all equal)"),
+        ([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], "+20.00 [-4.84, +44.84]"),
+        ([0.5, math.nan, 0.7], [0.4, 0.4, 0.4], "-"),
+    ],
+)
+def test_few_or_equal_seeds_give_no_interval(ours: list[float], theirs: list[float], text: str) -> None:
+    paired = Paired.of(ours, theirs)
+    assert paired.text(100) == text
+    assert math.isnan(paired.low) == math.isnan(paired.high) == ("[" not in text)
+
+
 @pytest.mark.parametrize("students", [1, 3])
 @pytest.mark.parametrize("width", [80, 110])
 def test_the_table_fits(width: int, students: int) -> None:
@@ -176,7 +194,7 @@ def test_the_comparison_is_what_the_results_say_and_grows_with_the_seeds(tmp_pat
             gains = [a - b for a, b in zip(said["test"], said["control"], strict=True)]
             leads = [a - b for a, b in zip(tests, said["control"], strict=True)]
             assert said["difference"]["mean"] == pytest.approx(sum(gains) / count)
-            assert (said["difference"]["low"] is None) == (count == 1)
+            assert (said["difference"]["low"] is None) == (count < 3 or max(gains) - min(gains) < 1e-9)
             expected = sum(gains) / sum(leads) if sum(leads) > 1e-9 else None
             assert said["gap_closed"]["overall"] == (None if expected is None else pytest.approx(expected))
             each = [gain / lead if lead > 1e-9 else None for gain, lead in zip(gains, leads, strict=True)]
@@ -193,12 +211,12 @@ def test_peers_are_compared_without_a_teacher(tmp_path: Path) -> None:
 
 
 def test_results_of_earlier_versions(tmp_path: Path) -> None:
-    """They lack the teacher's test score, the agreement and its column; they are read, added to and compared."""
+    """They lack files, the teacher's test score, the agreement and its column; they are read, added to and compared."""
     teach(tmp_path, repeat=2)
     path = student(tmp_path)
     folder = run(path, repeat=2, quiet=True).folder
     (older,) = [one for one in results(tmp_path, "narrow") if one["seed"] == 2]
-    del older["agreement"], older["teacher"]["test"]
+    del older["files"], older["agreement"], older["teacher"]["test"]
     (folder / "1" / "result.json").write_text(json.dumps(older))
     assert choose(folder, 1, 0).record.val == older["answers"]["best"]["val"]  # it may teach, too
     stats = folder / "1" / "val" / "stats.json"

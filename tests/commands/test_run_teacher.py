@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from filelock import FileLock
 from torch import nn
 from torch_geometric.graphgym import register
 
@@ -245,21 +245,20 @@ def test_a_teacher_is_trained_once_for_all_students(tmp_path: Path, monkeypatch:
 def test_a_student_waits_for_a_teacher_that_another_process_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fcntl = pytest.importorskip("fcntl")
     config(tmp_path, "wide", **BIG)
     path = student(tmp_path, kd={"teacher": None, "teacher_cfg": "wide.yaml"})
     teacher = teach(tmp_path)
     teacher.rename(tmp_path / "made")
     teacher.mkdir()
-    handle = os.open(teacher, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    lock = FileLock(teacher.parent / ".wide.lock")
+    lock.acquire()
     done = trained(monkeypatch)
     other = threading.Thread(target=run, args=(path,), kwargs={"quiet": True})
     other.start()
     other.join(timeout=1)
     assert other.is_alive() and not done
     shutil.copytree(tmp_path / "made", teacher, dirs_exist_ok=True)
-    os.close(handle)
+    lock.release()
     other.join(timeout=60)
     assert list(map(str, done)) == ["narrow/0"]
 

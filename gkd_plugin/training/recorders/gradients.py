@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.students import Student
 
@@ -69,7 +70,7 @@ class Diagnostics(Recorder):
         kept = [row for row in self._rows() if row["epoch"] < done]
         text = "".join(json.dumps(row) + "\n" for row in kept)
         if self.path.is_file() and self.path.read_text() != text:  # also a row that was torn
-            self.path.write_text(text)
+            write_atomically(self.path, lambda file: file.write(text.encode()))
         for row in kept:
             self._note(row)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.students import Student
 
@@ -59,9 +60,10 @@ class LearnedMaps(Recorder):
 
     def resume(self, done: int) -> None:
         """Drops the rows of epochs that will be trained again."""
-        rows = [row for row in self.rows() if row["epoch"] < done]
-        if (self.folder / FILE).is_file():
-            (self.folder / FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path = self.folder / FILE
+        if path.is_file():
+            text = "".join(json.dumps(row) + "\n" for row in self.rows() if row["epoch"] < done)
+            write_atomically(path, lambda file: file.write(text.encode()))
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows."""

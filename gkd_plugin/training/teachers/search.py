@@ -15,7 +15,7 @@ import yaml
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.metrics import ERRORS
-from gkd_plugin.training.result import RESULT, RunResult
+from gkd_plugin.training.result import RESULT, read_result
 from gkd_plugin.training.teachers.base import Record
 from gkd_plugin.training.teachers.file import SUFFIXES
 
@@ -150,22 +150,16 @@ def _finished(folder: Path) -> dict[int, FoundRun]:
 
 
 def _ours(folder: Path, seed: Path) -> FoundRun | None:
-    path = seed / RESULT
-    if not path.is_file():
+    result = read_result(seed)
+    if result is None:
         return None
-    try:
-        result = RunResult.from_dict(json.loads(path.read_text()))
-        number = 1 if result.predict == "first" else result.best_student
-        record = Record(result.metric, result.answers[f"s{number}"].val, path)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"kd.teacher: {path} is not a result of gkd_plugin. Remove it and train that seed again."
-        ) from None
-    if result.predict == "ensemble" and len(result.parameters) > 1:
+    if len(result.answering) > 1:
         raise UserError(
             f"kd.teacher: {folder} answers as an ensemble (kd.predict: ensemble), and one network teaches. "
             "Train a teacher with kd.predict best or first."
         )
+    (number,) = result.answering
+    record = Record(result.metric, result.answers[f"s{number}"].val, seed / RESULT)
     return FoundRun(folder.name, int(seed.name), seed / f"student_{number}.pt", seed / f"student_{number}.yaml", record)
 
 

@@ -1,0 +1,112 @@
+"""One seed of a run: trained, or recorded with the reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+from torch_geometric import seed_everything
+from torch_geometric.graphgym.model_builder import create_model
+from torch_geometric.graphgym.utils.comp_budget import params_count
+from torch_geometric.graphgym.utils.device import auto_select_device
+from yacs.config import CfgNode
+
+from gkd_plugin.config.load import Config
+from gkd_plugin.data.load import load
+from gkd_plugin.errors import RunFailed, reason
+from gkd_plugin.host import cfg
+from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.disk import guarded
+from gkd_plugin.training.graphgym import make_trainer
+from gkd_plugin.training.metrics import make_logs
+from gkd_plugin.training.recorders import gradients
+from gkd_plugin.training.result import RunResult
+from gkd_plugin.training.run_folder import FAILED, write_outcome, write_text
+from gkd_plugin.training.seed_files import SPLITS
+from gkd_plugin.training.trainer import Progress
+
+
+def train_seed(
+    config: Config, further: Sequence[CfgNode], folder: Path, seed: int, progress: Progress, teacher: nn.Module | None
+) -> RunResult:
+    """Trains one seed as the host's main program does, in the order in which that draws random numbers.
+
+    Args:
+        config (Config): The configuration, which is also the present global cfg.
+        further (sequence of CfgNode): Configurations of unlike students.
+        folder (Path): The seed's folder.
+        seed (int): The seed.
+        progress (callable): Called after every epoch.
+        teacher (nn.Module, optional): A teacher that is no run.
+    """
+    with guarded(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).unlink(missing_ok=True)
+        cfg.run_dir, cfg.seed = str(folder), seed
+        seed_everything(seed)
+        auto_select_device()
+        loaders = load(cfg)
+        model = create_model()
+        cfg.params = params_count(model)
+        checkpoints = Checkpoints(folder / "ckpt", int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
+        if checkpoints is None:  # an interrupted seed starts again, and its rows with it
+            _remove_rows(folder)
+        trainer = make_trainer(
+            config.plan,
+            model,
+            loaders,
+            make_logs(),
+            further=further,
+            checkpoints=checkpoints,
+            progress=progress,
+            teacher=teacher,
+        )
+        result = trainer.run(seed)
+        configs = {student.number: student.model.own for student in trainer.students}
+        write_outcome(folder, result, trainer.answering(result), configs)
+        if checkpoints is not None:
+            checkpoints.clear()
+    return result
+
+
+def record_failure(folder: Path, error: Exception) -> str:
+    """Keeps why a seed failed, and sets aside what it wrote: the host's aggregation wants whole seeds only.
+
+    Args:
+        folder (Path): The seed's folder.
+        error (Exception): What ended it; one that is not ours (a user's own layer, memory) with its traceback.
+
+    Returns:
+        str: The reason in one line.
+    """
+    values = {"error": str(error)}
+    if not isinstance(error, RunFailed):
+        values["error"] = f"{reason(error)} ({_place(error)}); its traceback is in {folder / FAILED}"
+        values["traceback"] = "".join(traceback.format_exception(error))
+    with contextlib.suppress(OSError):  # the failure itself is reported in any case
+        write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
+        shutil.rmtree(folder / "failed", ignore_errors=True)
+        (folder / "failed").mkdir()
+        for split in SPLITS:
+            if (folder / split).is_dir():
+                (folder / split).rename(folder / "failed" / split)
+    shutil.rmtree(folder / "ckpt", ignore_errors=True)  # it would only lead there again
+    return values["error"]
+
+
+def _place(error: Exception) -> str:
+    """File and line that a user may know: the innermost that is in no installed package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or list(frames)
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else "nowhere"
+
+
+def _remove_rows(folder: Path) -> None:
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+    (folder / gradients.FILE).unlink(missing_ok=True)

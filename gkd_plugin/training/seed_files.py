@@ -1,0 +1,85 @@
+"""What a finished seed left behind, with lengths and digests, so that damage is found before it gets into a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.errors import UserError
+from gkd_plugin.training.result import RESULT, RunResult, read_result
+
+SPLITS = ("train", "val", "test")
+FILES = "files"  # the key in result.json
+_LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", "diagnostics.json", "attention.json")
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Length and digest of every file that a seed's numbers lie in, for its ``result.json``.
+
+    Args:
+        folder (Path): The seed's folder.
+    """
+    paths = sorted(path for pattern in _LISTED for path in folder.glob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _measure(path) for path in paths}
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is damaged in a finished seed and what to do; ``None`` where nothing is, or the seed is not finished.
+
+    Args:
+        folder (Path): The seed's folder.
+    """
+    try:
+        result = read_result(folder)
+        if result is None:
+            return None
+        listed = json.loads((folder / RESULT).read_text()).get(FILES)
+        found = _compare(folder, listed) if isinstance(listed, dict) else _check_rows(folder, result)
+    except UserError as error:
+        found = str(error)
+    except OSError as error:
+        found = f"{error.filename or folder} cannot be read ({error.strerror})"
+    if found is None:
+        return None
+    return (
+        f"{found.rstrip('.')}. The seed is left out of every table. Remove {folder} and run the same command again, "
+        "or start the whole run anew with --fresh."
+    )
+
+
+def _measure(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _compare(folder: Path, listed: dict[str, dict[str, Any]]) -> str | None:
+    for name, expected in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        found = _measure(path)
+        if found["bytes"] != expected.get("bytes"):
+            return f"{path} is damaged: it has {found['bytes']} bytes, {expected.get('bytes')} were written"
+        if found != expected:
+            return f"{path} is damaged: its content is not what was written"
+    return None
+
+
+def _check_rows(folder: Path, result: RunResult) -> str | None:
+    """Results of earlier versions list no files; their rows must at least be whole."""
+    tested = result.answer.test == result.answer.test
+    for split in SPLITS if tested else SPLITS[:2]:
+        path = folder / split / "stats.json"
+        if not path.is_file():
+            return f"{path} is missing"
+        try:
+            epochs = [int(json.loads(line)["epoch"]) for line in path.read_text().splitlines()]
+        except (ValueError, KeyError, TypeError):
+            return f"{path} is damaged: a row cannot be read"
+        if len(set(epochs)) < len(epochs):
+            return f"{path} is damaged: an epoch stands there twice"
+        if len(epochs) < (result.epochs if split == "train" else 1):
+            return f"{path} is damaged: rows are missing"
+    return None
