@@ -14,6 +14,7 @@ from gkd_plugin import groups
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.kd_keys import SCHEME, set_cfg_kd
 from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
+from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import Problem, nearest
 from gkd_plugin.models import networks
 from gkd_plugin.models.aux_layers import PREFIX, check_layer
@@ -142,7 +143,7 @@ def finish(own: CfgNode) -> list[Problem]:
     else:
         found.append(Problem("dataset.task", f"{own.dataset.task!r}", f"Allowed: {', '.join(TASKS)}."))
     beside = [problem for name, keys in BESIDE.items() for problem in groups.problems(own, name, keys)]
-    return [*found, *_names(own), *_ranges(own), *networks.check(own), *beside]
+    return [*found, *check_names(own.dataset), *_names(own), *_ranges(own), *networks.check(own), *beside]
 
 
 def _settle(own: CfgNode) -> None:

@@ -16,7 +16,8 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.data.loaders import DATA_SETS
-from gkd_plugin.errors import UserError, nearest, reason
+from gkd_plugin.data.trust import check_names, reading
+from gkd_plugin.errors import ConfigError, UserError, nearest, reason
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
@@ -38,13 +39,15 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         cfg (CfgNode): A host configuration.
 
     Raises:
-        UserError: If the host knows no such data set, its files are missing or damaged, there is no room for what PyG
+        UserError: If the name is a path, the host knows no such data set, its files are missing or damaged, there is no room for what PyG
             writes beside them, or it lacks a split.
     """
+    if problems := check_names(cfg.dataset):
+        raise ConfigError(problems)
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
     before = set(folder.rglob("*"))
     try:
-        with host.scoped(cfg):
+        with host.scoped(cfg), reading(cfg.dataset.format):
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
         message = _explanation(error, cfg.dataset)

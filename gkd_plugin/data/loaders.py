@@ -21,11 +21,13 @@ from torch_geometric.datasets import (
 from torch_geometric.graphgym.loader import create_loader, get_loader
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Constant, LargestConnectedComponents, NormalizeFeatures
+from yacs.config import CfgNode
 
 from gkd_plugin import groups
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.splits import per_class_split, random_split
+from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
 from gkd_plugin.host import cfg
 
@@ -118,6 +120,8 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
         dataset: {format: gkd, name: AmazonPhoto, task: node, task_type: classification}
         splits: {kind: per_class, largest_component: true}
     """
+    if format in (FORMAT, "PyG", "OGB") and (problems := check_names(CfgNode({"format": format, "name": name}))):
+        raise ConfigError(problems)  # in host programs, too: our loader is asked first
     if format != FORMAT:
         written = groups.written(cfg, SPLITS) if format in ("PyG", "OGB") else {}
         if written:
