@@ -32,6 +32,10 @@ _ATTEND: Keys = dict(
 )
 
 
+# self-training: sharpened targets on unlabelled nodes, faded in
+_SHARPENED: Keys = dict(weight=1, sharpen=0.5, nodes="unlabeled", schedule="rampup_80")
+
+
 def _align_ahead(shift: int) -> Keys:
     return {**_ALIGN, "layer_map": "shift", "shift": shift}
 
@@ -215,6 +219,16 @@ PRESETS: dict[str, Preset] = {
             "kd": dict(update="step_alternate"),
             "kd_response": dict(source="peers", weight=1, temperature=1, nodes="all"),
         },
+    ),
+    "cohort_st": Preset(
+        "cohort self-training; no publication: students learn the sharpened mean of all their predictions",
+        "gkd_plugin",
+        {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "cohort"}},
+    ),
+    "self_st": Preset(
+        "self-training, the control of cohort_st; no publication: a network learns its own sharpened predictions",
+        "gkd_plugin",
+        {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "self"}},
     ),
     "byot": Preset(
         "a network's final head and last layer teach its earlier layers",

@@ -174,7 +174,7 @@ def taps_read(plan: Plan, member: Member) -> tuple[str, ...]:
 def default_source(kd: Mapping[str, Any]) -> str:
     """The source of a group that names none: the one that the scheme's keys name, else the first of the axis."""
     named = [name for name in axes.sources if (rule := axes.sources[name].named) is not None and rule(kd)]
-    return [*named, *axes.sources][0]
+    return str([*named, *axes.sources][0])
 
 
 def stand_ins() -> tuple[str, ...]:
