@@ -126,7 +126,8 @@ def test_the_page_has_every_size_and_every_key() -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     published = [f"{size[-1]:,}" for size in SIZES.values() if size[0] in ("gcnii", "gat")]
     keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
-    assert [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page] == []
+    missing = [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page]
+    assert not missing, f"docs/models.md lacks {', '.join(missing)}"
 
 
 # --------------------------------------------------------------------------------------------- equations, in float64
