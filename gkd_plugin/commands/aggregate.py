@@ -29,16 +29,17 @@ def aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:
     """
     cfg.metric_agg = "argmax" if result.better else "argmin"
     cfg.tensorboard_agg = bool(own.tensorboard_agg) and find_spec("tensorboardX") is not None
+    seeds = finished_seeds(folder)
     copy = folder / "agg.part"  # the host would also read seeds that were cut short, and stop there
     shutil.rmtree(copy, ignore_errors=True)
     for split in SPLITS[:2]:
-        tables = {seed.name: json_to_dict_list(str(seed / split / "stats.json")) for seed in finished_seeds(folder)}
+        tables = {seed.name: json_to_dict_list(str(seed / split / "stats.json")) for seed in seeds}
         # columns that every row has: seeds that an earlier version finished may lack some, and the host would stop
         shared = set.intersection(*(set(row) for rows in tables.values() for row in rows))
-        for seed, rows in tables.items():
-            (copy / seed / split).mkdir(parents=True)
+        for name, rows in tables.items():
+            (copy / name / split).mkdir(parents=True)
             lines = (json.dumps({key: row[key] for key in row if key in shared}) for row in rows)
-            (copy / seed / split / "stats.json").write_text("".join(f"{line}\n" for line in lines))
+            (copy / name / split / "stats.json").write_text("".join(f"{line}\n" for line in lines))
     with contextlib.redirect_stdout(io.StringIO()):
         agg_runs(str(copy), result.metric)
     for split in SPLITS[:2]:
@@ -46,4 +47,4 @@ def aggregate(folder: Path, result: RunResult, own: CfgNode) -> None:
         (folder / "agg").mkdir(exist_ok=True)
         (copy / "agg" / split).rename(folder / "agg" / split)
     shutil.rmtree(copy)
-    aggregate_tests(folder)
+    aggregate_tests(folder, seeds)

@@ -44,10 +44,9 @@ def hold_lock(folder: Path, *, wait: bool = False, quiet: bool = False) -> Itera
     with guarded(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         held = _acquire(lock, folder, holder, wait, quiet)
-        if held and lock.lock_counter == 1:
-            now = datetime.now().isoformat(" ", "seconds")
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now}) + "\n")
     try:
+        if held and lock.lock_counter == 1:
+            _write_holder(holder)
         yield
     finally:
         if held and lock.lock_counter == 1:
@@ -82,6 +81,12 @@ def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool
             raise
         return False
     return True
+
+
+def _write_holder(holder: Path) -> None:
+    now = datetime.now().isoformat(" ", "seconds")
+    with contextlib.suppress(OSError):  # it only informs
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now}) + "\n")
 
 
 def _read_holder(holder: Path) -> str:

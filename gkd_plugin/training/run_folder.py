@@ -65,13 +65,15 @@ def write_outcome(
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 
-def aggregate_tests(out_dir: Path) -> None:
+def aggregate_tests(out_dir: Path, seeds: Sequence[Path] | None = None) -> None:
     """Writes ``agg/test``: the host's aggregation drops the test split but tables what it finds there.
 
     Args:
         out_dir (Path): The run's folder with one folder for each seed.
+        seeds (sequence of Path, optional): The seeds' folders. (default: all finished ones)
     """
-    files = [seed / "test" / "stats.json" for seed in finished_seeds(out_dir)]
+    seeds = finished_seeds(out_dir) if seeds is None else seeds
+    files = [seed / "test" / "stats.json" for seed in seeds]
     rows = [json_to_dict_list(str(path))[0] for path in files if path.is_file()]
     if rows:
         line = json.dumps(_plain(agg_dict_list(rows))) + "\n"

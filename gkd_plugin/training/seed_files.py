@@ -54,15 +54,16 @@ def _measure(path: Path) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _compare(folder: Path, listed: dict[str, dict[str, Any]]) -> str | None:
+def _compare(folder: Path, listed: dict[str, Any]) -> str | None:
     for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
             return f"{path} is missing"
         found = _measure(path)
-        if found["bytes"] != expected.get("bytes"):
-            return f"{path} is damaged: it has {found['bytes']} bytes, {expected.get('bytes')} were written"
         if found != expected:
+            size = expected.get("bytes") if isinstance(expected, dict) else None
+            if size is not None and size != found["bytes"]:
+                return f"{path} is damaged: it has {found['bytes']} bytes, {size} were written"
             return f"{path} is damaged: its content is not what was written"
     return None
 
