@@ -97,7 +97,7 @@ class Number(Kind):
             raise refused
         try:
             value = float(raw)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise refused from None
         if not math.isfinite(value) or (self.integer and value != int(value)):
             raise refused
@@ -105,7 +105,9 @@ class Number(Kind):
             raise refused
         if self.below is not None and value >= self.below:
             raise refused
-        return int(value) if self.integer else value
+        if not self.integer:
+            return value
+        return raw if isinstance(raw, int) else int(value)  # a float would round a large one
 
 
 class Flag(Kind):

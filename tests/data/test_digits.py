@@ -101,8 +101,8 @@ NUMBERS = {  # what the group splits says; numbers of nodes for training and val
 }
 
 
-def drawn(name, seed, **splits):
-    cfg.dataset.format, cfg.dataset.name, cfg.seed = "gkd", name, seed
+def drawn(name, run_seed, **splits):
+    cfg.dataset.format, cfg.dataset.name, cfg.seed = "gkd", name, run_seed
     cfg.splits.update({"kind": None, "train": None, "val": None, "seed": None, **splits})
     return create_loader()[0].dataset[0]
 
