@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import traceback
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def load(cfg: CfgNode) -> list[DataLoader]:
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
     before = set(folder.rglob("*"))
     try:
-        with host.scoped(cfg), reading(cfg.dataset.format):
+        with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
+            # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
+            warnings.filterwarnings("ignore", message="It is not recommended to directly access the internal storage")
+            warnings.filterwarnings("ignore", message="Weights only load failed")
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
         message = _explanation(error, cfg.dataset)

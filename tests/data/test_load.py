@@ -181,6 +181,12 @@ def test_the_advice_about_splits_helps(data_sets):
     assert len(load(cfg)) == 3
 
 
+def test_the_hosts_internals_are_no_news(data_sets, recwarn):
+    use("TU_MUTAG", data_sets("TU_MUTAG"), format="gkd", task="graph")
+    load(cfg)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_one_missing_and_one_empty_split(monkeypatch):
     cfg.metric_best = "accuracy"  # splits of one class
     toy(monkeypatch, train_mask=[1, 0, 0, 0], test_mask=[0, 0, 1, 1])
