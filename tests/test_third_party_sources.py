@@ -421,6 +421,25 @@ def test_a_key_of_a_source_is_refused_where_nobody_listens(plugin: str) -> None:
     assert "bank_keep" not in explained(kd={"students": 2}, kd_response=SOFT)
 
 
+@pytest.mark.parametrize("key", ["students", "teacher", "ema_decay"])
+def test_a_key_that_kd_has_already_is_refused(key: str, bad: Callable[..., None]) -> None:
+    mine = Key(key, 1.0, Number(), "something else")
+    with pytest.raises(UserError, match=f"'greedy' declares the key kd.{key}, which is taken. It needs another name"):
+        bad(greedy=source_of(lambda n, count: ("self",), keys=(mine,)))
+    assert "greedy" not in axes.sources and check(values(kd={"students": 2}, kd_response=SOFT)).ok
+
+
+def test_two_sources_may_share_a_key(bad: Callable[..., None]) -> None:
+    bad(
+        one=source_of(lambda n, count: ("bank",), keys=(KEEP,)),
+        bank=source_of(lambda n, count: ("bank",), keys=(KEEP,), model=Bank),
+    )
+    assert check(values(kd={"bank_keep": 0.5}, kd_response={**SOFT, "source": "one"})).ok
+    assert check(values(kd={"bank_keep": 0.5}, kd_response={**SOFT, "source": "bank"})).ok
+    problem = only(check(values(kd={"bank_keep": 0.5, "students": 2}, kd_response=SOFT)))
+    assert problem.key == "kd.bank_keep"
+
+
 def test_one_student_alone_is_told_what_the_source_advises(bad: Callable[..., None]) -> None:
     bad(
         pair=source_of(lambda n, count: (3 - n,), needs_students=2, advice="Write kd.students: 2."),

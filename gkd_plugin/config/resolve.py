@@ -300,16 +300,18 @@ class _Resolution:
 
     def _check_source_keys(self) -> Iterator[Problem]:
         """Keys of a source that nobody listens to; where keys name their source, that is a warning only."""
+        readers: dict[str, list[str]] = {}
         for source in axes.sources:
-            answer = axes.sources[source]
-            if answer.named is not None or self._listens(source):
+            for key in axes.sources[source].keys:
+                readers.setdefault(key.name, []).append(source)
+        for name, sources in readers.items():
+            if any(axes.sources[source].named is not None or self._listens(source) for source in sources):
                 continue
-            for key in answer.keys:
-                if self.kd.wrote(key.name) and key.name not in self.kd.broken:
-                    found = f"{show(self.kd.values[key.name])} does not apply: no group has source: {source}"
-                    yield self.kd.problem(key.name, found, "Remove the key, or choose that source.")
-                self.kd.values.pop(key.name, None)
-                self.kd.origins.pop(key.name, None)
+            if self.kd.wrote(name) and name not in self.kd.broken:
+                found = f"{show(self.kd.values[name])} does not apply: no group has source: {', '.join(sources)}"
+                yield self.kd.problem(name, found, "Remove the key, or choose that source.")
+            self.kd.values.pop(name, None)
+            self.kd.origins.pop(name, None)
 
     def _check_learned_maps(self) -> Iterator[Problem]:
         unclear = any("layer_map" in draft.broken for draft in self.named.values())

@@ -11,7 +11,7 @@ import torch
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.checkpoint import Checkpoints
-from tests.running import Driven, stop_in
+from tests.running import Driven, rows, stop_in
 from tests.toy import config, toy_data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -40,6 +40,26 @@ def test_a_name_stands_for_itself_and_students_for_themselves() -> None:
     with Driven(**{**EMA, "kd": {"students": 2}}) as trainer:
         assert trainer.sources.expand((2, "ema"), True) == (2, "ema")
         assert trainer.students[1].objective.members(0) == ("ema",)
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "nodes": {},
+    "binary": {"dataset": {"name": "binary"}},
+    "regression": {"dataset": {"name": "regression", "task_type": "regression"}, "model": {"loss_fun": "mse"}},
+    "links": {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}},
+    "many": {"dataset": {"name": "many"}, "train": {"batch_size": 2}},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("source", ["ema", "cohort"])
+def test_models_behind_students_teach_in_every_task(source: str, task: str, tmp_path: Path) -> None:
+    kd = {"students": 2, **({"predict": "ema"} if source == "ema" else {})}
+    soft = {"kd_response": {"weight": 1.0, "source": source}}
+    (result,) = run(config(tmp_path, **TASKS[task], kd=kd, **soft), quiet=True).results
+    trained = rows(tmp_path / "results" / "study" / "0", "train")
+    assert all(row[f"s{student}_kd_response"] > 0 for row in trained for student in (1, 2))
+    assert result.answer.test == result.answer.test and result.answer == result.answers[result.predict]
 
 
 def stopped(tmp_path: Path, **groups: Any) -> tuple[Path, Path]:
