@@ -51,7 +51,7 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
         UserError: If the YAML is missing or wrong, names itself, or has changed since its run.
     """
     plan = config.plan
-    if plan["teacher_cfg"] is None or not any(listening(plan, teacher.NAME)):
+    if plan.get("teacher_cfg") is None or not any(listening(plan, teacher.NAME)):
         return None
     path = _no_circle(config)
     name, out_dir = search.teacher_name(plan), Path(config.cfg.out_dir)
@@ -83,7 +83,7 @@ def _no_circle(config: Config) -> Path:
     """The teacher's YAML, whose own teacher's YAML, and so on, are neither wrong nor one of those before."""
     paths = [config.path.resolve()] if config.path else []
     first = None
-    while config.plan["teacher_cfg"] is not None:
+    while config.plan.get("teacher_cfg") is not None:
         folder = config.path.parent if config.path else None
         path = find_file(str(config.plan["teacher_cfg"]), folder, "kd.teacher_cfg")
         first = first or path

@@ -154,7 +154,7 @@ def find_teacher(
 
 
 def _not_there(plan: Plan, name: str, run_folder: Path) -> UserError:
-    if plan["teacher_cfg"] is None:
+    if plan.get("teacher_cfg") is None:
         return search.missing(name, run_folder)
     searched = ", ".join(map(str, search.places(run_folder)))
     return UserError(
