@@ -1,4 +1,4 @@
-"""Groups of keys: what a user wrote into one, parsed, and what is wrong with it."""
+"""Groups of keys: what a user wrote into one, parsed, and its mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ YOU, DEFAULT = "you", "default"
 
 
 class _Broken(Exception):
-    """A rule reads a value that was refused already; what it would say is void."""
+    """A rule reads a value that was refused; its verdict does not count."""
 
 
 class _Sound(Mapping[str, Any]):
@@ -43,7 +43,7 @@ class GroupDraft:
         keys (tuple of Key): What it may hold.
         values (dict): The value of every key.
         origins (dict): Where each comes from.
-        broken (set): Keys whose value was refused; their default stands in.
+        broken (set): Keys whose value was refused; replaced by their default.
     """
 
     group: str
@@ -86,7 +86,7 @@ class GroupDraft:
         return Problem(f"{self.group}.{key}", found, allowed)
 
     def ask(self, rule: Callable[[Mapping[str, Any]], Iterable[Problem]]) -> Iterator[Problem]:
-        """What a rule finds wrong, as far as it reads sound values only."""
+        """The mistakes that a rule finds; none where it reads a value that was refused."""
         try:
             yield from rule(_Sound(self.values, self.broken))
         except _Broken:

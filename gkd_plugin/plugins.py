@@ -116,7 +116,7 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
             )
     groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
     if groups.count(name) > 1:
-        raise UserError(f"{axis.name}: the name '{name}' has a meaning already: the group kd_{name}. Choose another.")
+        raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,5 @@
 """The only file that writes to the host's registries. Everything is imported before anything is registered, so that a
-failing import leaves nothing half done, and every step may be taken twice.
+failing import leaves nothing half done, and every step may run twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
 
 
 def _set_cfg(node: Any) -> None:
-    """Our groups and ``train.mode`` in whatever configuration the host hands over."""
+    """Our groups and ``train.mode`` in any configuration that the host passes."""
     set_cfg_kd(node)
     for name, keys in GROUPS.items():
         node[name] = CfgNode({key.name: None for key in keys})

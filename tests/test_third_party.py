@@ -186,10 +186,10 @@ class NotAKey(Energy):
         ("kernels", "inverse", lambda x, y: x, r"kernels: 'inverse' is <function .* Allowed: .*answers\.Kernel"),
         ("kernels", "inverse", Kernel, "has no summary"),
         ("kernels", "inverse", Kernel(KERNEL.function, "", "a test"), "'inverse' has no summary"),
-        ("kernels", "my kernel", KERNEL, "'my kernel' is no name"),
+        ("kernels", "my kernel", KERNEL, "'my kernel' is not a valid name"),
         ("layer_maps", "inverse", KERNEL, r"layer_maps: 'inverse' is Kernel.* Allowed: .*answers\.LayerMap"),
-        ("knowledge", "energy", KERNEL, r"Allowed: .*terms\.Term"),
-        ("knowledge", "attention", Energy, "'attention' has a meaning already"),
+        ("knowledge", "energy", KERNEL, r"Allowed: .*base\.Term"),
+        ("knowledge", "attention", Energy, "'attention' is in use already"),
         ("knowledge", "energy", NotAKey, "declares the key 'power'"),
     ],
 )

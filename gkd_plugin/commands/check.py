@@ -36,7 +36,7 @@ class Checked:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed but hardly meant."""
+        """What is legal, but probably a mistake."""
         return self.config.plan.warnings if self.config is not None else ()
 
 

@@ -68,7 +68,7 @@ def _all_seeds(report: RunReport) -> RunReport:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN; what is not there is null."""
+    """JSON has no NaN; missing values are null."""
     if isinstance(value, dict):
         return {key: _without_nan(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -10,7 +10,7 @@ from gkd_plugin.config.load import Config, Source, read_config
 
 
 def explain(source: Source, overrides: Sequence[Any] = ()) -> Explanation:
-    """Every key with its value and where that came from, and the loss as a formula.
+    """Every key with its value and its origin, and the loss as a formula.
 
     Args:
         source (str or Path or mapping or Config): A GraphGym YAML, or nested values.

@@ -89,7 +89,7 @@ def list_answers(axis: str | None = None) -> Listing:
         return Listing((_group(axis, groups[axis]),))
     names = [*known, *groups]
     raise UserError(
-        f"'{axis}' is neither an axis nor a group of keys. {nearest(axis, names)}There are: {', '.join(names)}."
+        f"'{axis}' is neither an axis nor a group of keys. {nearest(axis, names)}Allowed: {', '.join(names)}."
     )
 
 
@@ -105,7 +105,7 @@ def _axis(axis: Axis[Any]) -> tuple[str, str, tuple[Row, ...]]:
 
 def _group(group: str, keys: tuple[Key, ...]) -> tuple[str, str, tuple[Row, ...]]:
     rows = tuple(Row(group, key.name, key.meaning, f"{key.kind.describe()}{_default(key)}") for key in keys)
-    return group, "its keys, what they may hold, and the default", rows
+    return group, "its keys with their values and defaults", rows
 
 
 def _default(key: Key) -> str:

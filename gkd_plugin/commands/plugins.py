@@ -1,4 +1,4 @@
-"""``gkd plugins``: what is loaded, from which distribution, what it registered, and what was disabled why."""
+"""``gkd plugins``: the loaded plugins, their distributions, what they registered, and the errors of disabled ones."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class Paired:
 
     Args:
         mean (float): Mean of the differences.
-        low, high (float): Its 95 % t-interval; NaN below three seeds, and where all differences are equal: neither
-            says how far other seeds may lie.
+        low, high (float): Its 95 % t-interval; NaN below three seeds, and where all differences are equal:
+            neither shows how other seeds vary.
         count (int): Number of pairs.
     """
 
@@ -116,7 +116,7 @@ class RunReport(Printable):
         return [result.agreement.get(answer, math.nan) for result in self.results]
 
     def gap_closed(self, answer: str = "mean", seed: int | None = None) -> float | None:
-        r"""How much of what its teacher is ahead a student makes up by distillation.
+        r"""The share of the gap to its teacher that a student closes by distillation.
 
         .. math::
             \frac{\bar s_{\text{KD}} - \bar s_{\text{control}}}{\bar s_{\text{teacher}} - \bar s_{\text{control}}}

@@ -27,7 +27,7 @@ def places(folder: Path | None) -> list[Path]:
 
 
 def find_file(name: str, folder: Path | None, key: str = "kd.cohort") -> Path:
-    """The YAML file of a further student, or of what else ``key`` names.
+    """The YAML file of a further student, or whatever else ``key`` names.
 
     Raises:
         UserError: If it is in none of the places.
@@ -57,7 +57,7 @@ def find_cohort(cfg: CfgNode, plan: Plan, folder: Path | None = None) -> list[Cf
         folder (Path, optional): The folder of the main file.
 
     Raises:
-        ConfigError: If a file is missing, is no valid configuration, or describes more than a student.
+        ConfigError: If a file is missing, is not a valid configuration, or describes more than a student.
     """
     members, problems = examine_cohort(cfg, plan, folder)
     if problems:
@@ -66,7 +66,7 @@ def find_cohort(cfg: CfgNode, plan: Plan, folder: Path | None = None) -> list[Cf
 
 
 def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[CfgNode], list[Problem]]:
-    """The configurations of the further students as far as they go, and what is wrong with them."""
+    """The configurations of the further students as far as they are valid, and their mistakes."""
     members: list[CfgNode] = []
     problems: list[Problem] = []
     for name in plan["cohort"]:
@@ -78,12 +78,16 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
             continue
         member = cfg.clone()
         wrong = host_keys.place(values, member) or host_keys.finish(member)
-        wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if host_keys.is_kd(key)]
+        wrong += [
+            Problem(key, "does not belong in the file of one student", _HINT) for key in values if host_keys.is_kd(key)
+        ]
         if member.dataset != cfg.dataset:
-            wrong.append(Problem("dataset", "is another one than the main file's", "All students see the same data."))
+            wrong.append(Problem("dataset", "differs from the main file's", "All students see the same data."))
         if "share" in values:
             wrong.append(
-                Problem("share", "stands in the file of one student", "It is read off the data: leave it out.")
+                Problem(
+                    "share", "does not belong in the file of one student", "It is inferred from the data; remove it."
+                )
             )
         problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
         members.append(member)

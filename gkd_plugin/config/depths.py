@@ -16,7 +16,7 @@ from gkd_plugin.space.sources import is_within, members_of, model_of
 
 
 def infer_depth(cfg: Mapping[str, Any]) -> int | None:
-    """Number of layers of the network that ``cfg`` describes, or ``None`` where only building it tells."""
+    """Number of layers of the network that ``cfg`` describes, or ``None`` where it is known only once the network is built."""
     model, gnn, kd = (part(cfg, group) for group in ("model", "gnn", "kd"))
     layers = gnn.get("layers_mp")
     if model.get("type") not in ("gnn", *NETWORKS) or isinstance(layers, bool) or not isinstance(layers, int):
@@ -43,10 +43,10 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
     answer = axes.layer_maps[word]
     key = f"{group}.{answer.key}"
     own = is_within(values["source"], len(depths))
-    said = set()
+    reported = set()
     for learner, source in _pair_depths(values, depths):
         if learner < 1 or source < 1:
-            text = "0 layers, and this term compares layers. Write gnn.layers_mp of at least 1."
+            text = "0 layers, but this term compares layers. Write gnn.layers_mp of at least 1."
         elif answer.weights is None:
             continue
         else:
@@ -55,8 +55,8 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
                 continue
             except ValueError as error:
                 text = str(error)
-        if text not in said:
-            said.add(text)
+        if text not in reported:
+            reported.add(text)
             found, _, allowed = text.partition(". ")
             yield Problem(key, found.removesuffix("."), allowed or "See gkd list layer_maps.")
 

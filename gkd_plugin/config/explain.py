@@ -31,7 +31,7 @@ PREDICTS = {"best": "the best student by validation", "first": "student 1", "ens
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Printable):
-    """A plan with its loss as a formula and every key with its value and where that came from.
+    """A plan with its loss as a formula and every key with its value and its origin.
 
     Args:
         name (str): The configuration's name.
@@ -69,9 +69,9 @@ class Explanation(Printable):
             begin = ", copies of the first" if self.plan["init"] == "same" else ""
             yield f"{students} students, {alike}{begin}, trained {UPDATES[self.plan['update']]}"
         if students > 1 or self.plan["predict"] in stand_ins():
-            yield f"answer: {self._say_who_answers()}"
+            yield f"prediction: {self._describe_predict()}"
 
-    def _say_who_answers(self) -> str:
+    def _describe_predict(self) -> str:
         word = self.plan["predict"]
         return PREDICTS.get(word) or f"the best student by validation, each with its {word} in its place"
 

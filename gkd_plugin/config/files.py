@@ -1,4 +1,4 @@
-"""YAML files and ``key value`` pairs as plain nested values, merged once: yacs's type rule never gets between them."""
+"""YAML files and ``key value`` pairs as plain nested values, merged once, so that yacs's type rule does not apply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing."""
+    """PyYAML silently keeps the last of two equal keys."""
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -25,7 +25,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]
             continue
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands there twice. Keep one.")
+            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' is defined twice. Remove one.")
         seen.add(key)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
@@ -38,7 +38,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """The content of a configuration file.
 
     Raises:
-        UserError: If it is not there, is no YAML, or holds something else than groups of keys.
+        UserError: If it is missing, is not YAML, or contains anything but groups of keys.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,7 +61,9 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{where} holds {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'.")
+        raise UserError(
+            f"{where} contains {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'."
+        )
     return {str(key): value for key, value in content.items()}
 
 
@@ -80,7 +82,7 @@ def _listed(folder: Path) -> str:
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]:
-    """A copy of ``values`` with ``key value`` pairs put in.
+    """A copy of ``values`` with ``key value`` pairs applied.
 
     Args:
         values (mapping): Nested values.
@@ -103,7 +105,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     parts = key.split(".")
     if len(parts) > 2 or not all(parts):
-        raise UserError(f"'{key}' is no key. Keys have one or two levels: num_threads, kd.students.")
+        raise UserError(f"'{key}' is not a valid key. Keys have one or two levels: num_threads, kd.students.")
     if len(parts) == 1:
         values[key] = value
         return

@@ -96,7 +96,7 @@ class _Writer:
         return Symbols(self.me, other, mean, self.label, self.depth, self._write_pairs)
 
     def _find_members(self, source: str) -> tuple[Member, ...]:
-        """Who teaches student 1, or the first student whom anybody teaches."""
+        """The members that teach student 1, or the first student that has any."""
         learners = range(1, self.plan.students + 1)
         found = [members_of(source, learner, self.plan.students) for learner in learners]
         return next((members for members in found if members), ())

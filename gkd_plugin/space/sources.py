@@ -42,7 +42,7 @@ class SourceModel:
 
     @property
     def scored(self) -> Sequence[Any]:
-        """Frozen models (``PreparedTeacher``) whose own scores stand beside the students' at the end."""
+        """Frozen models (``PreparedTeacher``) whose own scores are reported beside the students'."""
         return ()
 
     def members(self, layered: bool) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
         students (int): Number of students.
 
     Raises:
-        UserError: If the source names somebody who is not there, or returns something else than members.
+        UserError: If the source names a member that does not exist, or returns anything but members.
     """
     found = axes.sources[source].members(learner, students)
     if not isinstance(found, (tuple, list)) or not all(isinstance(m, (int, str)) and m is not True for m in found):
@@ -123,7 +123,7 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
         try:
             model_of(member)
         except UserError as error:
-            raise UserError(f"source '{source}' teaches student {learner} by somebody unknown: {error}") from None
+            raise UserError(f"source '{source}' has an unknown teacher of student {learner}: {error}") from None
         members.append(own_member() if member == learner else member)
     return tuple(dict.fromkeys(members))
 
@@ -138,7 +138,7 @@ def own_member() -> str:
 
 
 def everybody(source: str, students: int) -> set[Member]:
-    """All members that teach anybody under a source, as far as the source can tell them."""
+    """All members that teach some student under a source; none below ``needs_students``."""
     enough = students >= axes.sources[source].needs_students
     return {m for learner in range(1, students + 1) for m in members_of(source, learner, students)} if enough else set()
 

@@ -1,4 +1,4 @@
-"""Whose results lie in a folder: a run goes on only where its own configuration stands."""
+"""Checks that a run folder belongs to this configuration: a run resumes only its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gkd_plugin.training.recorders import gradients, learned_maps
 from gkd_plugin.training.run_folder import FAILED, PLAN, write_plan, write_text
 
 CONFIG, COHORT = "config.yaml", "cohort.yaml"
-# differ between two runs of one configuration, or say nothing of its numbers
+# differ between two runs of one configuration, or do not change its numbers
 _NOT_COMPARED = (
     "out_dir",
     "run_dir",
@@ -35,7 +35,7 @@ _SHOWN = 6
 
 
 def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = ()) -> None:
-    """Makes a run's folder, or sees that it is this run's.
+    """Makes a run's folder, or checks that it belongs to this run.
 
     Args:
         folder (Path): The folder.
@@ -44,22 +44,22 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
         further (sequence of CfgNode): Configurations of unlike students.
 
     Raises:
-        UserError: If something else lies there; nothing is touched then.
+        UserError: If it contains something else; then nothing is changed.
     """
-    advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
+    advice = "Choose another folder with --name NAME (or out_dir). Nothing was changed."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
     if _is_claimed(folder):
         changes = changed(folder, own, further)
         if changes is None:
-            raise UserError(f"{folder} holds a {CONFIG} that is no configuration. {advice}")
+            raise UserError(f"{folder} contains a {CONFIG} that is not a configuration. {advice}")
         if not changes:
             return
         if is_begun(folder):
-            fresh = "--fresh keeps it under a dated name and starts anew."
-            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice} {fresh}")
+            fresh = "Or use --fresh: it keeps that run under a dated name and starts anew."
+            raise UserError(f"{folder} contains a run of another configuration ({changes}). {advice} {fresh}")
     elif is_begun(folder) or (folder / CONFIG).is_file():  # ours is written after the plan
-        raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
+        raise UserError(f"{folder} is not empty and contains no run of gkd_plugin. {advice}")
     shutil.rmtree(folder, ignore_errors=True)  # what a run that never began has left
     write_plan(folder, plan)
     texts = _texts(own, further)
@@ -87,30 +87,30 @@ def set_aside(folder: Path) -> Path | None:
     return folder.rename(kept)
 
 
-def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), whatever: Sequence[str] = ()) -> str | None:
-    """How a configuration differs from that of the run in a folder: in words, empty where it does not.
+def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ignore: Sequence[str] = ()) -> str | None:
+    """Describes how a configuration differs from that of the run in a folder; empty where it does not.
 
     Args:
         folder (Path): The folder of a run.
         own (CfgNode): A configuration.
         further (sequence of CfgNode): Those of its unlike students.
-        whatever (sequence of str): Keys that may differ.
+        ignore (sequence of str): Keys that may differ.
 
     Returns:
-        str: ``None`` where the folder's is no configuration.
+        str: ``None`` where the folder's file is not a configuration.
     """
     before = _read(folder)
     if before is None:
         return None
     now = _flat({name: yaml.safe_load(text) for name, text in _texts(own, further).items()})
-    for key in whatever:
+    for key in ignore:
         before.pop(key, None)
         now.pop(key, None)
     return _changes(before, now) if before != now else ""
 
 
 def withdraw(folder: Path, seed_folder: Path) -> None:
-    """Takes back a seed that could not begin, and the claim where nothing else lies in the folder.
+    """Removes a seed that could not begin, and the claim where the folder contains nothing else.
 
     Args:
         folder (Path): The run's folder.
@@ -160,7 +160,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _flat(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What stands in the files, by full key; of further students what differs from the first."""
+    """The content of the files by full key; of further students what differs from the first."""
     flat = _compared(found[CONFIG])
     for student, values in found.get(COHORT, {}).items():
         own = {key: value for key, value in _compared(values).items() if flat.get(key) != value}
@@ -182,5 +182,5 @@ def _compared(values: dict[str, Any]) -> dict[str, Any]:
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    said = [f"{key}: {before.get(key, 'nothing')} there, {now.get(key, 'nothing')} now" for key in keys[:_SHOWN]]
-    return ", ".join([*said, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])
+    shown = [f"{key}: was {before.get(key, 'nothing')}, now {now.get(key, 'nothing')}" for key in keys[:_SHOWN]]
+    return ", ".join([*shown, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])

@@ -12,7 +12,7 @@ from torch import Tensor
 from gkd_plugin.errors import UserError, reason
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.space.observation import Observation, Outline
-from gkd_plugin.training.teachers.base import checked, plain_outline
+from gkd_plugin.training.teachers.base import check_observation, make_outline
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -37,7 +37,7 @@ class StoredTeacher:
         arrays = _read(path)
         if "logits" not in arrays:
             raise UserError(
-                f"kd.teacher: {path} holds {', '.join(arrays) or 'nothing'}; it needs 'logits' [nodes, classes]."
+                f"kd.teacher: {path} contains {', '.join(arrays) or 'nothing'}; it needs 'logits' [nodes, classes]."
             )
         names = self._layer_names(arrays)
         for name in ("logits", *names):
@@ -52,7 +52,7 @@ class StoredTeacher:
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
         if sample.task.level != "node":
             raise UserError(
-                f"kd.teacher: {self.path} holds rows by node, and this is a task on {sample.task.level}s. "
+                f"kd.teacher: {self.path} contains rows by node, but this is a task on {sample.task.level}s. "
                 "Files teach node tasks only; name a run, or hand a module to gkd_plugin.run(teacher=...)."
             )
         graph = sample.graph("train")
@@ -69,17 +69,17 @@ class StoredTeacher:
         device = sample.batch.edge_index.device
         states = tuple(layer[rows].to(device) for layer in self.layers)
         seen = Observation(self.logits[rows].to(device), {tap: states for tap in taps} if states else {}, graph)
-        return checked(seen, sample, taps, f"kd.teacher: {self.path}")
+        return check_observation(seen, sample, taps, f"kd.teacher: {self.path}")
 
     def outline(self, seen: Observation) -> Outline:
-        return plain_outline(seen)
+        return make_outline(seen)
 
     def _layer_names(self, arrays: dict[str, Tensor]) -> list[str]:
         found = [name for name in arrays if name.startswith("layer_")]
         names = [f"layer_{number}" for number in range(1, len(found) + 1)]
         if set(found) != set(names):
             raise UserError(
-                f"kd.teacher: {self.path} holds {', '.join(sorted(found))}; layers must be called "
+                f"kd.teacher: {self.path} contains {', '.join(sorted(found))}; layers must be called "
                 f"{', '.join(names)}, from the first to the last."
             )
         return names
@@ -123,5 +123,5 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # whatever a damaged file raises; pickled arrays are refused here too
         raise UserError(
-            f"kd.teacher: {path} cannot be read as plain arrays, and nothing else is ever loaded ({reason(error)})."
+            f"kd.teacher: {path} cannot be read as plain arrays; nothing else is loaded ({reason(error)})."
         ) from None
