@@ -110,7 +110,7 @@ class Number(Kind):
             raise refused
         try:
             value = float(raw)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise refused from None
         if not math.isfinite(value) or (self.integer and value != int(value)):
             raise refused
@@ -120,7 +120,9 @@ class Number(Kind):
             raise refused
         if self.high is not None and value > self.high:
             raise refused
-        return int(value) if self.integer else value
+        if not self.integer:
+            return value
+        return raw if isinstance(raw, int) else int(value)  # a float would round a large one
 
 
 class Flag(Kind):

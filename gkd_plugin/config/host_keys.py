@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import assert_cfg, set_cfg
+from torch_geometric.nn.resolver import aggregation_resolver
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
@@ -18,14 +19,64 @@ from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import Problem, nearest
 from gkd_plugin.models import networks
 from gkd_plugin.models.aux_layers import PREFIX, check_layer
+from gkd_plugin.schema import BadValue, Flag, Kind, Number
 
 TASKS = ("node", "edge", "graph", "link_pred")
 BESIDE = {SPLITS: SPLIT_KEYS, METRICS: METRIC_KEYS}  # groups of ours that describe data, not distillation
+TASK_TYPES = (
+    "classification",
+    "classification_binary",
+    "classification_multi",
+    "classification_multilabel",
+    "regression",
+)
+LOSSES = ("cross_entropy", "mse")
+DECODINGS = ("concat", "cosine_similarity", "dot")
+SAMPLERS = ("full_batch", "neighbor", "random_node", "saint_rw", "saint_node", "saint_edge", "cluster")
+GENERAL_LAYERS = ("generalconv", "generaledgeconv", "generalsampleedgeconv")
+AGGREGATIONS = ("add", "sum", "mean", "max", "min", "mul", "median", "std", "var", "softmax")
+MAX_SEED = 2**32 - 2  # NumPy takes one more, but the host counts one up before it seeds a run
 DROPPED = ("run_dir",)  # the host writes it into config.yaml and cannot read it back
 
 
-class _Mismatch(ValueError):
-    """A value of another type than the host's default; the text says what is allowed."""
+class Text(Kind):
+    """Text as it stands; a number is the text that it looks like."""
+
+    def describe(self) -> str:
+        return "text"
+
+    def parse(self, raw: Any) -> str:
+        if isinstance(raw, bool):
+            raise BadValue("Allowed: text. YAML reads on, off, yes, no, true, false as truth values; quote the word.")
+        if not isinstance(raw, (int, float, str)):
+            raise BadValue("Allowed: text.")
+        return str(raw)
+
+
+class Like(Kind):
+    """A value of the default's own type; lists and tuples stand for each other."""
+
+    def __init__(self, default: Any) -> None:
+        self.type = type(default)
+
+    def describe(self) -> str:
+        return "a list" if self.type in (list, tuple) else self.type.__name__
+
+    def parse(self, raw: Any) -> Any:
+        if self.type in (list, tuple) and isinstance(raw, (list, tuple)):
+            return self.type(raw)
+        if not isinstance(raw, self.type):
+            raise BadValue(f"Allowed: {self.describe()}.")
+        return raw
+
+
+def kind_of(default: Any) -> Kind:
+    """What a key of the host may hold, told by its default."""
+    if isinstance(default, bool):
+        return Flag()
+    if isinstance(default, (int, float)):
+        return Number(None, integer=isinstance(default, int))
+    return Text() if isinstance(default, str) else Like(default)
 
 
 def fresh() -> CfgNode:
@@ -61,7 +112,7 @@ def _place(values: Mapping[str, Any], node: CfgNode, root: CfgNode, prefix: str)
         else:
             try:
                 node[key] = coerce(node[key], raw)
-            except _Mismatch as error:
+            except BadValue as error:
                 yield Problem(name, f"{raw!r} is not allowed", str(error))
 
 
@@ -87,51 +138,15 @@ def coerce(default: Any, raw: Any) -> Any:
     """``raw`` as the type of the host's default: ``10`` for a float, ``1e-3`` and ``true`` as text, tuples for lists.
 
     Raises:
-        ValueError: If it cannot be meant so.
+        BadValue: If it cannot be meant so; the text gives the default as an example.
     """
     if default is None or raw is None:
         return raw
-    if isinstance(default, bool):
-        return _truth(raw)
-    if isinstance(default, (int, float)):
-        return _number(default, raw)
-    if isinstance(default, str):
-        if isinstance(raw, bool):
-            raise _Mismatch("Allowed: text. YAML reads on, off, yes, no, true, false as truth values; quote the word.")
-        if isinstance(raw, (int, float, str)):
-            return str(raw)
-        raise _Mismatch(f"Allowed: text, such as {default!r}.")
-    if isinstance(default, (list, tuple)):
-        if isinstance(raw, (list, tuple)):
-            return type(default)(raw)
-        raise _Mismatch(f"Allowed: a list, such as {list(default)!r}.")
-    if isinstance(raw, type(default)):
-        return raw
-    raise _Mismatch(f"Allowed: {type(default).__name__}, such as {default!r}.")
-
-
-def _truth(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    if isinstance(raw, str) and raw.lower() in ("true", "false"):
-        return raw.lower() == "true"
-    raise _Mismatch("Allowed: true or false.")
-
-
-def _number(default: int | float, raw: Any) -> int | float:
-    whole = isinstance(default, int)
-    refused = _Mismatch(f"Allowed: a {'whole ' if whole else ''}number, such as {default!r}.")
-    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
-        raise refused
     try:
-        value = float(raw)
-    except ValueError:
-        raise refused from None
-    if math.isnan(value) or (whole and value != math.floor(value)):
-        raise refused
-    if not whole:
-        return value
-    return int(raw) if isinstance(raw, (int, str)) and str(raw).lstrip("+-").isdigit() else int(value)
+        return kind_of(default).parse(raw)
+    except BadValue as error:
+        example = list(default) if isinstance(default, tuple) else default
+        raise BadValue(f"{error} The default is {example!r}.") from None
 
 
 def finish(own: CfgNode) -> list[Problem]:
@@ -156,19 +171,33 @@ def _settle(own: CfgNode) -> None:
 
 
 def _names(own: CfgNode) -> Iterator[Problem]:
-    """Names that must be registered; the host looks them up only when it builds."""
-    wanted = [
+    """Names that must be known or registered; the host looks them up only when it builds."""
+    task, data, net = own.dataset.task, own.dataset, own.model.type == "gnn"
+    wanted: list[tuple[str, str, Iterable[str]]] = [
         ("model.type", own.model.type, register.network_dict),
         ("optim.optimizer", own.optim.optimizer, register.optimizer_dict),
         ("optim.scheduler", own.optim.scheduler, register.scheduler_dict),
+        ("model.size_average", own.model.size_average, ("mean", "sum")),
+        ("train.sampler", own.train.sampler, SAMPLERS),
+        ("val.sampler", own.val.sampler, SAMPLERS),
     ]
-    if own.model.type == "gnn":
+    if not register.loss_dict:  # a registered loss may answer to any word
+        wanted += [("model.loss_fun", own.model.loss_fun, LOSSES), ("dataset.task_type", data.task_type, TASK_TYPES)]
+    if net:
         wanted += [
             ("gnn.act", own.gnn.act, register.act_dict),
             ("gnn.stage_type", own.gnn.stage_type, register.stage_dict),
         ]
-        if own.dataset.task in TASKS:  # the default head is the task's
+        if task in TASKS:  # the default head is the task's
             wanted.append(("gnn.head", own.gnn.head, register.head_dict))
+        if own.gnn.head == "graph":
+            wanted.append(("model.graph_pooling", own.model.graph_pooling, register.pooling_dict))
+        if own.gnn.head in ("edge", "link_pred"):
+            wanted.append(("model.edge_decoding", own.model.edge_decoding, DECODINGS))
+        if data.node_encoder:
+            wanted.append(("dataset.node_encoder_name", data.node_encoder_name, register.node_encoder_dict))
+        if data.edge_encoder:
+            wanted.append(("dataset.edge_encoder_name", data.edge_encoder_name, register.edge_encoder_dict))
         wrong = None if _is_layer(own.gnn.layer_type) else check_layer(own.gnn.layer_type)
         if wrong:
             yield Problem("gnn.layer_type", f"{own.gnn.layer_type!r}", wrong)
@@ -177,6 +206,39 @@ def _names(own: CfgNode) -> Iterator[Problem]:
             allowed = f"{nearest(word, known)}Allowed: {', '.join(sorted(map(str, known)))}."
             yield Problem(key, f"{word!r}", allowed)
     yield from _head(own)
+    yield from _aggregation(own)
+    yield from _device(own)
+
+
+def _aggregation(own: CfgNode) -> Iterator[Problem]:
+    """Only the host's general layers read ``gnn.agg``, and hand it to PyG."""
+    if own.model.type != "gnn" or own.gnn.layer_type.removeprefix(PREFIX) not in GENERAL_LAYERS:
+        return
+    try:
+        aggregation_resolver(own.gnn.agg)
+    except (TypeError, ValueError):  # unknown, or one that wants arguments
+        allowed = f"{nearest(own.gnn.agg, AGGREGATIONS)}Allowed: {', '.join(AGGREGATIONS)}."
+        yield Problem("gnn.agg", f"{own.gnn.agg!r}", allowed)
+
+
+def _device(own: CfgNode) -> Iterator[Problem]:
+    word = own.accelerator
+    here = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if word in here:
+        return
+    try:
+        known = torch.device(word).type
+    except RuntimeError:
+        hint = "Write cuda for a GPU. " if word == "gpu" else nearest(word, here)
+        yield Problem("accelerator", f"{word!r} is no device", f"{hint}Allowed on this machine: {', '.join(here)}.")
+        return
+    if known in ("cpu", "cuda", "mps"):  # what else PyTorch knows is for PyTorch to judge
+        found = f"{word!r} is not on this machine"
+        yield Problem("accelerator", found, f"Allowed here: {', '.join(here)}; auto takes a GPU where there is one.")
 
 
 def _head(own: CfgNode) -> Iterator[Problem]:
@@ -201,12 +263,19 @@ def _ranges(own: CfgNode) -> Iterator[Problem]:
         "gnn.layers_mp": 0,
         "gnn.layers_pre_mp": 0,
         "num_threads": 1,
+        "num_workers": 0,
+        "optim.base_lr": 0,
+        "optim.weight_decay": 0,
+        "optim.momentum": 0,
     }
     for name, low in at_least.items():
         group, _, leaf = name.rpartition(".")
         value = (own[group] if group else own)[leaf]
         if value < low:
-            yield Problem(name, f"{value}", f"Allowed: a whole number of at least {low}.")
+            kind = Number(low, integer=isinstance(value, int))
+            yield Problem(name, f"{value:g}", f"Allowed: {kind.describe()}.")
+    if not 0 <= own.seed <= MAX_SEED:
+        yield Problem("seed", f"{own.seed}", f"Allowed: a whole number from 0 to {MAX_SEED}.")
     if not 0 <= own.gnn.dropout < 1:
         yield Problem("gnn.dropout", f"{own.gnn.dropout:g}", "Allowed: a number of at least 0 and below 1.")
     if own.model.type == "gnn" and own.gnn.layers_mp == 0 and own.gnn.layers_pre_mp == 0:

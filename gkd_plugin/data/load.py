@@ -6,30 +6,23 @@ import contextlib
 import errno
 import os
 import traceback
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from torch_geometric.graphgym.loader import create_loader
 from torch_geometric.loader import DataLoader
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.data.check import SPLIT_KEYS, check_data, missing_splits
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import ConfigError, UserError, nearest, reason
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
 ).split()
-WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SPLIT_KEYS = {
-    "node": ("train_mask", "val_mask", "test_mask"),
-    "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
-    "link_pred": ("train_edge_index", "val_edge_index", "test_edge_index"),
-    "graph": ("train_graph_index", "val_graph_index", "test_graph_index"),
-}
 
 
 def load(cfg: CfgNode) -> list[DataLoader]:
@@ -39,15 +32,18 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         cfg (CfgNode): A host configuration.
 
     Raises:
-        UserError: If the name is a path, the host knows no such data set, its files are missing or damaged, there is no room for what PyG
-            writes beside them, or it lacks a split.
+        UserError: If the name is a path, the host knows no such data set, its files are missing or damaged, there is no
+            room for what PyG writes beside them, or nothing could be trained on them (:func:`check_data`).
     """
     if problems := check_names(cfg.dataset):
         raise ConfigError(problems)
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
     before = set(folder.rglob("*"))
     try:
-        with host.scoped(cfg), reading(cfg.dataset.format):
+        with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
+            # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
+            warnings.filterwarnings("ignore", message="It is not recommended to directly access the internal storage")
+            warnings.filterwarnings("ignore", message="Weights only load failed")
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
         message = _explanation(error, cfg.dataset)
@@ -56,40 +52,14 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         if getattr(error, "errno", None) in FULL:
             _remove(set(folder.rglob("*")) - before)  # torn files would stand in the way of the next run
         raise UserError(message) from error
-    check_splits(loaders, cfg)
+    check_data(loaders, cfg)
     return loaders
-
-
-def check_splits(loaders: Sequence[Any], cfg: CfgNode) -> None:
-    """Refuses a data set on which nothing could be selected or tested.
-
-    Args:
-        loaders (sequence): The host's loaders for ``cfg``.
-        cfg (CfgNode): A host configuration.
-
-    Raises:
-        UserError: If a split is missing or empty.
-    """
-    task, data = cfg.dataset.task, getattr(loaders[0].dataset, "_data", {})
-    keys = SPLIT_KEYS[task]
-    if len(loaders) < 3:
-        # graph indices are taken out of the data by the host: its number of loaders tells which there were
-        missing = keys[len(loaders) :] if task == "graph" else [key for key in keys if key not in data]
-        raise UserError(_no_split(cfg.dataset, missing))
-    if task in ("edge", "link_pred") and (missing := [key for key in keys[1:] if key not in data]):
-        raise UserError(_no_split(cfg.dataset, missing))  # masks of nodes count as splits there, and serve nothing
-    if task == "node":
-        empty = [key for key in keys if key in data and not bool(data[key].any())]
-        if empty:
-            raise UserError(
-                f"dataset.name: '{cfg.dataset.name}' has no node in {', '.join(empty)}. Every split needs one."
-            )
 
 
 def _explanation(error: Exception, dataset: CfgNode) -> str | None:
     """What the user can do about an error of the host's loaders, or ``None`` where it is not about their data."""
     if isinstance(error, KeyError) and error.args and error.args[0] in SPLIT_KEYS["graph"]:
-        return _no_split(dataset, SPLIT_KEYS["graph"])
+        return missing_splits(dataset, [error.args[0]])
     if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
         return (
             f"dataset.name: the host knows no '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
@@ -146,14 +116,3 @@ def _bad_files(error: Exception, dataset: CfgNode) -> str:
     else:
         todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {name}/."
     return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])
-
-
-def _no_split(dataset: CfgNode, missing: Sequence[str]) -> str:
-    text = (
-        f"dataset.name: '{dataset.name}' comes without {', '.join(missing)} (task: {dataset.task}), so no epoch can be "
-        f"selected or tested. "
-    )
-    drawn = dataset.name in DATA_SETS or dataset.name.startswith("TU_")
-    if drawn and dataset.format == "PyG" and dataset.task in ("node", "graph"):
-        return text + "Write dataset.format: gkd, which draws a split by seed (the group splits says how)."
-    return text + f"With three splits come {WITH_SPLITS}; a loader of your own can draw one (gkd_plugin.data.splits)."

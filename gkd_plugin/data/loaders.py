@@ -170,6 +170,11 @@ def _one_graph(name: str, data: Data, values: Mapping[str, Any], seed: int) -> D
         _allow(name, values, ("random", "per_class"), "comes without a split")
     if values["kind"] in ("random", "per_class") or not public:
         return _draw(data, values, seed)
+    if values["seed"] != "run" and all(data[mask].dim() == 1 for mask in MASKS):
+        found = f"{values['seed']}, but {name} has one split of its own"
+        raise ConfigError(
+            [Problem(f"{SPLITS}.seed", found, "Set splits.kind: random or per_class, or remove the key.")]
+        )
     for mask in MASKS:
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]

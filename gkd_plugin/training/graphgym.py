@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.resolve import resolve
+from gkd_plugin.data.check import check_data
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
@@ -63,6 +64,7 @@ def make_trainer(
         progress (callable, optional): Called after every epoch.
         teacher (nn.Module, optional): A teacher that is not a run.
     """
+    check_data(loaders, cfg)
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)

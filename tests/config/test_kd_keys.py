@@ -14,8 +14,8 @@ from gkd_plugin.schema import BadValue, Key, Number
 from gkd_plugin.space.knowledge.base import Term
 
 SCHEME = (
-    "preset students cohort init update peer_mode peer_target label_weight teacher teacher_cfg teacher_seed layers "
-    "hide_edges clip_grad_norm patience predict"
+    "preset students cohort init update peer_mode peer_target label_weight layers hide_edges clip_grad_norm patience "
+    "predict teacher teacher_cfg teacher_seed teacher_target ema_decay"
 ).split()
 LAYERED = "layer_map layer_reduction shift pairs tap".split()
 
@@ -42,7 +42,7 @@ def test_groups_and_keys_are_those_of_the_reference():
     }
     assert set(names("kd_contrast")) == {*"weight source schedule temperature samples dim projector".split(), *LAYERED}
     assert set(names("kd_auxiliary")) == {
-        *"weight schedule head layers growth soft_weight soft_source temperature".split()
+        *"weight schedule head layers layer_reduction growth soft_weight soft_source temperature".split()
     }
     assert set(names("kd_attention")) == {*"dim softmax_over detach frozen subspace projection".split()}
 

@@ -231,11 +231,86 @@ def test_values_of_another_type(key, raw):
         ("gnn.dim_inner", 0),
         ("gnn.layers_mp", 0),
         ("num_threads", 0),
+        ("num_workers", -1),
+        ("model.loss_fun", "nll"),
+        ("model.size_average", "none"),
+        ("dataset.task_type", "clasification"),
+        ("train.sampler", "full"),
+        ("val.sampler", "fullbatch"),
+        ("optim.base_lr", -0.01),
+        ("optim.weight_decay", -1e-4),
+        ("optim.momentum", -0.9),
+        ("seed", -1),
+        ("seed", 2**33),
+        ("seed", 2**32 - 1),
+        ("accelerator", "gpu"),
+        ("accelerator", "cuda:99"),
+        ("accelerator", "cuda "),
+        ("accelerator", "abacus"),
     ],
 )
 def test_what_would_fail_only_once_a_run_has_begun(key, raw):
     group, _, leaf = key.rpartition(".")
     assert only({group: {leaf: raw}} if group else {leaf: raw})[0] == key
+
+
+USED = [  # a key; what makes the host read it; a wrong word and right ones
+    ("model.graph_pooling", {"dataset": {"task": "graph"}}, "sum", ["add", "mean", "max"]),
+    ("model.edge_decoding", {"dataset": {"task": "link_pred"}}, "mlp", ["dot", "concat", "cosine_similarity"]),
+    ("dataset.node_encoder_name", {"dataset": {"node_encoder": True}}, "nosuch", ["Atom", "Integer"]),
+    ("dataset.edge_encoder_name", {"dataset": {"edge_encoder": True}}, "nosuch", ["Bond"]),
+    ("gnn.agg", {"gnn": {"layer_type": "generalconv"}}, "nosuch", ["add", "mean", "max", "sum"]),
+    ("gnn.agg", {"gnn": {"layer_type": "aux_generalconv"}}, "quantile", ["add"]),
+]
+
+
+@pytest.mark.parametrize(("key", "used", "wrong", "right"), USED)
+def test_words_are_checked_where_the_host_reads_them(key, used, wrong, right):
+    group, leaf = key.split(".")
+
+    def having(word, groups):
+        return {**groups, group: {**groups.get(group, {}), leaf: word}}
+
+    refused, text = only(having(wrong, used))
+    assert refused == key and "Allowed: " in text and all(word in text for word in right)
+    for word in right:
+        assert read_config(having(word, used)).cfg[group][leaf] == word
+    elsewhere = {"gnn": {"layer_type": "gcnconv"}}
+    assert read_config(having(wrong, elsewhere)).cfg[group][leaf] == wrong
+
+
+def test_a_registered_loss_may_answer_to_any_word():
+    register.register_loss("mine", lambda pred, true: None)
+    assert read_config({"model": {"loss_fun": "mine"}, "dataset": {"task_type": "ranking"}})
+
+
+def test_devices_are_those_of_this_machine(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for word in ("auto", "cpu"):
+        assert read_config({"accelerator": word}).cfg.accelerator == word
+    assert "'cuda' is not on this machine. Allowed here: auto, cpu" in only({"accelerator": "cuda"})[1]
+    assert "Write cuda for a GPU" in only({"accelerator": "gpu"})[1]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for word in ("cuda", "cuda:0", "cuda:1"):
+        assert read_config({"accelerator": word}).cfg.accelerator == word
+    assert "Allowed here: auto, cpu, cuda, cuda:0, cuda:1" in only({"accelerator": "cuda:2"})[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "raw", "said"),
+    [
+        ("gnn.layers_mp", "two", "'two' is not allowed. Allowed: a whole number. The default is 2."),
+        ("gnn.layers_mp", 10**400, "Allowed: a whole number."),
+        ("optim.base_lr", float("inf"), "Allowed: a number. The default is 0.01."),
+        ("gnn.batchnorm", "yes", "Allowed: true or false. The default is True."),
+        ("optim.scheduler", False, "quote the word. The default is 'cos'."),
+        ("optim.steps", 30, "Allowed: a list. The default is [30, 60, 90]."),
+    ],
+)
+def test_what_is_said_of_a_value_of_another_type(key, raw, said):
+    group, leaf = key.split(".")
+    assert said in only({group: {leaf: raw}})[1]
 
 
 def test_marked_and_registered_layers_are_known():

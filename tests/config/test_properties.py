@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from gkd_plugin.commands.run import control_overrides
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.explain import Explanation
+from gkd_plugin.config.files import merge
 from gkd_plugin.config.formula import formula
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
@@ -73,7 +75,11 @@ def test_a_preset_never_overrides_the_user(groups):
         return
     for group, content in groups.items():
         part = (
-            plan.kd if group == "kd" else plan.attention if group == "kd_attention" else plan.groups[group[3:]].values
+            plan.kd
+            if group == "kd"
+            else plan.maps["attention"]
+            if group == "kd_attention"
+            else plan.groups[group[3:]].values
         )
         kinds = {key.name: key.kind for key in kd_keys.groups()[group]}
         for key, raw in content.items():
@@ -93,7 +99,8 @@ def test_a_plan_is_whole_and_survives_its_file(groups):
     for group in plan.groups.values():
         assert math.isfinite(group.weight) and group.get("source", "peers") in axes.sources
     assert resolve({**HOST, **plan.as_dict()}) == plan
-    assert plan.control().active == ()
+    off = control_overrides(plan)
+    assert resolve({**HOST, **merge(groups, off)}).active == ()
 
 
 @settings(QUICK, max_examples=40)

@@ -9,7 +9,7 @@ from torch_geometric.graphgym.config import cfg
 
 import gkd_plugin
 from gkd_plugin import hookimpl
-from gkd_plugin.config import kd_keys
+from gkd_plugin.commands.run import control_overrides
 from gkd_plugin.config.load import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
@@ -347,7 +347,7 @@ def test_attention_groups_share_one_tap():
     assert key == "kd_contrast.tap" and "kd_feature" in text
     plan = resolve(host(kd_feature=both, kd_contrast=both, kd_structure={"tap": "layer"}, kd_attention={"dim": 32}))
     for name in ("feature", "contrast"):
-        assert (plan.groups[name]["attention_dim"], plan.groups[name]["subspace"]) == (32, True)
+        assert plan.groups[name].map_values == {**plan.maps["attention"], "dim": 32, "subspace": True}
     assert "subspace" not in plan.groups["structure"].values
 
 
@@ -383,8 +383,9 @@ def test_without_labels_some_term_must_be_active():
 
 def test_the_control_has_no_terms_and_the_same_students():
     for name in axes.presets:
-        plan = resolve(host(kd={"preset": name, "teacher": "t", "students": 3}))
-        control = plan.control()
+        config = {"kd": {"preset": name, "teacher": "t", "students": 3}}
+        plan = resolve(host(**config))
+        control = read_config(config, control_overrides(plan)).plan
         assert (control.active, control["label_weight"], control.students) == ((), 1.0, 3)
         assert control["predict"] == plan["predict"]
 
@@ -500,13 +501,6 @@ def test_the_error_names_the_file():
         resolve({"kd": {"students": 0}}, where="a.yaml")
 
 
-def test_answers_that_are_not_built(monkeypatch):
-    monkeypatch.setattr(kd_keys, "PLANNED", {"kd.update": ("gossip",), "groups": ("kd_critic",)})
-    assert "'gossip' is not built yet. Built: one of epoch_alternate" in problem(kd={"update": "gossip"})[1]
-    assert "not built yet. Built: kd, kd_response" in problem(kd_critic={"weight": 1})[1]
-    assert "not built" not in problem(kd={"update": "gossips"})[1]
-
-
 class Broken:
     @hookimpl
     def gkd_register_presets(self, register: Any) -> None:
@@ -544,5 +538,3 @@ def test_a_plan_travels_to_another_process() -> None:
     plan = read_config({"kd": {"preset": "alignahead_pp"}}).plan
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan and again.as_dict() == plan.as_dict()
-    with pytest.raises(TypeError):
-        again.kd["students"] = 3

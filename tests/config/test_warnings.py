@@ -100,8 +100,10 @@ def test_a_term_that_never_counts():
     assert warnings(optim={"max_epoch": 201}, kd_structure=late) == ""
 
 
-def test_nobody_teaches_and_nobody_listens():
-    assert "no student teaches" in warnings(kd={"students": 1}, kd_structure={"weight": 1})
-    assert "no student teaches" in warnings(kd={"students": 1}, kd_auxiliary={"soft_weight": 1, "soft_source": "peers"})
+def test_a_term_without_a_source_and_a_teacher_that_is_not_used():
+    assert "no student teaches, so the term is 0" in warnings(kd={"students": 1}, kd_structure={"weight": 1})
+    assert "no student teaches, so the term is 0" in warnings(
+        kd={"students": 1}, kd_auxiliary={"soft_weight": 1, "soft_source": "peers"}
+    )
     assert "source: teacher" in warnings(kd={"preset": "mutual", "teacher": "t"})
     assert "supervised" in warnings(kd={"preset": "supervised"}, kd_structure={"weight": 1})

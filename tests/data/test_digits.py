@@ -89,3 +89,54 @@ def test_the_host_makes_three_loaders_of_it_and_writes_nothing(format, name, tmp
     assert batch.num_nodes == 1797
     assert int(batch.val_mask.sum()) == 500
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------- under format gkd
+
+NUMBERS = {  # what the group splits says; numbers of nodes for training and validation
+    "random": ({"kind": "random"}, (899, 449)),
+    "shares": ({"kind": "random", "train": 0.1, "val": 0.2}, (180, 359)),
+    "per_class": ({"kind": "per_class"}, (200, 300)),
+    "few": ({"kind": "per_class", "train": 5, "val": 10}, (50, 100)),
+}
+
+
+def drawn(name, run_seed, **splits):
+    cfg.dataset.format, cfg.dataset.name, cfg.seed = "gkd", name, run_seed
+    cfg.splits.update({"kind": None, "train": None, "val": None, "seed": None, **splits})
+    return create_loader()[0].dataset[0]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_k3"])
+@pytest.mark.parametrize("case", NUMBERS)
+def test_the_group_splits_draws_by_seed(name, case):
+    import gkd_plugin  # noqa: F401 - registers the group
+
+    splits, numbers = NUMBERS[case]
+    first, again, other = (drawn(name, seed, **splits) for seed in (1, 1, 2))
+    assert (int(first.train_mask.sum()), int(first.val_mask.sum())) == numbers
+    assert bool((first.train_mask | first.val_mask | first.test_mask).all())
+    assert torch.equal(first.train_mask, again.train_mask)
+    assert not torch.equal(first.train_mask, other.train_mask)
+    assert torch.equal(first.edge_index, DigitsGraph(3 if name == "digits_k3" else 10)[0].edge_index)
+    fixed = (drawn(name, seed, seed=7, **splits) for seed in (1, 2))
+    assert torch.equal(next(fixed).val_mask, next(fixed).val_mask)
+
+
+@pytest.mark.parametrize("kind", [None, "public"])
+def test_without_a_kind_the_fixed_split_stays(kind, graph):
+    import gkd_plugin  # noqa: F401
+
+    for seed in (1, 2):
+        data = drawn("digits", seed, kind=kind)
+        assert all(torch.equal(data[mask], graph[mask]) for mask in ("train_mask", "val_mask", "test_mask"))
+
+
+def test_under_pyg_the_group_is_refused_and_the_split_is_the_fixed_one(graph):
+    import gkd_plugin  # noqa: F401
+
+    cfg.dataset.format, cfg.dataset.name = "PyG", "digits"
+    assert torch.equal(create_loader()[0].dataset[0].test_mask, graph.test_mask)
+    cfg.splits.kind = "random"
+    with pytest.raises(UserError, match=r"splits\.kind: does not apply to dataset\.format: PyG.*format: gkd"):
+        create_loader()

@@ -161,8 +161,17 @@ def test_graph_data_without_splits(data_sets):
 
 def test_links_without_splits(data_sets):
     use("Cora", data_sets("Cora"), task="link_pred")
-    with pytest.raises(UserError, match=r"'Cora' comes without val_edge_index, test_edge_index \(task: link_pred\)"):
+    said = r"'Cora' comes without train_edge_index, val_edge_index, test_edge_index \(task: link_pred\)"
+    with pytest.raises(UserError, match=said) as caught:
         load(cfg)
+    assert "With three splits come" not in str(caught.value)
+
+
+def test_one_graph_is_no_data_set_of_graphs(data_sets):
+    use("Cora", data_sets("Cora"), task="graph")
+    with pytest.raises(UserError, match=r"'Cora' comes without train_graph_index.*TU_<name>") as caught:
+        load(cfg)
+    assert "With three splits come" not in str(caught.value)
 
 
 def test_the_advice_about_splits_helps(data_sets):
@@ -172,12 +181,19 @@ def test_the_advice_about_splits_helps(data_sets):
     assert len(load(cfg)) == 3
 
 
+def test_the_hosts_internals_are_no_news(data_sets, recwarn):
+    use("TU_MUTAG", data_sets("TU_MUTAG"), format="gkd", task="graph")
+    load(cfg)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_one_missing_and_one_empty_split(monkeypatch):
+    cfg.metric_best = "accuracy"  # splits of one class
     toy(monkeypatch, train_mask=[1, 0, 0, 0], test_mask=[0, 0, 1, 1])
     with pytest.raises(UserError, match=r"without val_mask \("):
         load(cfg)
     toy(monkeypatch, train_mask=[1, 0, 0, 0], val_mask=[0, 0, 0, 0], test_mask=[0, 0, 1, 1])
-    with pytest.raises(UserError, match="no node in val_mask"):
+    with pytest.raises(UserError, match="there is no node in val_mask"):
         load(cfg)
     toy(monkeypatch, train_mask=[1, 0, 0, 0], val_mask=[0, 1, 0, 0], test_mask=[0, 0, 1, 1])
     assert len(load(cfg)) == 3

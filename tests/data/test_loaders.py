@@ -110,6 +110,13 @@ def test_a_public_split_stays_unless_another_is_named(toy: Any, configure: Set) 
     assert [len(part) for part in masks()[1]] == [12, 24, 84]
 
 
+def test_a_seed_that_would_choose_nothing_is_refused(toy: Any, configure: Set) -> None:
+    toy(graph(**{mask: torch.arange(120) % 3 == number for number, mask in enumerate(MASKS)}))
+    configure(seed=7)
+    with pytest.raises(ConfigError, match=r"splits\.seed: 7, but toy has one split of its own.*kind: random"):
+        masks()
+
+
 def test_of_several_public_splits_the_seed_chooses_one(toy: Any) -> None:
     columns = torch.rand(120, 4) > 0.5
     toy(graph(**dict.fromkeys(MASKS, columns)))

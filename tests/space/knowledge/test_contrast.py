@@ -29,8 +29,12 @@ def seen(*widths: int, nodes: int = NODES, grad: bool = False) -> Observation:
 def build(learner: Observation, source: Observation, /, **values: object) -> ContrastTerm:
     keys = {key.name: key.default for key in ContrastTerm.keys}
     keys |= {"tap": "layer", "layer_map": "uniform", "layer_reduction": "sum", "source": "teacher", "dim": 3} | values
+    learned = {"subspace": keys.pop("subspace")} if "subspace" in keys else {}
+    learned = learned if keys["layer_map"] == "attention" else {}
     outlines = [Outline.of(side, len(side.hidden["layer"])) for side in (learner, source)]
-    return ContrastTerm(GroupPlan("contrast", MappingProxyType(keys)), *outlines, Task("node", "multiclass")).double()
+    return ContrastTerm(
+        GroupPlan("contrast", MappingProxyType(keys), map_values=learned), *outlines, Task("node", "multiclass")
+    ).double()
 
 
 def oracle(x: list[list[float]], y: list[list[float]], tau: float) -> float:

@@ -36,8 +36,10 @@ def seen(where: Graph, *widths: int, grad: bool = False) -> Observation:
 def build(learner: Observation, source: Observation, /, **values: object) -> FeatureTerm:
     keys = {key.name: key.default for key in FeatureTerm.keys}
     keys |= {"tap": "layer", "layer_map": "uniform", "layer_reduction": "sum", "source": "teacher", "dim": 3} | values
+    learned = {"subspace": keys.pop("subspace")} if "subspace" in keys else {}
+    learned = learned if keys["layer_map"] == "attention" else {}
     outlines = [Outline.of(side, len(side.hidden["layer"])) for side in (learner, source)]
-    return FeatureTerm(GroupPlan("feature", MappingProxyType(keys)), *outlines, TASK).double()
+    return FeatureTerm(GroupPlan("feature", MappingProxyType(keys), map_values=learned), *outlines, TASK).double()
 
 
 # The equations, by loops.

@@ -1,0 +1,309 @@
+"""A look at the data before anything is trained on them: splits, labels and features, for every way into the loop.
+
+What cannot be seen from outside (a loader of another kind, what a transform makes of a graph) is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data, InMemoryDataset
+from yacs.config import CfgNode
+
+from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.errors import UserError
+from gkd_plugin.models.networks import NETWORKS
+
+PARTS = ("train", "val", "test")
+SPLIT_KEYS = {
+    "node": ("train_mask", "val_mask", "test_mask"),
+    "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
+    "link_pred": ("train_edge_index", "val_edge_index", "test_edge_index"),
+    "graph": ("train_graph_index", "val_graph_index", "test_graph_index"),
+}
+ITEMS = {"node": "nodes", "edge": "pairs", "link_pred": "pairs", "graph": "graphs"}
+WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
+
+
+def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
+    """Refuses data on which nothing could be trained, selected or tested, or only something else than meant.
+
+    Args:
+        loaders (sequence): Loaders for train, validation and test, the host's or a program's own.
+        own (CfgNode): The configuration that they were made for, ``share`` filled in.
+
+    Raises:
+        UserError: With everything that is wrong with the data.
+    """
+    task = own.dataset.task
+    if task not in SPLIT_KEYS:
+        return
+    sources = [_Source(loader) for loader in loaders]
+    _check_presence(sources, own)
+    found = [text for part, source in zip(PARTS, sources, strict=False) for text in _wrong_split(part, source, task)]
+    if not found:
+        labels = {part: _labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
+        found = [*_wrong_labels({part: y for part, y in labels.items() if y is not None}, own)]
+        for source in _distinct(sources):
+            found += [*([] if found else _wrong_classes(source, own)), *_wrong_features(source, own)]
+    if found:
+        lines = found[0] if len(found) == 1 else "\n  ".join(["", *found])
+        raise UserError(f"dataset.name: '{own.dataset.name}': {lines}")
+
+
+class _Source:
+    """What a loader holds: one ``Data`` with the values of all its graphs, as far as it can be seen from outside."""
+
+    def __init__(self, loader: Any) -> None:
+        self.dataset: Any = getattr(loader, "dataset", None)
+        self.changed = getattr(self.dataset, "transform", None) is not None
+        self.slices: Any = None
+        self.data: Data | None = None
+        if isinstance(self.dataset, InMemoryDataset):
+            self.data, self.slices = self.dataset._data, self.dataset.slices
+        elif isinstance(self.dataset, (list, tuple)) and all(type(item) is Data for item in self.dataset):
+            graphs = list(self.dataset)
+            self.data = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs) if graphs else None
+        elif isinstance(data := getattr(loader, "data", None), Data):  # where PyG's samplers keep it
+            self.data = data
+        if not isinstance(self.data, Data):
+            self.data = None
+
+    def get(self, key: str) -> Tensor | None:
+        """A tensor of the data as the network will see it, or ``None``."""
+        value = None if self.data is None or self.changed else self.data.get(key)
+        return value if isinstance(value, Tensor) else None
+
+    def names(self) -> list[str]:
+        return [] if self.data is None else list(self.data.keys())
+
+
+def _distinct(sources: Sequence[_Source]) -> list[_Source]:
+    return list({id(source.data): source for source in sources}.values())
+
+
+# --------------------------------------------------------------------------------------------------------------- splits
+
+
+def _check_presence(sources: Sequence[_Source], own: CfgNode) -> None:
+    task, first = own.dataset.task, sources[0]
+    keys = SPLIT_KEYS[task]
+    names = {name for source in sources for name in source.names()}
+    if len(sources) < len(PARTS):
+        # graph indices are taken out of the data by the host: its number of loaders tells which there were
+        missing = list(keys[len(sources) :]) if task == "graph" else [key for key in keys if key not in names]
+    elif task == "graph" or first.data is None:
+        return
+    elif task == "node":
+        shared = all(source.dataset is first.dataset for source in sources)
+        some = any(key in source.names() for source in sources for key in keys)
+        several = [
+            k for k, source in zip(keys, sources, strict=False) if source.data is not None and k not in source.names()
+        ]
+        missing = several if shared or some else []  # loaders with graphs of their own need no masks
+    else:  # masks of nodes count as splits to the host, and serve nothing here
+        missing = [key for key in (keys[1:] if first.changed else keys) if key not in names]
+    if missing:
+        raise UserError(missing_splits(own.dataset, missing, sorted(names)))
+
+
+def missing_splits(dataset: CfgNode, missing: Sequence[str], names: Sequence[str] = ()) -> str:
+    """What to say where a data set lacks a split, and what can be done about it for this task.
+
+    Args:
+        dataset (CfgNode): The configuration's group.
+        missing (sequence of str): What the host would look for.
+        names (sequence of str): What the data have.
+    """
+    task, name = dataset.task, dataset.name
+    text = f"dataset.name: '{name}' comes without {', '.join(missing)} (task: {task}), so no epoch can be selected or tested. "
+    known = {key for keys in SPLIT_KEYS.values() for key in keys}
+    like = [n for n in names if n not in known and any(part in n for part in (*PARTS, "mask", "split"))]
+    if like:
+        text += f"There is {', '.join(like)}: the host looks for exactly these names, {', '.join(SPLIT_KEYS[task])}. "
+    if task in ("edge", "link_pred"):
+        return text + (
+            "No data set of this program has pairs to predict: a loader of your own must give train_, val_ and "
+            "test_edge_index ([2, pairs]) and train_, val_ and test_edge_label ([pairs])."
+        )
+    if task == "graph":
+        if name.startswith("TU_") and dataset.format == "PyG":
+            return text + "Write dataset.format: gkd, which draws a split by seed (the group splits says how)."
+        return text + (
+            "Data sets of many graphs have splits under dataset.format: gkd (TU_<name>); a loader of your own must give the "
+            "positions of each split's graphs."
+        )
+    if name in DATA_SETS and dataset.format == "PyG":
+        return text + "Write dataset.format: gkd, which draws a split by seed (the group splits says how)."
+    return text + f"With three splits come {WITH_SPLITS}; a loader of your own can draw one (gkd_plugin.data.splits)."
+
+
+def _wrong_split(part: str, source: _Source, task: str) -> Iterator[str]:
+    if task == "graph":
+        if hasattr(source.dataset, "__len__") and len(source.dataset) == 0:
+            yield f"there is no graph in {part}_graph_index. Every split needs one."
+        return
+    key = SPLIT_KEYS[task][PARTS.index(part)]
+    value = source.get(key)
+    if value is None:
+        return
+    if task == "node":
+        yield from _wrong_mask(key, value, source)
+    elif value.dim() != 2 or value.size(0) != 2:
+        yield f"{key} has the shape {list(value.shape)}. Allowed: [2, pairs]."
+    elif value.size(1) == 0:
+        yield f"there is no pair in {key}. Every split needs one."
+    elif source.get(key.replace("index", "label")) is None:
+        yield f"{key} comes without {key.replace('index', 'label')} (the label of each pair). Give it in the loader."
+
+
+def _wrong_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
+    x = source.get("x")
+    if mask.dim() != 1:
+        yield (
+            f"{key} has the shape {list(mask.shape)}, and the host takes one split. Choose one in the loader: "
+            f"data.{key} = data.{key}[:, 0] (dataset.format: gkd does so by seed)."
+        )
+    elif mask.dtype != torch.bool:
+        if bool(((mask == 0) | (mask == 1)).all()):
+            how = f"holds 0 and 1 as {_word(mask)}, which the host would read as the numbers of nodes 0 and 1"
+            yield f"{key} {how}. Write data.{key} = data.{key}.bool() in the loader."
+        else:
+            how = f"holds positions ({_word(mask)}), not truth values"
+            yield f"{key} {how}. Write data.{key} = index_to_mask(data.{key}, data.num_nodes) (torch_geometric.utils)."
+    elif x is not None and len(mask) != len(x):
+        yield f"{key} has {len(mask)} values for {len(x)} nodes. Allowed: one for each node."
+    elif not bool(mask.any()):
+        yield f"there is no node in {key}. Every split needs one."
+
+
+def _word(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+# --------------------------------------------------------------------------------------------------------------- labels
+
+
+def _labels(part: str, source: _Source, task: str) -> Tensor | None:
+    """The labels of a split's items, or ``None`` where they cannot be told or are tables."""
+    if task in ("edge", "link_pred"):
+        y = source.get(f"{part}_edge_label")
+    else:
+        y = source.get("y")
+        mask = source.get(f"{part}_mask") if task == "node" else None
+        if y is not None and mask is not None:
+            y = y[mask] if len(y) == len(mask) else None
+        elif y is not None and task == "graph" and isinstance(source.dataset, InMemoryDataset):
+            y = _rows_of_graphs(y, source)
+    if y is not None and y.dim() > 1:
+        y = y.squeeze(-1) if y.dim() == 2 and y.size(1) == 1 else None
+    return y if y is not None and y.dim() == 1 else None
+
+
+def _rows_of_graphs(y: Tensor, source: _Source) -> Tensor:
+    """The rows that belong to the graphs of a part of a data set."""
+    chosen = torch.as_tensor(list(source.dataset.indices()), dtype=torch.long)
+    ends = source.slices.get("y") if isinstance(source.slices, dict) else None
+    if ends is None:
+        return y
+    graph = torch.repeat_interleave(torch.arange(len(ends) - 1), ends[1:] - ends[:-1])
+    return y[torch.isin(graph, chosen)]
+
+
+def _wrong_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
+    kind, things = own.dataset.task_type, ITEMS[own.dataset.task]
+    if kind not in ("classification", "regression"):
+        return
+    sound = True
+    for part, y in labels.items():
+        if y.is_floating_point() and (missing := int((~y.isfinite()).sum())):
+            sound = False
+            yield f"{missing} of {len(y)} {things} of the {part} split have a label that is no number. {_leave_out(part)}"
+        elif kind == "classification" and (text := _wrong_class(part, y, own)):
+            sound = False
+            yield text
+    if kind == "classification" and sound:
+        yield from _without_auc(labels, own)
+        if (
+            own.dataset.task == "link_pred"
+            and own.share.dim_out > 2
+            and all(int(y.max()) <= 1 for y in labels.values())
+        ):
+            yield (
+                f"pairs have the labels 0 and 1, but the host counts the {own.share.dim_out} values of y as classes. "
+                "Leave y out in the loader: del data.y."
+            )
+
+
+def _leave_out(part: str) -> str:
+    return f"Leave them out of the {part} split."
+
+
+def _wrong_class(part: str, y: Tensor, own: CfgNode) -> str | None:
+    things, classes = ITEMS[own.dataset.task], max(int(own.share.dim_out), 2)
+    if y.is_floating_point() and bool((y != y.floor()).any()):
+        return f"labels such as {float(y[y != y.floor()][0]):g} are no classes. Write dataset.task_type: regression."
+    if wrong := int((y < 0).sum()):
+        seen = ", ".join(str(int(v)) for v in y[y < 0].unique()[:3])
+        return f"{wrong} of {len(y)} {things} of the {part} split have no class (label {seen}). {_leave_out(part)}"
+    if wrong := int((y >= classes).sum()):
+        return (
+            f"{wrong} of {len(y)} {things} of the {part} split have a label of {classes} or more (up to {int(y.max())}), and "
+            f"the host counts {own.share.dim_out} classes. Number them from 0 without a gap."
+        )
+    return None
+
+
+def _without_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
+    """Where the host's metric for two classes would select, a split with one of them has none."""
+    if own.share.dim_out > 2 or own.custom_metrics or own.metric_best not in ("auto", "auc"):
+        return
+    for part in ("val", "test"):
+        y = labels.get(part)
+        if y is not None and y.numel() and bool((y == y[0]).all()):
+            yield (
+                f"metric_best: {own.metric_best} means auc for two classes, which is not defined on the {part} split: all "
+                f"{len(y)} {ITEMS[own.dataset.task]} are of class {int(y[0])}. Write metric_best: accuracy, or take a split "
+                "with both classes."
+            )
+
+
+def _wrong_classes(source: _Source, own: CfgNode) -> Iterator[str]:
+    """The host counts the values of ``y``: what stands for "no label" would be one more class."""
+    y = source.get("y")
+    if y is None or own.dataset.task_type != "classification" or own.dataset.task in ("edge", "link_pred"):
+        return
+    none = y.isnan() if y.is_floating_point() else torch.zeros_like(y, dtype=torch.bool)
+    none |= y < 0
+    counted = int(y.unique().numel())
+    if bool(none.any()) and int(own.share.dim_out) == counted:
+        real, some = int(y[~none].unique().numel()), y[none].unique()[0]
+        yield (
+            f"{int(none.sum())} labels are {float(some):g}, which the host counts as classes ({counted} instead of "
+            f"{real}). They are in no split, so any class will do: data.y[data.y < 0] = 0 in the loader"
+            + (" (after data.y.nan_to_num(-1))." if y.is_floating_point() else ".")
+        )
+    elif y.is_floating_point() and own.share.dim_out > 2:
+        yield f"y holds classes as {_word(y)}. Write data.y = data.y.long() in the loader."
+
+
+# ------------------------------------------------------------------------------------------------------------- features
+
+
+def _wrong_features(source: _Source, own: CfgNode) -> Iterator[str]:
+    """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
+    x = source.get("x")
+    if x is None or x.layout != torch.strided or own.dataset.node_encoder or own.model.type not in ("gnn", *NETWORKS):
+        return
+    if x.dtype != torch.float32:
+        yield f"x is {_word(x)}, and the layers are float32. Write data.x = data.x.float() in the loader."
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        wrong = ~torch.isfinite(x)
+        rows = int(wrong.flatten(1).any(1).sum()) if x.dim() > 1 else int(wrong.sum())
+        yield (
+            f"{int(wrong.sum())} values of x are NaN or infinite (in {rows} of {len(x)} nodes). Fill them in the loader, say "
+            "data.x = data.x.nan_to_num(0.0, 0.0, 0.0)."
+        )
