@@ -79,7 +79,9 @@ def test_a_second_process_is_refused_and_writes_nothing(held: str, words: list[s
     before = snapshot(tmp_path)
     done = gkd("--cfg", str(path), *words)
     assert done.exit_code == 2
-    assert re.search(rf"{held}: another process is writing into it \(process {other.pid} on .+, since 20..-", done.output)
+    assert re.search(
+        rf"{held}: another process is writing into it \(process {other.pid} on .+, since 20..-", done.output
+    )
     assert "--name" in done.output and snapshot(tmp_path) == before
     other.kill()  # the lock of a process that was killed is free at once
     other.wait()
