@@ -53,7 +53,7 @@ class RunFailed(RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

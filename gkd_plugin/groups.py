@@ -108,14 +108,14 @@ class GroupDraft:
             del self.values[key.name], self.origins[key.name]
 
 
-def written(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+def read_written(own: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys of a group that the user wrote: those that are not ``None``."""
     return {str(key): raw for key, raw in (own.get(name) or {}).items() if raw is not None}
 
 
-def problems(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> list[Problem]:
+def find_problems(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> list[Problem]:
     """What is wrong with the keys that the user wrote into a group."""
-    return _drafted(own, name, keys)[1]
+    return _draft(own, name, keys)[1]
 
 
 def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, Any]:
@@ -129,17 +129,17 @@ def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, An
     Raises:
         ConfigError: If a value is refused.
     """
-    draft, found = _drafted(own, name, keys)
+    draft, found = _draft(own, name, keys)
     if found:
         raise ConfigError(found)
     return draft.values
 
 
-def _drafted(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> tuple[GroupDraft, list[Problem]]:
+def _draft(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> tuple[GroupDraft, list[Problem]]:
     """A group beside the kd scheme; its keys keep their values where they do not apply."""
     draft = GroupDraft(name, tuple(keys))
     known = {key.name for key in draft.keys}
-    found = [p for key, raw in written(own, name).items() if key in known for p in draft.parse(key, raw)]
+    found = [p for key, raw in read_written(own, name).items() if key in known for p in draft.parse(key, raw)]
     values = dict(draft.values)
     found += draft.drop_inapplicable()
     draft.values = values

@@ -257,7 +257,7 @@ def test_a_key_that_does_not_apply_is_refused_as_the_page_says() -> None:
     (code,) = python_blocks(keys_section())
     keys = execute(code).KEYS
     assert groups.read({"own": {"loss": "mse", "scale": 2}}, "own", keys)["scale"] == 2.0
-    (problem,) = groups.problems({"own": {"loss": "sign", "scale": 2}}, "own", keys)
+    (problem,) = groups.find_problems({"own": {"loss": "sign", "scale": 2}}, "own", keys)
     assert "loss sign has no scale" in str(problem)
 
 

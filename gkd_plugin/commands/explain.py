@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gkd_plugin.config.explain import Explanation, explanation
+from gkd_plugin.config.explain import Explanation, make_explanation
 from gkd_plugin.config.load import Config, Source, read_config
 
 
@@ -23,4 +23,4 @@ def explain(source: Source, overrides: Sequence[Any] = ()) -> Explanation:
         ConfigError: With all mistakes in it.
     """
     ready = isinstance(source, Config) and not overrides
-    return explanation(source if ready else read_config(source, overrides))  # type: ignore[arg-type]
+    return make_explanation(source if ready else read_config(source, overrides))  # type: ignore[arg-type]

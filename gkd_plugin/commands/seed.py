@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
-from gkd_plugin.errors import RunFailed, reason
+from gkd_plugin.errors import RunFailed, describe_error
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import guarded
@@ -86,7 +86,7 @@ def record_failure(folder: Path, error: Exception) -> str:
     """
     values = {"error": str(error)}
     if not isinstance(error, RunFailed):
-        values["error"] = f"{reason(error)} ({_find_place(error)}); its traceback is in {folder / FAILED}"
+        values["error"] = f"{describe_error(error)} ({_find_place(error)}); its traceback is in {folder / FAILED}"
         values["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # the failure itself is reported in any case
         write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")

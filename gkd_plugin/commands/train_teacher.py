@@ -10,7 +10,7 @@ from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.space.sources import listening
-from gkd_plugin.training.claim import CONFIG, changed
+from gkd_plugin.training.claim import CONFIG, find_changes
 from gkd_plugin.training.run_folder import PLAN
 from gkd_plugin.training.sources import teacher
 from gkd_plugin.training.stored_config import own_cfg
@@ -71,7 +71,9 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
 
 
 def _require_unchanged(own: Config, path: Path, target: Path) -> None:
-    changes = changed(target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir"))
+    changes = find_changes(
+        target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir")
+    )
     if changes:
         raise UserError(
             f"kd.teacher_cfg: {target} was trained with a different configuration than {path} ({changes}). Name the "

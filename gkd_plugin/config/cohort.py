@@ -16,7 +16,7 @@ from gkd_plugin.plan import Plan
 FOLDER = "cohorts"
 
 
-def places(folder: Path | None) -> list[Path]:
+def list_places(folder: Path | None) -> list[Path]:
     """Where cohort files are looked for: beside the configuration, in the working folder, in ``cohorts`` of both."""
     first = [folder] if folder is not None else []
     found: list[Path] = []
@@ -32,19 +32,19 @@ def find_file(name: str, folder: Path | None, key: str = "kd.cohort") -> Path:
     Raises:
         UserError: If it is in none of the places.
     """
-    searched = places(folder)
+    searched = list_places(folder)
     for place in searched:
         for candidate in (place / name, *(place / f"{name}{suffix}" for suffix in SUFFIXES)):
             if candidate.is_file():
                 return candidate
-    there = sorted({file.stem for place in searched if place.is_dir() for file in _yaml_files(place)})
+    there = sorted({file.stem for place in searched if place.is_dir() for file in _list_yaml_files(place)})
     raise UserError(
         f"{key}: there is no '{name if name.endswith(SUFFIXES) else f'{name}.yaml'}'. {nearest(name, there)}"
         f"Searched: {', '.join(str(place.resolve()) for place in searched)}."
     )
 
 
-def _yaml_files(folder: Path) -> Iterable[Path]:
+def _list_yaml_files(folder: Path) -> Iterable[Path]:
     return (file for file in folder.iterdir() if file.suffix in SUFFIXES)
 
 
@@ -92,14 +92,14 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
         problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
         members.append(member)
     if not problems and plan["cohort"]:
-        problems += _layers(plan, [cfg, *members])
+        problems += _check_layers(plan, [cfg, *members])
     return members, problems
 
 
 _HINT = "A cohort file holds model, gnn and optim keys of one further student."
 
 
-def _layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
+def _check_layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
     depths = [infer_depth(student) for student in students]
     named = [group for group in plan.groups.values() if group.named and "layer_map" in group.values]
     return [problem for group in named for problem in find_layer_problems(f"kd_{group.name}", group.values, depths)]

@@ -11,7 +11,7 @@ from gkd_plugin.groups import YOU, GroupDraft
 from gkd_plugin.schema import Key
 
 
-def part(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+def get_group(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     """A group of a configuration; empty where there is none."""
     found = cfg.get(group)
     return found if isinstance(found, Mapping) else {}

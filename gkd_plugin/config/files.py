@@ -18,7 +18,7 @@ class _UniqueKeys(yaml.SafeLoader):
     """PyYAML silently keeps the last of two equal keys."""
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
+def _construct_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
@@ -31,7 +31,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(_missing(path)) from None
+        raise UserError(_report_missing(path)) from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder. Name a YAML file in it{_listed(path)}.") from None
+        raise UserError(f"{path} is a folder. Name a YAML file in it{_list_files(path)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     return _parse(text, str(path))
@@ -67,7 +67,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _missing(path: Path) -> str:
+def _report_missing(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{path} does not exist, nor does the folder {folder}."
@@ -76,7 +76,7 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist. {hint}" + (f"In {folder}: {', '.join(names[:10])}." if names else "")
 
 
-def _listed(folder: Path) -> str:
+def _list_files(folder: Path) -> str:
     names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
     return f" ({', '.join(names[:10])})" if names else ""
 
@@ -98,7 +98,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]
         hint = f" Write '{equal.replace('=', ' ', 1)}'." if equal else ""
         raise UserError(f"the key '{items[-1]}' has no value. Overrides are pairs: key value key value.{hint}")
     for key, raw in zip(items[::2], items[1::2], strict=True):
-        _put(merged, str(key), _scalar(str(key), raw))
+        _put(merged, str(key), _parse_scalar(str(key), raw))
     return merged
 
 
@@ -117,7 +117,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     group[parts[1]] = value
 
 
-def _scalar(key: str, raw: Any) -> Any:
+def _parse_scalar(key: str, raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
     if raw == "None":  # as on the host's command line

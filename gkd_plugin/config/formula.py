@@ -40,7 +40,7 @@ class Formula:
     symbols: tuple[tuple[str, str], ...]
 
 
-def formula(plan: Plan, cfg: Mapping[str, Any]) -> Formula:
+def write_formula(plan: Plan, cfg: Mapping[str, Any]) -> Formula:
     """The loss of every student.
 
     Args:

@@ -59,14 +59,14 @@ def read_values(source: Source, overrides: Sequence[Any] = ()) -> dict[str, Any]
     if isinstance(source, Config):
         values: Mapping[str, Any] = source.values
     elif isinstance(source, Mapping):
-        values = _plain(source)
+        values = _make_plain(source)
     else:
         values = read_file(Path(source))
     return merge(values, overrides)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+def _make_plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _make_plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
 def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
@@ -88,7 +88,7 @@ def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
     problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
     wrong |= {problem.key for problem in problems}
     kd = {key: content for key, content in values.items() if host_keys.is_kd(key)}
-    plan, mistakes = examine({**_sound(own, wrong), **kd})
+    plan, mistakes = examine({**_drop_refused(own, wrong), **kd})
     problems += mistakes
     if not problems:
         for group, content in kd.items():
@@ -111,7 +111,7 @@ def _locate(source: Source) -> tuple[Path | None, str]:
     return path, path.stem if path.suffix in SUFFIXES else path.name
 
 
-def _sound(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
+def _drop_refused(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
     """The host's groups without the keys that were refused: no other check should depend on them."""
     return {
         group: {key: value for key, value in part.items() if f"{group}.{key}" not in wrong}

@@ -9,7 +9,7 @@ from typing import Any
 
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.depths import find_layer_problems, has_marked_layers, infer_depth
-from gkd_plugin.config.draft import fill, part, read_drafts
+from gkd_plugin.config.draft import fill, get_group, read_drafts
 from gkd_plugin.config.warnings import find_warnings
 from gkd_plugin.errors import ConfigError, Problem, UserError
 from gkd_plugin.groups import DEFAULT, GroupDraft
@@ -45,12 +45,12 @@ def examine(cfg: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     found, problems = read_drafts(cfg)
     resolution = _Resolution(cfg, found)
     problems += resolution.find_problems()
-    problems.sort(key=lambda problem: _place(problem.key))
+    problems.sort(key=lambda problem: _rank(problem.key))
     plan = resolution.make_plan()
     return (plan if problems else replace(plan, warnings=tuple(find_warnings(plan, cfg)))), problems
 
 
-def _place(name: str) -> tuple[int, int]:
+def _rank(name: str) -> tuple[int, int]:
     """A key's position in the table; unknown keys come first in their group, unknown groups last."""
     group, _, leaf = name.partition(".")
     known = kd_keys.groups()
@@ -62,7 +62,7 @@ def _place(name: str) -> tuple[int, int]:
 
 def infer_tasks(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
     """What may be predicted: two tasks where only the data decide (classes, or one logit), none without ``dataset``."""
-    dataset, share = part(cfg, "dataset"), part(cfg, "share")
+    dataset, share = get_group(cfg, "dataset"), get_group(cfg, "share")
     if "task" not in dataset or "task_type" not in dataset:
         return ()
     level = {"link_pred": "edge"}.get(dataset["task"], dataset["task"])
@@ -98,7 +98,7 @@ class _Resolution:
             if "layer_map" in draft.values and "layer_map" not in draft.broken:
                 yield name, draft
 
-    def _sources_of(self, name: str, draft: GroupDraft) -> Iterator[tuple[Part, str]]:
+    def _list_sources(self, name: str, draft: GroupDraft) -> Iterator[tuple[Part, str]]:
         """The parts of a group that have a source, each with that source where it is valid."""
         for each in axes.knowledge[name].parts:
             if each.source is not None and each.source in draft.values and each.source not in draft.broken:
@@ -187,7 +187,7 @@ class _Resolution:
             needed = [
                 axes.sources[source].needs_students
                 for name, draft in self.named.items()
-                for _, source in self._sources_of(name, draft)
+                for _, source in self._list_sources(name, draft)
             ]
             kd.put("students", max([1, *needed]), DEFAULT)
 
@@ -200,7 +200,7 @@ class _Resolution:
         """Sources that are not named, have too few students or wrong members, or cannot be used here."""
         unnamed: dict[str, list[str]] = {}
         for name, draft in self.named.items():
-            for each, source in self._sources_of(name, draft):
+            for each, source in self._list_sources(name, draft):
                 found = self._find_source_problem(name, draft, each, source)
                 if found is not None:
                     yield found
@@ -219,7 +219,7 @@ class _Resolution:
                 alone = f"{source} with {self.students} student{'s' if self.students > 1 else ''}"
                 return draft.problem(key, alone, answer.advice) if answer.advice and answer.named is None else None
             if not any(members):
-                return draft.problem(key, f"{source}, which names no teacher", self._allow(axes.sources))
+                return draft.problem(key, f"{source}, which names no teacher", self._list_allowed(axes.sources))
             within, layers = is_within(source, self.students), has_layers(source, self.students)
         except UserError as error:
             return draft.problem(key, str(error).rstrip("."), "Fix the plugin, or choose another source.")
@@ -233,7 +233,7 @@ class _Resolution:
             return None
         if not layers:
             found = f"{source}, which gives logits only, but kd_{name} compares layers"
-            return draft.problem(key, found, self._allow(word for word in axes.sources if has_layers(word)))
+            return draft.problem(key, found, self._list_allowed(word for word in axes.sources if has_layers(word)))
         return self._find_own_map_problem(draft) if within else None
 
     def _report_itself(self, name: str, draft: GroupDraft, source: str) -> Problem:
@@ -241,7 +241,7 @@ class _Resolution:
         found = f"{source}, but a network's logits cannot teach themselves"
         changed = [key.name for key in draft.keys if key.name in ("sharpen", "confidence")]
         also = f" Or change the target: {', '.join(f'kd_{name}.{key}' for key in changed)}." if changed else ""
-        return draft.problem("source", found, f"{self._allow(others)}{also}")
+        return draft.problem("source", found, f"{self._list_allowed(others)}{also}")
 
     def _find_own_map_problem(self, draft: GroupDraft) -> Problem | None:
         """The mistake of a layer map that cannot be used where a network's own deeper layers teach."""
@@ -251,7 +251,7 @@ class _Resolution:
         draft.broken.add("layer_map")
         allowed = [name for name in axes.layer_maps if axes.layer_maps[name].allows_self]
         found = f"{word} cannot be used within one network (source: {draft.values['source']})"
-        return draft.problem("layer_map", found, self._allow(allowed))
+        return draft.problem("layer_map", found, self._list_allowed(allowed))
 
     def _find_unnamed(self, source: str) -> list[str]:
         """The sources behind a source's members that the scheme's keys must name and do not."""
@@ -268,14 +268,14 @@ class _Resolution:
             f"{axes.sources[source].advice}; or kd_{names[0]}.source: {next(iter(axes.sources))}.",
         )
 
-    def _allow(self, words: Iterable[str]) -> str:
+    def _list_allowed(self, words: Iterable[str]) -> str:
         return f"Allowed: {', '.join(words)}."
 
     def _listens(self, source: str) -> bool:
         """Whether a group listens to a source's model, or it is evaluated in its student's place."""
         if self.kd.values["predict"] == source:
             return True
-        found = [word for name, draft in self.named.items() for _, word in self._sources_of(name, draft)]
+        found = [word for name, draft in self.named.items() for _, word in self._list_sources(name, draft)]
         return any(source == word or source in everybody(word, self.students) for word in found)
 
     def _check_source_keys(self) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gkd_plugin.config.draft import part
+from gkd_plugin.config.draft import get_group
 from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
@@ -24,7 +24,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         plan (Plan): A plan without mistakes.
         cfg (mapping): What it was resolved from.
     """
-    gnn, train, optim = (part(cfg, group) for group in ("gnn", "train", "optim"))
+    gnn, train, optim = (get_group(cfg, group) for group in ("gnn", "train", "optim"))
     for group in plan.active:
         yield from _warn_of_uniform_rows(group, gnn)
         yield from _warn_of_shrinking(group)

@@ -50,7 +50,7 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
     if _is_claimed(folder):
-        changes = changed(folder, own, further)
+        changes = find_changes(folder, own, further)
         if changes is None:
             raise UserError(f"{folder} contains a {CONFIG} that is not a configuration. {advice}")
         if not changes:
@@ -62,14 +62,14 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
         raise UserError(f"{folder} is not empty and contains no run of gkd_plugin. {advice}")
     shutil.rmtree(folder, ignore_errors=True)  # what a run that never began has left
     write_plan(folder, plan)
-    texts = _texts(own, further)
+    texts = _dump(own, further)
     for name in sorted(texts, reverse=True):  # the configuration last: it makes the claim
         write_text(folder / name, texts[name])
 
 
 def is_begun(folder: Path) -> bool:
     """Whether a folder holds more than a claim, reasons of failures, and what is written before an epoch has ended."""
-    return any(path.name not in _BEFORE_ROWS for path in _content(folder))
+    return any(path.name not in _BEFORE_ROWS for path in _list_content(folder))
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -87,7 +87,7 @@ def set_aside(folder: Path) -> Path | None:
     return folder.rename(kept)
 
 
-def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ignore: Sequence[str] = ()) -> str | None:
+def find_changes(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ignore: Sequence[str] = ()) -> str | None:
     """Describes how a configuration differs from that of the run in a folder; empty where it does not.
 
     Args:
@@ -102,11 +102,11 @@ def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ignore:
     before = _read(folder)
     if before is None:
         return None
-    now = _flat({name: yaml.safe_load(text) for name, text in _texts(own, further).items()})
+    now = _flatten({name: yaml.safe_load(text) for name, text in _dump(own, further).items()})
     for key in ignore:
         before.pop(key, None)
         now.pop(key, None)
-    return _changes(before, now) if before != now else ""
+    return _describe_changes(before, now) if before != now else ""
 
 
 def withdraw(folder: Path, seed_folder: Path) -> None:
@@ -117,7 +117,7 @@ def withdraw(folder: Path, seed_folder: Path) -> None:
         seed_folder (Path): The seed's, which was made for it.
     """
     shutil.rmtree(seed_folder, ignore_errors=True)
-    if folder.is_dir() and not any(_content(folder)):
+    if folder.is_dir() and not any(_list_content(folder)):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,7 +125,7 @@ def _is_claimed(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / PLAN).is_file()
 
 
-def _content(folder: Path) -> Iterator[Path]:
+def _list_content(folder: Path) -> Iterator[Path]:
     """The files in a run's folder besides the claim and what a killed process leaves half-written."""
     claims = {name + suffix for name in (PLAN, COHORT, CONFIG) for suffix in ("", ".part")}
     for path in folder.rglob("*"):
@@ -137,7 +137,7 @@ def _content(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _texts(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
+def _dump(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
     """What is written into the folder."""
     texts = {CONFIG: own.dump()}
     if further:
@@ -156,19 +156,19 @@ def _read(folder: Path) -> dict[str, Any] | None:
     students = found.get(COHORT, {})
     if not all(isinstance(part, dict) for part in (found[CONFIG], students)):
         return None
-    return _flat(found) if all(isinstance(part, dict) for part in students.values()) else None
+    return _flatten(found) if all(isinstance(part, dict) for part in students.values()) else None
 
 
-def _flat(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _flatten(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The content of the files by full key; of further students what differs from the first."""
-    flat = _compared(found[CONFIG])
+    flat = _select_compared(found[CONFIG])
     for student, values in found.get(COHORT, {}).items():
-        own = {key: value for key, value in _compared(values).items() if flat.get(key) != value}
+        own = {key: value for key, value in _select_compared(values).items() if flat.get(key) != value}
         flat |= {f"{student} {key}": value for key, value in own.items()}
     return flat
 
 
-def _compared(values: dict[str, Any]) -> dict[str, Any]:
+def _select_compared(values: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if key in _NOT_COMPARED:
@@ -180,7 +180,7 @@ def _compared(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     shown = [f"{key}: was {before.get(key, 'nothing')}, now {now.get(key, 'nothing')}" for key in keys[:_SHOWN]]
     return ", ".join([*shown, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])

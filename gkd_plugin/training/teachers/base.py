@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError, reason
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation, Outline
@@ -174,7 +174,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"kd.teacher: the weights {path} are missing. Train that seed again.") from None
     except Exception as error:  # whatever a damaged or foreign file raises
         raise UserError(
-            f"kd.teacher: {path} is not a tensor file, or contains pickled code, which is never run ({reason(error)}). "
+            f"kd.teacher: {path} is not a tensor file, or contains pickled code, which is never run ({describe_error(error)}). "
             "Train that seed again."
         ) from None
     weights = found.get("state_dict", found) if isinstance(found, Mapping) else None

@@ -78,7 +78,7 @@ class Store:
         """Keeps what is derived on ``device`` from the observation under ``key``, in a file for each tensor."""
 
         def derived(parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
-            own = _digest([key, parts])
+            own = _hash([key, parts])
             with contextlib.suppress(Exception):  # as above
                 kept: Tensor = self._read(own)["value"].to(device)
                 return kept
@@ -90,13 +90,13 @@ class Store:
 
     def _read(self, key: str) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu")
-        if found["key"] != key or found.pop("content") != _digest(found):
+        if found["key"] != key or found.pop("content") != _hash(found):
             raise ValueError("not what its name says")
         return found
 
     def _write(self, key: str, values: dict[str, Any]) -> None:
         values["key"] = key
-        values["content"] = _digest(values)
+        values["content"] = _hash(values)
         own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,12 +120,12 @@ def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
     versions, kind = (torch.__version__, host_version, __version__), sample.batch.edge_index.device.type
     where = (versions, torch.get_num_threads(), kind, torch.backends.cpu.get_cpu_capability())
     parts: list[Any] = [own.dump(), where, sorted(taps), repr(model.module)]
-    return _digest([*parts, model.module.state_dict(), sample.batch.to_dict()])
+    return _hash([*parts, model.module.state_dict(), sample.batch.to_dict()])
 
 
-def _digest(value: Any) -> str:
+def _hash(value: Any) -> str:
     found = hashlib.sha256()
-    for part in _flat(value):
+    for part in _flatten(value):
         if isinstance(part, Tensor):
             found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
             # as bytes: numpy has no bfloat16
@@ -136,16 +136,16 @@ def _digest(value: Any) -> str:
     return found.hexdigest()
 
 
-def _flat(value: Any) -> Iterator[Any]:
+def _flatten(value: Any) -> Iterator[Any]:
     """Tensors and plain values one by one: the text of a tensor within a list would leave most of it out."""
     if isinstance(value, Mapping):
         yield len(value)
         for name in sorted(value):
             yield name
-            yield from _flat(value[name])
+            yield from _flatten(value[name])
     elif isinstance(value, (list, tuple)):
         yield len(value)
         for part in value:
-            yield from _flat(part)
+            yield from _flatten(part)
     else:
         yield value

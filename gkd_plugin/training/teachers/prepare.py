@@ -59,7 +59,7 @@ class PreparedTeacher:
         if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
             self._last = (its, wanted, self._read(its, wanted))
         seen, ids = self._last[2], sample.graph("train").node_id
-        return seen if self.graph is None or ids is None else self._part(seen, sample, ids)
+        return seen if self.graph is None or ids is None else self._take_part(seen, sample, ids)
 
     def outline(self, sample: Sample, taps: Iterable[str]) -> Outline:
         """Depth and widths of the teacher."""
@@ -90,7 +90,7 @@ class PreparedTeacher:
             self.store.save(key, seen)
         return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
 
-    def _part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
+    def _take_part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
         graph = sample.graph("train")
         if self.own_edges:
             edges, _ = subgraph(ids, seen.graph.edge_index, relabel_nodes=True, num_nodes=seen.graph.num_nodes)
@@ -218,12 +218,12 @@ def _describe_differences(own: CfgNode) -> str:
 
 def _have_same_items(some: Sequence[Sample], others: Sequence[Sample]) -> bool:
     """Whether batches hold the same items with the same features, labels and splits; edges may differ."""
-    pairs = [(_items(a), _items(b)) for a, b in zip(some, others, strict=False)]
+    pairs = [(_read_items(a), _read_items(b)) for a, b in zip(some, others, strict=False)]
     same = all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
     return len(some) == len(others) and same
 
 
-def _items(sample: Sample) -> dict[str, torch.Tensor]:
+def _read_items(sample: Sample) -> dict[str, torch.Tensor]:
     kept = {k: v for k, v in sample.batch.to_dict().items() if k in ("x", "y", "batch") or k.startswith(SPLITS)}
     return {k: v for k, v in kept.items() if isinstance(v, torch.Tensor)}
 
