@@ -22,7 +22,7 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.exceptions.Abort):  # RuntimeErrors too
             raise
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from what is finished and the last checkpoint", err=True)
+            click.echo("interrupted; run the same command again to continue from the last checkpoint", err=True)
             ctx.exit(130)
         except (ValueError, RuntimeError) as error:
             from gkd_plugin.errors import RunFailed, UserError
@@ -34,7 +34,7 @@ class Commands(click.Group):
 
 
 def pairs(words: tuple[str, ...]) -> list[str]:
-    """``key value`` pairs as they stand on the command line, after a look at their form."""
+    """``key value`` pairs from the command line, checked for their form."""
     for key in words[::2]:
         if key.startswith("-"):
             raise click.UsageError(f"No such option: {key}. Overrides are pairs: key value.")
@@ -64,10 +64,10 @@ def main() -> None:
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Number of seeds.")
 @click.option("--name", help="Name of the run's folder.  [default: the file's name]")
 @click.option("--control", is_flag=True, help="Also train the same students without distillation.")
-@click.option("--fresh", is_flag=True, help="Start anew; what is there is kept under a dated name.")
+@click.option("--fresh", is_flag=True, help="Start anew; an existing run is kept under a dated name.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]) -> None:
-    """Train a configuration; what is finished is kept, what was interrupted goes on."""
+    """Train a configuration; finished seeds are kept, interrupted ones resume."""
     words = pairs(overrides)
     from gkd_plugin.commands.run import run as command
 
@@ -97,7 +97,7 @@ def check(words: tuple[str, ...]) -> None:
 @click.argument("config", metavar="F")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def explain(config: str, overrides: tuple[str, ...]) -> None:
-    """Say what a configuration means: every key with its origin, and the loss as a formula."""
+    """Explain a configuration: every key with its origin, and the loss as a formula."""
     words = pairs(overrides)
     from gkd_plugin.commands.explain import explain as command
 
@@ -115,7 +115,7 @@ def list_(axis: str | None) -> None:
 
 @main.command()
 def plugins() -> None:
-    """List the plugins with what they registered, the broken ones with their error."""
+    """List the plugins, what they registered, and the errors of broken ones."""
     from gkd_plugin.commands.plugins import list_plugins
 
     show(list_plugins())
@@ -125,7 +125,7 @@ def plugins() -> None:
 @click.argument("folder", default=".", type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")
 def init(folder: Path, configs: bool) -> None:
-    """Teach the GraphGym program in DIR (its main.py and custom_graphgym) to distil."""
+    """Add distillation to the GraphGym program in DIR (main.py and custom_graphgym)."""
     from gkd_plugin.commands.init import init as command
 
     click.echo(command(folder, configs))

@@ -20,23 +20,24 @@ NOTE = "<!-- written by docs/make_keys.py -->\n"
 KEYS_HEAD = """\
 # Every key
 
-In `cfg` every key is empty until somebody writes it: your value wins over the preset's, the preset's over the default
-here. *decided* means: by other keys, as the meaning says. A key that does not apply (`shift` without the map `shift`)
-is an error where you wrote it. A plugin's groups appear in `gkd list` and `gkd explain` just like these.
+In `cfg` every key is empty until it is set. Your value wins over the preset's, and the preset's over the default here.
+*decided* means: by other keys, as its meaning explains. Writing a key that does not apply (`shift` without the map
+`shift`) is an error. A plugin's groups appear in `gkd list` and `gkd explain` just like these.
 """
 PRESETS_HEAD = """\
 # Presets
 
-Published methods as points of the space: what a row names differs from the defaults of [every key](keys.md), and what
-you write differs from the row. "search" marks a value that no publication could confirm: a place to start.
-Those marked *teacher* listen to a trained model (`kd.teacher` or `kd.teacher_cfg`).
+Published methods as points of the space. A row lists the keys that differ from the defaults of [every key](keys.md); what you
+write wins over the row. "search" marks a value that no publication confirms: a place to start. Presets marked *teacher*
+listen to a trained model (`kd.teacher` or `kd.teacher_cfg`). Two presets are our own and have no publication: `cohort_st`,
+self-training of a cohort, and `self_st`, the same with one network alone, as its control.
 """
 PRESETS_TAIL = """
 ## As they are used
 
 `graphgym_configs/` has every preset for Cora, CiteSeer, PubMed and digits, beside the teachers that `kd.teacher_cfg`
-trains first: `gkd run --cfg graphgym_configs/digits/glnn.yaml --control`. `graphgym_configs/mixtures/` has what no
-publication has. With a teacher of yours, whatever the data set (`---` separates files):
+trains first: `gkd run --cfg graphgym_configs/digits/glnn.yaml --control`. `graphgym_configs/mixtures/` has unpublished
+mixtures. With a teacher of yours, on any data set (`---` separates files):
 
 ```yaml
 kd: {preset: soft_target, teacher: cora_teacher}

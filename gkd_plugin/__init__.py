@@ -1,6 +1,6 @@
 """Graph knowledge distillation for PyTorch Geometric's GraphGym.
 
-Importing the package makes it known to the host: the ``kd`` groups stand in the global ``cfg``, ``train.mode: distill``
+Importing the package makes it known to the host: the ``kd`` groups join the global ``cfg``, ``train.mode: distill``
 is registered, and the stock program dispatches on it again.
 """
 
@@ -41,7 +41,7 @@ def check(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
 
 
 def explain(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
-    """Says what a configuration means: every key with where it came from, and the loss as a formula."""
+    """Explains a configuration: every key with its origin, and the loss as a formula."""
     from gkd_plugin.commands.explain import explain as command
 
     return command(cfg, overrides)

@@ -1,4 +1,4 @@
-"""Our own answers; they reach the axes through the same hooks as anybody else's."""
+"""Our own answers; they reach the axes through the same hooks as third-party ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gkd_plugin.training.sources import cohort, ema, own, peers, teacher
 
 @hookimpl
 def gkd_register_sources(register: RegisterSource) -> None:
-    """Students, the learner itself, and models that are no students."""
+    """Students, the learner itself, and other models."""
     for file in (peers, own, teacher, cohort, ema):
         register(file.NAME, file.SOURCE)
 

@@ -1,7 +1,7 @@
-"""What can go wrong, sorted by whose mistake it is.
+"""The errors, by who can fix them.
 
 ``UserError`` ends a command with exit code 2 and one message; ``RunFailed`` is recorded in the run's folder and ends it
-with exit code 1. Anything else is a defect of ours and keeps its traceback.
+with exit code 1. Anything else is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: what was found, where, what is allowed, what to do."""
+    """A mistake that the user can fix: what was found, where, what is allowed, what to do."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Problem:
 
     Args:
         key (str): The key as the user writes it, e.g. ``kd_structure.kernel``.
-        found (str): What stands there.
-        allowed (str): What may stand there, or what to do.
+        found (str): What was found.
+        allowed (str): What is allowed, or what to do.
     """
 
     key: str
@@ -38,7 +38,7 @@ class ConfigError(UserError):
 
     Args:
         problems (iterable of Problem): The mistakes, in the order of the keys.
-        where (str, optional): The file they stand in.
+        where (str, optional): Their file.
     """
 
     def __init__(self, problems: Iterable[Problem], where: str | None = None) -> None:
@@ -53,8 +53,8 @@ class RunFailed(RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 
-def reason(error: BaseException) -> str:
-    """Kind and first sentence of somebody else's error: what follows is often advice to trust the file nevertheless."""
+def describe_error(error: BaseException) -> str:
+    """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 

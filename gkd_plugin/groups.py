@@ -1,4 +1,4 @@
-"""Groups of keys: what a user wrote into one, parsed, and what is wrong with it."""
+"""Groups of keys: what a user wrote into one, parsed, and its mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ YOU, DEFAULT = "you", "default"
 
 
 class _Broken(Exception):
-    """A rule reads a value that was refused already; what it would say is void."""
+    """A rule reads a value that was refused; its verdict does not count."""
 
 
 class _Sound(Mapping[str, Any]):
@@ -43,7 +43,7 @@ class GroupDraft:
         keys (tuple of Key): What it may hold.
         values (dict): The value of every key.
         origins (dict): Where each comes from.
-        broken (set): Keys whose value was refused; their default stands in.
+        broken (set): Keys whose value was refused; replaced by their default.
     """
 
     group: str
@@ -86,7 +86,7 @@ class GroupDraft:
         return Problem(f"{self.group}.{key}", found, allowed)
 
     def ask(self, rule: Callable[[Mapping[str, Any]], Iterable[Problem]]) -> Iterator[Problem]:
-        """What a rule finds wrong, as far as it reads sound values only."""
+        """The mistakes that a rule finds; none where it reads a value that was refused."""
         try:
             yield from rule(_Sound(self.values, self.broken))
         except _Broken:
@@ -108,14 +108,14 @@ class GroupDraft:
             del self.values[key.name], self.origins[key.name]
 
 
-def written(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+def read_written(own: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys of a group that the user wrote: those that are not ``None``."""
     return {str(key): raw for key, raw in (own.get(name) or {}).items() if raw is not None}
 
 
-def problems(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> list[Problem]:
+def find_problems(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> list[Problem]:
     """What is wrong with the keys that the user wrote into a group."""
-    return _drafted(own, name, keys)[1]
+    return _draft(own, name, keys)[1]
 
 
 def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, Any]:
@@ -129,17 +129,17 @@ def read(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> dict[str, An
     Raises:
         ConfigError: If a value is refused.
     """
-    draft, found = _drafted(own, name, keys)
+    draft, found = _draft(own, name, keys)
     if found:
         raise ConfigError(found)
     return draft.values
 
 
-def _drafted(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> tuple[GroupDraft, list[Problem]]:
+def _draft(own: Mapping[str, Any], name: str, keys: Iterable[Key]) -> tuple[GroupDraft, list[Problem]]:
     """A group beside the kd scheme; its keys keep their values where they do not apply."""
     draft = GroupDraft(name, tuple(keys))
     known = {key.name for key in draft.keys}
-    found = [p for key, raw in written(own, name).items() if key in known for p in draft.parse(key, raw)]
+    found = [p for key, raw in read_written(own, name).items() if key in known for p in draft.parse(key, raw)]
     values = dict(draft.values)
     found += draft.drop_inapplicable()
     draft.values = values

@@ -1,4 +1,4 @@
-"""The hooks through which answers reach the axes; our own answers come by the same way (``gkd_plugin.builtin``).
+"""The hooks through which answers reach the axes; our own answers come in the same way (``gkd_plugin.builtin``).
 
 Every hook has one shape: it is handed a function ``register(name, answer)`` and returns nothing.
 """

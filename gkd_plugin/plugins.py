@@ -71,7 +71,7 @@ def register_plugin(plugin: Any, name: str | None = None) -> str:
     try:
         return _register(plugin, label, "-", "-")
     except Exception as error:
-        raise UserError(f"plugin '{label}' was not loaded: {_reason(error)}") from error
+        raise UserError(f"plugin '{label}' was not loaded: {_describe_error(error)}") from error
 
 
 def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
@@ -90,7 +90,7 @@ def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
                 only = manager.subset_hook_caller(hook, [p for p in manager.get_plugins() if p is not plugin])
                 only(register=partial(_add, axis, label))
         _loaded[label] = Loaded(label, distribution, version, tuple(hooks))
-        _changed()
+        _notify_listeners()
     except BaseException:
         unregister_plugin(label)
         raise
@@ -120,7 +120,7 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
         _require_own_keys(name, answer)
     groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
     if groups.count(name) > 1:
-        raise UserError(f"{axis.name}: the name '{name}' has a meaning already: the group kd_{name}. Choose another.")
+        raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
 
 
 def _require_own_keys(name: str, source: Source) -> None:
@@ -132,7 +132,7 @@ def _require_own_keys(name: str, source: Source) -> None:
             raise UserError(f"sources: '{name}' declares the key kd.{key.name}, which is taken. It needs another name.")
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     text = " ".join(str(error).split())  # pluggy's have several lines
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
@@ -144,10 +144,10 @@ def unregister_plugin(name: str) -> None:
     for axis in axes.ALL:
         axis.discard(name)
     _loaded.pop(name, None)
-    _changed()
+    _notify_listeners()
 
 
-def _changed() -> None:
+def _notify_listeners() -> None:
     """Third-party knowledge has keys of its own: the host's cfg must know them."""
     for listener in listeners:
         listener()
@@ -160,7 +160,7 @@ def load() -> None:
     """Our own answers first, then every installed plugin; a broken one is a warning, never a crash."""
     if _loaded:
         return
-    _register(builtin, "gkd_plugin", "gkd_plugin", _version())
+    _register(builtin, "gkd_plugin", "gkd_plugin", _read_version())
     wanted = os.environ.get("GKD_LOAD_PLUGINS")
     names = None if wanted is None else {part.strip() for part in wanted.split(",") if part.strip()}
     installed = entry_points(group="gkd_plugin")
@@ -172,7 +172,7 @@ def load() -> None:
         warnings.warn(f"gkd_plugin: GKD_LOAD_PLUGINS names '{missing}'. Installed plugins: {there}.", stacklevel=2)
 
 
-def _version() -> str:
+def _read_version() -> str:
     try:
         return version("gkd_plugin")
     except PackageNotFoundError:  # a checkout that is not installed
@@ -185,7 +185,7 @@ def _load_entry_point(point: EntryPoint) -> None:
         _register(point.load(), point.name, distribution, number)
     except (Exception, SystemExit) as error:  # an installed plugin must not take every run down with it
         label = point.name if point.name not in _loaded else f"{point.name} of {distribution}"
-        _loaded[label] = broken = Loaded(label, distribution, number, (), _reason(error))
+        _loaded[label] = broken = Loaded(label, distribution, number, (), _describe_error(error))
         warnings.warn(
             f"gkd_plugin: plugin '{point.name}' of {broken.package} is disabled: {broken.error} "
             "(GKD_LOAD_PLUGINS= loads none)",

@@ -1,5 +1,5 @@
 """The only file that writes to the host's registries. Everything is imported before anything is registered, so that a
-failing import leaves nothing half done, and every step may be taken twice.
+failing import leaves nothing half done, and every step may run twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
 
 
 def _set_cfg(node: Any) -> None:
-    """Our groups and ``train.mode`` in whatever configuration the host hands over."""
+    """Our groups and ``train.mode`` in any configuration that the host passes."""
     set_cfg_kd(node)
     for name, keys in GROUPS.items():
         node[name] = CfgNode({key.name: None for key in keys})
@@ -42,7 +42,7 @@ def _set_cfg(node: Any) -> None:
         node.train.mode = "standard"
 
 
-def _new_groups() -> None:
+def _extend_cfg() -> None:
     """Gives the global cfg the groups of plugins that came later, leaving what is set."""
     extend_cfg_kd(cfg)
     for name, keys in GROUPS.items():
@@ -70,9 +70,9 @@ def register_all() -> None:
     """Makes the plugin known to the host. A second call does nothing."""
     plugins.load()
     _place(register.config_dict, "gkd_plugin", _set_cfg)
-    _new_groups()
-    if _new_groups not in plugins.listeners:
-        plugins.listeners.append(_new_groups)
+    _extend_cfg()
+    if _extend_cfg not in plugins.listeners:
+        plugins.listeners.append(_extend_cfg)
     _place(register.train_dict, MODE, distill)
     for registry, ours in (
         (register.network_dict, networks.NETWORKS),

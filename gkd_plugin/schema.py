@@ -1,7 +1,7 @@
 """Configuration keys and the kinds of value they take.
 
-A key's value arrives as whatever YAML, a grid or a command line made of it (``10``, ``10.0``, ``"10"``, ``"true"``);
-its kind turns that into the one value of the plan or says what is allowed.
+A key's value arrives as YAML, a grid or a command line read it (``10``, ``10.0``, ``"10"``, ``"true"``);
+its kind turns that into the plan's value, or reports what is allowed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gkd_plugin.errors import nearest
 
 
 class BadValue(ValueError):
-    """A value that its kind refuses; the text says what is allowed."""
+    """A value that its kind refuses; the text lists what is allowed."""
 
 
 class Kind:
@@ -36,7 +36,7 @@ class Kind:
 
 
 def _word(raw: Any) -> str:
-    """YAML reads ``on``, ``1`` and ``no`` as something else than the word that stands there."""
+    """The word itself: YAML reads ``on``, ``1`` and ``no`` as other types."""
     if isinstance(raw, bool):
         return str(raw).lower()
     return str(raw)
@@ -170,7 +170,7 @@ class Name(Kind):
         if name == "none":
             return None
         if self.path and (name.startswith(("/", "~")) or ".." in name.split("/") or "\\" in name or "\0" in name):
-            raise BadValue("A name never leaves its folder: no leading '/', no '..'.")
+            raise BadValue("A name must stay in its folder: no leading '/', no '..'.")
         return name
 
 

@@ -174,7 +174,7 @@ def test_init_writes_one_import_line_and_nothing_twice(host_program):
     assert "wrote" in done.output
     assert file.read_text().startswith("import gkd_plugin ")
     assert len(file.read_text().splitlines()) == 1
-    assert gkd("init", str(host_program)).output == "nothing to do: everything is there\n"
+    assert gkd("init", str(host_program)).output == "nothing to do: all files exist\n"
 
 
 def test_init_gives_the_stock_program_the_mode(host_program):
@@ -204,7 +204,7 @@ def test_init_never_overwrites(host_program):
     mine = host_program / "graphgym_configs" / "cora" / "oc.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(UserError, match=r"cora/oc\.yaml: other content stands there"):
+    with pytest.raises(UserError, match=r"cora/oc\.yaml: exists with other content"):
         init(host_program, configs=True)
     assert mine.read_text() == "mine"
     assert list(mine.parent.iterdir()) == [mine]

@@ -16,11 +16,15 @@ import pytest
 import yaml
 
 import gkd_plugin
-from gkd_plugin import hookspecs
+from gkd_plugin import groups, hookspecs, schema
+from gkd_plugin.config.kd_keys import ScheduleWord
 from gkd_plugin.config.load import read_config
 from gkd_plugin.space import axes
 from gkd_plugin.space.axes import Axis
+from gkd_plugin.training.sources.base import Sources
+from tests import toy
 from tests.test_docs import PAGES, ROOT, SOURCES, blocks, docstring_blocks
+from tests.toy import toy_data  # noqa: F401 - a fixture
 
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
 OURS = "gkd_plugin"
@@ -168,19 +172,100 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_the_example_of_every_hook_is_a_plugin(hook: str) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", section(hook), re.DOTALL)
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def execute(code: str) -> types.ModuleType:
     module = types.ModuleType("example_of_plugins")
     exec(compile(code, "plugins.md", "exec"), module.__dict__)
+    return module
+
+
+HOOK_EXAMPLES = [
+    pytest.param(hook, code, id=f"{hook}-{number}")
+    for hook in HOOKS
+    for number, code in enumerate(python_blocks(section(hook)), 1)
+]
+
+
+def test_every_hook_has_an_example() -> None:
+    assert {each.values[0] for each in HOOK_EXAMPLES} == set(HOOKS)
+
+
+@pytest.mark.usefixtures("toy_data")
+@pytest.mark.parametrize(("hook", "code"), HOOK_EXAMPLES)
+def test_every_example_of_a_hook_is_a_plugin_that_runs(
+    hook: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[dict[str, Any]] = []
+
+    def save_and_load(sources: Sources) -> dict[str, Any]:
+        kept.append(state_dict(sources))
+        sources.load_state_dict(kept[-1])
+        return kept[-1]
+
+    state_dict = Sources.state_dict
+    monkeypatch.setattr(Sources, "state_dict", save_and_load)
     (axis,) = (axis for axis in axes.ALL if hook == f"gkd_register_{axis.name}")
     before = set(axis)
-    label = gkd_plugin.register_plugin(module)
+    label = gkd_plugin.register_plugin(execute(code))
     (name,) = set(axis) - before
-    used = USES[axis.name].replace("NAME", name.replace("_n", "_20"))
-    assert read_config(yaml.safe_load(used)).plan.active
+    values = yaml.safe_load(USES[axis.name].replace("NAME", name.replace("_n", "_20")))
+    assert read_config(values).plan.active
+    if axis is axes.presets:  # of the toy data there is no trained model
+        values = {"kd": {"preset": name, "students": 2}, "kd_feature": {"source": "peers"}}
+    run = toy.values(tmp_path, **values, optim={"max_epoch": 2}, train={"ckpt_period": 1})
+    report = gkd_plugin.run(run, quiet=True)
+    assert len(report.results) == 1 and not report.failures
+    assert kept and all((name in state) == ("SourceModel" in code) for state in kept)
+    assert str(gkd_plugin.explain(values))
     gkd_plugin.unregister_plugin(label)
     assert set(axis) == before
+
+
+def keys_section() -> str:
+    _, _, rest = (ROOT / "docs" / "plugins.md").read_text().partition("\n## Keys\n")
+    return rest.partition("\n## ")[0]
+
+
+KIND_ROWS = re.findall(r"^\| `([A-Z]\w+\(.*\))` \| `(.*?)` \| `(.*?)` \|$", keys_section(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), KIND_ROWS)
+def test_every_kind_of_key_takes_what_its_row_says(kind: str, text: str, value: str) -> None:
+    names = {**vars(schema), "ScheduleWord": ScheduleWord, "MORE": ("ours",)}
+    made = eval(kind, names)
+    found = made.parse(yaml.safe_load(text))
+    assert found == eval(value) and type(found) is type(eval(value))
+    assert made.describe()
+
+
+def test_every_kind_and_its_options_have_a_row() -> None:
+    ours = [each for each in schema.Kind.__subclasses__() if each.__module__.startswith("gkd_plugin.")]
+    classes = {each for each in ours if each.__module__ != "gkd_plugin.config.host_keys"}  # those of the host's keys
+    shown = [kind for kind, _, _ in KIND_ROWS]
+    assert {each.__name__ for each in classes} == {kind.partition("(")[0] for kind in shown}
+    for each in classes:
+        signature = inspect.signature(each.__init__) if "__init__" in vars(each) else inspect.Signature()
+        options = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        for option in options:
+            assert any(kind.startswith(each.__name__) and f"{option}=" in kind for kind in shown), option
+
+
+def test_a_key_that_does_not_apply_is_refused_as_the_page_says() -> None:
+    (code,) = python_blocks(keys_section())
+    keys = execute(code).KEYS
+    assert groups.read({"own": {"loss": "mse", "scale": 2}}, "own", keys)["scale"] == 2.0
+    (problem,) = groups.find_problems({"own": {"loss": "sign", "scale": 2}}, "own", keys)
+    assert "loss sign has no scale" in str(problem)
+
+
+def test_every_python_example_of_the_page_is_run() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    suite = (ROOT / "examples" / "gkd-plugin-demo" / "tests" / "test_energy.py").read_text()  # tests/testing runs it
+    run = [*(each.values[1] for each in HOOK_EXAMPLES), *python_blocks(keys_section()), suite]
+    assert python_blocks(page) == [code for code in python_blocks(page) if code in run]
 
 
 # --------------------------------------------------------------------------------------------------------- the kit

@@ -36,7 +36,7 @@ class Checked:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed but hardly meant."""
+        """What is legal, but probably a mistake."""
         return self.config.plan.warnings if self.config is not None else ()
 
 
@@ -57,11 +57,11 @@ class Checks(Printable, list[Checked]):
                 lines = [str(problem) for problem in checked.problems] or [str(checked.error)]
                 yield from (f"       {escape(line)}" for line in lines)
             else:
-                yield f"[bold green]ok[/]     {escape(checked.name)}  {escape(_outline(checked.config))}"
+                yield f"[bold green]ok[/]     {escape(checked.name)}  {escape(_summarize(checked.config))}"
                 yield from (f"       [yellow]warning:[/] {escape(warning)}" for warning in checked.warnings)
 
 
-def _outline(config: Config) -> str:
+def _summarize(config: Config) -> str:
     plan = config.plan
     terms = [f"{show(group.weight)} {group.name}" for group in plan.active]
     students = f"{plan.students} student{'s' if plan.students > 1 else ''}"

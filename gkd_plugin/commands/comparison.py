@@ -13,7 +13,7 @@ from gkd_plugin.training.run_folder import finished_seeds, write_text
 ANSWERS = ("mean", "best", "first", "ensemble")
 
 
-def comparison(report: RunReport) -> dict[str, Any]:
+def make_comparison(report: RunReport) -> dict[str, Any]:
     """A report with its control as plain values; lists are in the order of ``seeds``.
 
     Args:
@@ -56,21 +56,21 @@ def write_comparison(report: RunReport) -> None:
         report (RunReport): The report of a run with its control; seeds that it leaves out but the folders hold count.
     """
     assert report.control is not None
-    whole = replace(_all_seeds(report), control=_all_seeds(report.control))
+    whole = replace(_read_all_seeds(report), control=_read_all_seeds(report.control))
     if whole.compared:
-        text = json.dumps(_without_nan(comparison(whole)), indent=1)
+        text = json.dumps(_replace_nan(make_comparison(whole)), indent=1)
         write_text(report.folder / COMPARISON, text + "\n")
 
 
-def _all_seeds(report: RunReport) -> RunReport:
+def _read_all_seeds(report: RunReport) -> RunReport:
     results = [result for folder in finished_seeds(report.folder) if (result := read_result(folder)) is not None]
     return replace(report, results=results)
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN; what is not there is null."""
+def _replace_nan(value: Any) -> Any:
+    """JSON has no NaN; missing values are null."""
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {key: _replace_nan(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_without_nan(part) for part in value]
+        return [_replace_nan(part) for part in value]
     return None if value != value else value

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gkd_plugin.config.explain import Explanation, explanation
+from gkd_plugin.config.explain import Explanation, make_explanation
 from gkd_plugin.config.load import Config, Source, read_config
 
 
 def explain(source: Source, overrides: Sequence[Any] = ()) -> Explanation:
-    """Every key with its value and where that came from, and the loss as a formula.
+    """Every key with its value and its origin, and the loss as a formula.
 
     Args:
         source (str or Path or mapping or Config): A GraphGym YAML, or nested values.
@@ -23,4 +23,4 @@ def explain(source: Source, overrides: Sequence[Any] = ()) -> Explanation:
         ConfigError: With all mistakes in it.
     """
     ready = isinstance(source, Config) and not overrides
-    return explanation(source if ready else read_config(source, overrides))  # type: ignore[arg-type]
+    return make_explanation(source if ready else read_config(source, overrides))  # type: ignore[arg-type]

@@ -27,15 +27,15 @@ def init(folder: str | Path = ".", configs: bool = False) -> str:
         str: What was written.
 
     Raises:
-        UserError: If there is no ``custom_graphgym/train``, or a file of other content stands in the way; nothing is
-            written then.
+        UserError: If there is no ``custom_graphgym/train``, or a file with other content exists; then nothing is
+            written.
     """
     folder = Path(folder)
     train = folder / "custom_graphgym" / "train"
     if not (train / "__init__.py").is_file():
         raise UserError(
-            f"{train} is not there (or has no __init__.py), so nothing would import a file in it. Give the folder that "
-            f"holds GraphGym's main.py and custom_graphgym, or run any program unchanged with: "
+            f"{train} is missing (or has no __init__.py), so nothing would import a file there. Give the folder that "
+            f"contains GraphGym's main.py and custom_graphgym, or run any program unchanged with: "
             f"python -m gkd_plugin main.py --cfg ..."
         )
     wanted = {train / "gkd.py": IMPORT}
@@ -46,9 +46,9 @@ def init(folder: str | Path = ".", configs: bool = False) -> str:
     in_the_way = [path for path, text in wanted.items() if path.exists() and path.read_text(encoding="utf-8") != text]
     if in_the_way:
         paths = ", ".join(str(path) for path in in_the_way)
-        raise UserError(f"{paths}: other content stands there. Move it away; nothing was written.")
+        raise UserError(f"{paths}: exists with other content. Move it away; nothing was written.")
     new = [path for path in wanted if not path.exists()]
     for path in new:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(wanted[path], encoding="utf-8")
-    return "\n".join(f"wrote {path}" for path in new) or "nothing to do: everything is there"
+    return "\n".join(f"wrote {path}" for path in new) or "nothing to do: all files exist"

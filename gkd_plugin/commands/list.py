@@ -81,19 +81,19 @@ def list_answers(axis: str | None = None) -> Listing:
     known: dict[str, Axis[Any]] = {each.name: each for each in axes.ALL}
     groups = kd_keys.groups()
     if axis is None:
-        return Listing(tuple(_axis(each) for each in axes.ALL))
+        return Listing(tuple(_list_axis(each) for each in axes.ALL))
     for word in (axis, f"{axis}s"):
         if word in known:
-            return Listing((_axis(known[word]),))
+            return Listing((_list_axis(known[word]),))
     if axis in groups:
-        return Listing((_group(axis, groups[axis]),))
+        return Listing((_list_group(axis, groups[axis]),))
     names = [*known, *groups]
     raise UserError(
-        f"'{axis}' is neither an axis nor a group of keys. {nearest(axis, names)}There are: {', '.join(names)}."
+        f"'{axis}' is neither an axis nor a group of keys. {nearest(axis, names)}Allowed: {', '.join(names)}."
     )
 
 
-def _axis(axis: Axis[Any]) -> tuple[str, str, tuple[Row, ...]]:
+def _list_axis(axis: Axis[Any]) -> tuple[str, str, tuple[Row, ...]]:
     rows = []
     for name in axis:
         answer, origin = axis[name], axis.origin(name)
@@ -103,10 +103,10 @@ def _axis(axis: Axis[Any]) -> tuple[str, str, tuple[Row, ...]]:
     return axis.name, f"{axis.question}{more}", tuple(rows)
 
 
-def _group(group: str, keys: tuple[Key, ...]) -> tuple[str, str, tuple[Row, ...]]:
-    rows = tuple(Row(group, key.name, key.meaning, f"{key.kind.describe()}{_default(key)}") for key in keys)
-    return group, "its keys, what they may hold, and the default", rows
+def _list_group(group: str, keys: tuple[Key, ...]) -> tuple[str, str, tuple[Row, ...]]:
+    rows = tuple(Row(group, key.name, key.meaning, f"{key.kind.describe()}{_show_default(key)}") for key in keys)
+    return group, "its keys with their values and defaults", rows
 
 
-def _default(key: Key) -> str:
+def _show_default(key: Key) -> str:
     return "" if key.default is None else f" (default: {show(key.default)})"

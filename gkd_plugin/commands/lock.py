@@ -68,11 +68,13 @@ def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool
         except Timeout:
             if not wait:
                 raise UserError(
-                    f"{folder}: another process writes into it ({_read_holder(holder)}). Wait until it has ended, or "
-                    "choose another --name; nothing was written."
+                    f"{folder}: another process is writing into it ({_read_holder(holder)}). Wait until it ends, or "
+                    "choose another --name. Nothing was written."
                 ) from None
             if not quiet:
-                print(f"waiting for another process that trains {folder} ({_read_holder(holder)})", file=sys.stderr)
+                print(
+                    f"waiting for another process that is training {folder} ({_read_holder(holder)})", file=sys.stderr
+                )
             lock.acquire()
     except NotImplementedError:
         return False
@@ -94,4 +96,4 @@ def _read_holder(holder: Path) -> str:
         values = json.loads(holder.read_text())
         return f"process {values['pid']} on {values['host']}, since {values['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "which one is not known"  # it has only just begun
+        return "its number is unknown"  # it has only just begun

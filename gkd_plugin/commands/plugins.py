@@ -1,4 +1,4 @@
-"""``gkd plugins``: what is loaded, from which distribution, what it registered, and what was disabled why."""
+"""``gkd plugins``: the loaded plugins, their distributions, what they registered, and the errors of disabled ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Plugins(Printable):
             if plugin.error is not None:
                 grid = Table.grid()
                 grid.add_row(escape(plugin.error))
-            for hook, names in answers(plugin):
+            for hook, names in list_registered(plugin):
                 grid.add_row(hook, ", ".join(names) or "-")
             yield Padding(grid, (0, 0, 0, 4))
         broken = [plugin.name for plugin in self.rows if plugin.error is not None]
@@ -45,7 +45,7 @@ class Plugins(Printable):
             yield f"Without {', '.join(broken)}: GKD_LOAD_PLUGINS={sound} (names to load, comma separated)"
 
 
-def answers(plugin: Loaded) -> Iterator[tuple[str, tuple[str, ...]]]:
+def list_registered(plugin: Loaded) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The hooks of a plugin in the order of the axes, each with the names it registered."""
     for axis in axes.ALL:
         hook = f"gkd_register_{axis.name}"

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""What is shown while a run goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gkd_plugin.training.trainer import Progress as EpochProgress
 
 
 def show_warnings(found: Sequence[str]) -> None:
-    """What is allowed but hardly meant, before anything is trained."""
+    """Warnings, before anything is trained."""
     console = Console(stderr=True)
     for warning in found:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)

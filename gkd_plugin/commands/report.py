@@ -29,8 +29,8 @@ class Paired:
 
     Args:
         mean (float): Mean of the differences.
-        low, high (float): Its 95 % t-interval; NaN below three seeds, and where all differences are equal: neither
-            says how far other seeds may lie.
+        low, high (float): Its 95 % t-interval; NaN below three seeds, and where all differences are equal:
+            neither shows how other seeds vary.
         count (int): Number of pairs.
     """
 
@@ -116,7 +116,7 @@ class RunReport(Printable):
         return [result.agreement.get(answer, math.nan) for result in self.results]
 
     def gap_closed(self, answer: str = "mean", seed: int | None = None) -> float | None:
-        r"""How much of what its teacher is ahead a student makes up by distillation.
+        r"""The share of the gap to its teacher that a student closes by distillation.
 
         .. math::
             \frac{\bar s_{\text{KD}} - \bar s_{\text{control}}}{\bar s_{\text{teacher}} - \bar s_{\text{control}}}
@@ -134,14 +134,14 @@ class RunReport(Printable):
         Raises:
             ValueError: If there is no control.
         """
-        means = self._means(answer, self.compared if seed is None else [seed])
+        means = self._average(answer, self.compared if seed is None else [seed])
         if means is None:
             return None
         ours, control, teacher = means
         ahead = (teacher - control) * (1 if self.results[0].better else -1)
         return (ours - control) / (teacher - control) if ahead > 1e-9 else None  # equal scores differ when averaged
 
-    def _means(self, answer: str, seeds: Sequence[int]) -> tuple[float, float, float] | None:
+    def _average(self, answer: str, seeds: Sequence[int]) -> tuple[float, float, float] | None:
         """Mean test scores of run, control and teacher over the seeds for which there are all three."""
         if self.control is None:
             raise ValueError("this report has no control; run with control=True")
@@ -159,10 +159,10 @@ class RunReport(Printable):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.results:
-            yield self._title()
-            yield self._table()
+            yield self._write_title()
+            yield self._make_table()
             answer = "mean" if self.plan.students > 1 else "first"
-            if self.compared and self._means(answer, self.compared) and self.gap_closed(answer) is None:
+            if self.compared and self._average(answer, self.compared) and self.gap_closed(answer) is None:
                 yield "no gap to close: the teacher is no better than the control"
         for name, report in (("", self), ("control ", self.control)):
             for seed, why in (report.failures if report is not None else {}).items():
@@ -177,12 +177,12 @@ class RunReport(Printable):
     def _scale(self) -> float:
         return 100.0 if self.results[0].metric in PERCENT else 1.0
 
-    def _title(self) -> str:
+    def _write_title(self) -> str:
         seeds = f"{len(self.results)} seed{'s' if len(self.results) > 1 else ''}"
         unit = " %" if self._scale == 100.0 else ""
         return f"test {self.results[0].metric}{unit} at the validation-selected epoch, {seeds}"
 
-    def _table(self) -> Table:
+    def _make_table(self) -> Table:
         first, scale = self.results[0], self._scale
         several = self.plan.students > 1
         beside = self.control if self.control is not None and self.control.results else None
@@ -194,7 +194,7 @@ class RunReport(Printable):
             table.add_column("paired difference [95 %]", min_width=24)
         names = {"mean": "mean over students", "best": "best", "first": "first", "ensemble": "ensemble"}
         for answer, name in names.items() if several else (("first", "student"),):
-            row = [spread(report.tests(answer), scale) for report in (self, beside) if report is not None]
+            row = [format_spread(report.tests(answer), scale) for report in (self, beside) if report is not None]
             if beside is not None:
                 row.append(self.difference(answer).text(scale).replace("[", "\\["))
             table.add_row(name, *row)
@@ -210,16 +210,16 @@ class RunReport(Printable):
         """The rows about the teacher, where there is one with a score."""
         tests = [test for test in self.teacher_tests() if not math.isnan(test)]
         if tests:
-            table.add_row("teacher", spread(tests, self._scale))
+            table.add_row("teacher", format_spread(tests, self._scale))
         alike = [share for share in self.agreement(answer) if not math.isnan(share)]
         if alike:
-            table.add_row(f"agreement{which}", f"{spread(alike, 100.0)} %")
+            table.add_row(f"agreement{which}", f"{format_spread(alike, 100.0)} %")
         if tests and self.compared:
             closed = self.gap_closed(answer)
             table.add_row(f"gap closed{which}", "-" if closed is None else f"{100 * closed:.1f} %")
 
 
-def spread(values: Sequence[float], scale: float) -> str:
+def format_spread(values: Sequence[float], scale: float) -> str:
     """``81.20 ± 0.45``: mean and standard deviation over seeds."""
     mean = float(np.mean(values)) * scale
     return f"{mean:.2f}" if len(values) < 2 else f"{mean:.2f} ± {float(np.std(values, ddof=1)) * scale:.2f}"

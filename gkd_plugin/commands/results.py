@@ -25,17 +25,17 @@ def load_student(run: str | Path, student: int | None = None) -> nn.Module:
         nn.Module: The network; ``module.kd_cfg`` is the configuration it was made from.
 
     Raises:
-        UserError: If the folder holds no finished run or not that student.
+        UserError: If the folder contains no finished run, or not that student.
     """
     folder = Path(run)
     result = read_result(folder)
     if result is None:
-        raise UserError(f"{folder} holds no finished run: there is no {RESULT}. Give a seed's folder, e.g. {folder}/0.")
+        raise UserError(f"{folder} contains no finished run (no {RESULT}). Give a seed's folder, such as {folder}/0.")
     number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
     path = folder / f"student_{number}.pt"
     if not path.is_file():
         kept = ", ".join(sorted(p.stem.removeprefix("student_") for p in folder.glob("student_*.pt")))
-        raise UserError(f"{folder} keeps no student {number}; it keeps: {kept}.")
+        raise UserError(f"{folder} has no student {number}; it has: {kept}.")
     own = own_cfg(folder / f"student_{number}.yaml")
     with host.scoped(own):
         module: nn.Module = create_model(to_device=False)

@@ -46,29 +46,29 @@ def run(
     quiet: bool = False,
     teacher: nn.Module | None = None,
 ) -> RunReport:
-    """Trains a configuration; finished seeds are skipped, interrupted ones go on from their last checkpoint.
+    """Trains a configuration; finished seeds are skipped, interrupted ones resume from their last checkpoint.
 
     Args:
-        config (str or Path or dict or Config): A GraphGym YAML; one that says nothing of KD runs as ``supervised``.
+        config (str or Path or dict or Config): A GraphGym YAML; without KD keys it runs as ``supervised``.
         repeat (int): Number of seeds: ``seed + 1`` to ``seed + repeat``, in folders ``seed`` ..., as the host has it.
         overrides (sequence): ``key value`` pairs.
         name (str, optional): Name of the run's folder below ``out_dir``. (default: the file's name)
         control (bool): Also trains the control: the same students without distillation, in ``<name>-control``.
-        fresh (bool): Starts anew; what is there, finished or not, is kept as ``<name>.<date>-<time>``.
+        fresh (bool): Starts anew; an existing run, finished or not, is kept as ``<name>.<date>-<time>``.
         quiet (bool): Shows no progress.
-        teacher (nn.Module, optional): A teacher that is no run: any module that maps the batch to logits of every
+        teacher (nn.Module, optional): A teacher that is not a run: any module that maps the batch to logits of every
             item or to an :class:`~gkd_plugin.space.observation.Observation`.
 
     Returns:
         RunReport: Prints as a table.
 
     Raises:
-        UserError: For mistakes in the configuration, the data, or a folder that holds something else or is written by
-            another process.
+        UserError: For mistakes in the configuration or the data, and for a folder that contains something else or is
+            in use by another process.
         RunFailed: If no seed could be finished.
     """
     if repeat < 1:
-        raise UserError(f"--repeat {repeat}: at least 1.")
+        raise UserError(f"--repeat {repeat}: must be at least 1.")
     if teacher is not None:
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
@@ -97,7 +97,7 @@ def control_overrides(plan: Plan) -> list[str]:
     if not plan["cohort"]:
         pairs += ["kd.students", str(plan.students)]
     for group in plan.groups.values():
-        # files of further students may mark layers, which would bring heads unless somebody says no
+        # files of further students may mark layers, which would add heads unless the weight is 0
         marked = bool(plan["cohort"]) and bool(axes.knowledge[group.name].marked)
         for part in group.parts:
             if part.weight in group.values and (group.named or (marked and part is group.parts[0])):
@@ -124,7 +124,7 @@ def _run_one(
     fresh: bool = False,
     teacher: nn.Module | None = None,
 ) -> RunReport:
-    """Trains the seeds of one configuration; whoever calls holds the lock of its folder."""
+    """Trains the seeds of one configuration; the caller holds the lock of its folder."""
     own = config.cfg.clone()
     folder = Path(own.out_dir) / name
     own.out_dir = own.run_dir = str(folder)
@@ -133,7 +133,7 @@ def _run_one(
         kept = set_aside(folder) if fresh else None
         claim(folder, own, config.plan, further)
     if kept is not None and not quiet:
-        print(f"the run that was there is kept in {kept}", file=sys.stderr)
+        print(f"the earlier run is kept in {kept}", file=sys.stderr)
     if not quiet:
         show_warnings(config.plan.warnings)
     results: list[RunResult] = []
@@ -159,9 +159,9 @@ def _run_one(
                     title = f"{name} seed {seed} ({position + 1}/{repeat})"
                     with run_progress(title, int(cfg.optim.max_epoch), quiet) as progress:
                         try:
-                            with _withdrawn_unless_begun(folder, seed_folder):
+                            with _withdraw_unless_begun(folder, seed_folder):
                                 done = train_seed(config, further, seed_folder, seed, progress, teacher)
-                        except UserError:  # every further seed would meet the same
+                        except UserError:  # every further seed would fail alike
                             raise
                         except DiskFailed as error:
                             failures[seed] = str(error)
@@ -178,14 +178,14 @@ def _run_one(
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
-        said = {warning for result in results for warning in result.warnings}
-        show_warnings(sorted({*said, *(damage for damage in others if damage is not None)}))
+        found = {warning for result in results for warning in result.warnings}
+        show_warnings(sorted({*found, *(damage for damage in others if damage is not None)}))
     return RunReport(name, folder, config.plan, results, failures)
 
 
 @contextlib.contextmanager
-def _withdrawn_unless_begun(folder: Path, seed_folder: Path) -> Iterator[None]:
-    """Takes back a seed that the user's mistake or Ctrl-C ended early, so that its folder holds nobody's place."""
+def _withdraw_unless_begun(folder: Path, seed_folder: Path) -> Iterator[None]:
+    """Removes a seed that a user's mistake or Ctrl-C ended early, so that its folder does not block the name."""
     begun = seed_folder.exists()
     try:
         yield

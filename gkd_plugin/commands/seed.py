@@ -1,4 +1,4 @@
-"""One seed of a run: trained, or recorded with the reason why not."""
+"""One seed of a run: trained, or recorded with the error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
-from gkd_plugin.errors import RunFailed, reason
+from gkd_plugin.errors import RunFailed, describe_error
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import guarded
@@ -42,7 +42,7 @@ def train_seed(
         folder (Path): The seed's folder.
         seed (int): The seed.
         progress (callable): Called after every epoch.
-        teacher (nn.Module, optional): A teacher that is no run.
+        teacher (nn.Module, optional): A teacher that is not a run.
     """
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def train_seed(
 
 
 def record_failure(folder: Path, error: Exception) -> str:
-    """Keeps why a seed failed, and sets aside what it wrote: the host's aggregation wants whole seeds only.
+    """Records why a seed failed and moves away what it wrote: the host's aggregation needs whole seeds.
 
     Args:
         folder (Path): The seed's folder.
@@ -86,7 +86,7 @@ def record_failure(folder: Path, error: Exception) -> str:
     """
     values = {"error": str(error)}
     if not isinstance(error, RunFailed):
-        values["error"] = f"{reason(error)} ({_place(error)}); its traceback is in {folder / FAILED}"
+        values["error"] = f"{describe_error(error)} ({_find_place(error)}); its traceback is in {folder / FAILED}"
         values["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # the failure itself is reported in any case
         write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
@@ -95,12 +95,12 @@ def record_failure(folder: Path, error: Exception) -> str:
         for split in SPLITS:
             if (folder / split).is_dir():
                 (folder / split).rename(folder / "failed" / split)
-    shutil.rmtree(folder / "ckpt", ignore_errors=True)  # it would only lead there again
+    shutil.rmtree(folder / "ckpt", ignore_errors=True)  # resuming from it would fail again
     return values["error"]
 
 
-def _place(error: Exception) -> str:
-    """File and line that a user may know: the innermost that is in no installed package."""
+def _find_place(error: Exception) -> str:
+    """File and line in the user's own code: the innermost frame outside installed packages."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or list(frames)
     return f"{own[-1].filename}, line {own[-1].lineno}" if own else "nowhere"

@@ -10,13 +10,13 @@ from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.space.sources import listening
-from gkd_plugin.training.claim import CONFIG, changed
+from gkd_plugin.training.claim import CONFIG, find_changes
 from gkd_plugin.training.run_folder import PLAN
 from gkd_plugin.training.sources import teacher
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
 
-# taken from the student for whom a teacher is trained first; a later one's may differ
+# taken from the first student of a teacher; those of later students may differ
 _FROM_STUDENT = ("num_threads", "accelerator")
 
 
@@ -40,7 +40,7 @@ class Order:
 
 
 def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
-    """What has to be trained before a configuration can run; ``None`` where nothing listens or all of it is there.
+    """What must be trained before a configuration can run; ``None`` where nothing listens or everything is trained.
 
     Args:
         config (Config): The student's configuration.
@@ -53,7 +53,7 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     plan = config.plan
     if plan.get("teacher_cfg") is None or not any(listening(plan, teacher.NAME)):
         return None
-    path = _no_circle(config)
+    path = _find_yaml(config)
     name, out_dir = search.teacher_name(plan), Path(config.cfg.out_dir)
     first, which = int(config.cfg.seed), plan["teacher_seed"]
     seeds = [which] if isinstance(which, int) else list(range(first, first + repeat))
@@ -66,21 +66,23 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     if target is None or not search.has_seeds(target, seeds):
         return Order(path, name, out_dir / name, seeds, overrides)
     if (target / PLAN).is_file():
-        _unchanged(read_config(path, overrides), path, target)
+        _require_unchanged(read_config(path, overrides), path, target)
     return None
 
 
-def _unchanged(own: Config, path: Path, target: Path) -> None:
-    changes = changed(target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir"))
+def _require_unchanged(own: Config, path: Path, target: Path) -> None:
+    changes = find_changes(
+        target, own.cfg, find_cohort(own.cfg, own.plan, path.parent), (*_FROM_STUDENT, "dataset.dir")
+    )
     if changes:
         raise UserError(
-            f"kd.teacher_cfg: {target} was trained from another configuration than {path} now is ({changes}). Give the "
-            "new one a name of its own (kd.teacher: NAME), or leave kd.teacher_cfg out to take the teacher as it is."
+            f"kd.teacher_cfg: {target} was trained with a different configuration than {path} ({changes}). Name the "
+            "new teacher (kd.teacher: NAME), or remove kd.teacher_cfg to use the existing one."
         )
 
 
-def _no_circle(config: Config) -> Path:
-    """The teacher's YAML, whose own teacher's YAML, and so on, are neither wrong nor one of those before."""
+def _find_yaml(config: Config) -> Path:
+    """The path of the teacher's YAML; checks the chain of teachers' YAMLs and refuses circles."""
     paths = [config.path.resolve()] if config.path else []
     first = None
     while config.plan.get("teacher_cfg") is not None:

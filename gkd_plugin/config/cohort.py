@@ -16,7 +16,7 @@ from gkd_plugin.plan import Plan
 FOLDER = "cohorts"
 
 
-def places(folder: Path | None) -> list[Path]:
+def list_places(folder: Path | None) -> list[Path]:
     """Where cohort files are looked for: beside the configuration, in the working folder, in ``cohorts`` of both."""
     first = [folder] if folder is not None else []
     found: list[Path] = []
@@ -27,24 +27,24 @@ def places(folder: Path | None) -> list[Path]:
 
 
 def find_file(name: str, folder: Path | None, key: str = "kd.cohort") -> Path:
-    """The YAML file of a further student, or of what else ``key`` names.
+    """The YAML file of a further student, or whatever else ``key`` names.
 
     Raises:
         UserError: If it is in none of the places.
     """
-    searched = places(folder)
+    searched = list_places(folder)
     for place in searched:
         for candidate in (place / name, *(place / f"{name}{suffix}" for suffix in SUFFIXES)):
             if candidate.is_file():
                 return candidate
-    there = sorted({file.stem for place in searched if place.is_dir() for file in _yaml_files(place)})
+    there = sorted({file.stem for place in searched if place.is_dir() for file in _list_yaml_files(place)})
     raise UserError(
         f"{key}: there is no '{name if name.endswith(SUFFIXES) else f'{name}.yaml'}'. {nearest(name, there)}"
         f"Searched: {', '.join(str(place.resolve()) for place in searched)}."
     )
 
 
-def _yaml_files(folder: Path) -> Iterable[Path]:
+def _list_yaml_files(folder: Path) -> Iterable[Path]:
     return (file for file in folder.iterdir() if file.suffix in SUFFIXES)
 
 
@@ -57,7 +57,7 @@ def find_cohort(cfg: CfgNode, plan: Plan, folder: Path | None = None) -> list[Cf
         folder (Path, optional): The folder of the main file.
 
     Raises:
-        ConfigError: If a file is missing, is no valid configuration, or describes more than a student.
+        ConfigError: If a file is missing, is not a valid configuration, or describes more than a student.
     """
     members, problems = examine_cohort(cfg, plan, folder)
     if problems:
@@ -66,7 +66,7 @@ def find_cohort(cfg: CfgNode, plan: Plan, folder: Path | None = None) -> list[Cf
 
 
 def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[CfgNode], list[Problem]]:
-    """The configurations of the further students as far as they go, and what is wrong with them."""
+    """The configurations of the further students as far as they are valid, and their mistakes."""
     members: list[CfgNode] = []
     problems: list[Problem] = []
     for name in plan["cohort"]:
@@ -78,24 +78,28 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
             continue
         member = cfg.clone()
         wrong = host_keys.place(values, member) or host_keys.finish(member)
-        wrong += [Problem(key, "stands in the file of one student", _HINT) for key in values if host_keys.is_kd(key)]
+        wrong += [
+            Problem(key, "does not belong in the file of one student", _HINT) for key in values if host_keys.is_kd(key)
+        ]
         if member.dataset != cfg.dataset:
-            wrong.append(Problem("dataset", "is another one than the main file's", "All students see the same data."))
+            wrong.append(Problem("dataset", "differs from the main file's", "All students see the same data."))
         if "share" in values:
             wrong.append(
-                Problem("share", "stands in the file of one student", "It is read off the data: leave it out.")
+                Problem(
+                    "share", "does not belong in the file of one student", "It is inferred from the data; remove it."
+                )
             )
         problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
         members.append(member)
     if not problems and plan["cohort"]:
-        problems += _layers(plan, [cfg, *members])
+        problems += _check_layers(plan, [cfg, *members])
     return members, problems
 
 
 _HINT = "A cohort file holds model, gnn and optim keys of one further student."
 
 
-def _layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
+def _check_layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:
     depths = [infer_depth(student) for student in students]
     named = [group for group in plan.groups.values() if group.named and "layer_map" in group.values]
     return [problem for group in named for problem in find_layer_problems(f"kd_{group.name}", group.values, depths)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch_geometric.graphgym import register
 
-from gkd_plugin.config.draft import part
+from gkd_plugin.config.draft import get_group
 from gkd_plugin.errors import Problem
 from gkd_plugin.models.aux_layers import PREFIX
 from gkd_plugin.models.networks import NETWORKS
@@ -16,8 +16,8 @@ from gkd_plugin.space.sources import is_within, members_of, model_of
 
 
 def infer_depth(cfg: Mapping[str, Any]) -> int | None:
-    """Number of layers of the network that ``cfg`` describes, or ``None`` where only building it tells."""
-    model, gnn, kd = (part(cfg, group) for group in ("model", "gnn", "kd"))
+    """Number of layers of the network that ``cfg`` describes, or ``None`` where it is known only once the network is built."""
+    model, gnn, kd = (get_group(cfg, group) for group in ("model", "gnn", "kd"))
     layers = gnn.get("layers_mp")
     if model.get("type") not in ("gnn", *NETWORKS) or isinstance(layers, bool) or not isinstance(layers, int):
         return None
@@ -26,7 +26,7 @@ def infer_depth(cfg: Mapping[str, Any]) -> int | None:
 
 def has_marked_layers(cfg: Mapping[str, Any]) -> bool:
     """Whether the network is built of ``aux_*`` layers that are ours and not a layer the user registered so."""
-    model, gnn = part(cfg, "model"), part(cfg, "gnn")
+    model, gnn = get_group(cfg, "model"), get_group(cfg, "gnn")
     word = str(gnn.get("layer_type"))
     return word.startswith(PREFIX) and word not in register.layer_dict and model.get("type") not in NETWORKS
 
@@ -43,10 +43,10 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
     answer = axes.layer_maps[word]
     key = f"{group}.{answer.key}"
     own = is_within(values["source"], len(depths))
-    said = set()
+    reported = set()
     for learner, source in _pair_depths(values, depths):
         if learner < 1 or source < 1:
-            text = "0 layers, and this term compares layers. Write gnn.layers_mp of at least 1."
+            text = "0 layers, but this term compares layers. Write gnn.layers_mp of at least 1."
         elif answer.weights is None:
             continue
         else:
@@ -55,8 +55,8 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
                 continue
             except ValueError as error:
                 text = str(error)
-        if text not in said:
-            said.add(text)
+        if text not in reported:
+            reported.add(text)
             found, _, allowed = text.partition(". ")
             yield Problem(key, found.removesuffix("."), allowed or "See gkd list layer_maps.")
 

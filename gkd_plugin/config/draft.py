@@ -1,4 +1,4 @@
-"""The kd groups on their way to the plan: the user's value, else the preset's, else the default; and what is wrong."""
+"""The kd groups on their way to the plan: the user's value, else the preset's, else the default; and the mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gkd_plugin.groups import YOU, GroupDraft
 from gkd_plugin.schema import Key
 
 
-def part(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+def get_group(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     """A group of a configuration; empty where there is none."""
     found = cfg.get(group)
     return found if isinstance(found, Mapping) else {}
@@ -31,7 +31,7 @@ def read_drafts(cfg: Mapping[str, Any]) -> tuple[dict[str, GroupDraft], list[Pro
         written = {str(key): raw for key, raw in (content or {}).items() if raw is not None}
         if group in found:
             problems += _read(found[group], written, YOU, known)
-        elif written or not content:  # else undecided keys that a plugin left behind which is gone now
+        elif written or not content:  # else undecided keys of a plugin that is no longer loaded
             problems.append(_report_unknown_group(str(group), known))
     return found, problems
 

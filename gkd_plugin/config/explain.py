@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from gkd_plugin.config import kd_keys
-from gkd_plugin.config.formula import Formula, formula
+from gkd_plugin.config.formula import Formula, write_formula
 from gkd_plugin.config.load import Config
 from gkd_plugin.groups import DEFAULT, YOU
 from gkd_plugin.plan import Plan
@@ -31,7 +31,7 @@ PREDICTS = {"best": "the best student by validation", "first": "student 1", "ens
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Printable):
-    """A plan with its loss as a formula and every key with its value and where that came from.
+    """A plan with its loss as a formula and every key with its value and its origin.
 
     Args:
         name (str): The configuration's name.
@@ -44,18 +44,18 @@ class Explanation(Printable):
     loss: Formula
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from self._head()
+        yield from self._write_head()
         yield ""
-        yield Padding(self._formula(), (0, 0, 1, 2))
-        yield Padding(self._symbols(), (0, 0, 1, 2))
+        yield Padding(self._make_formula(), (0, 0, 1, 2))
+        yield Padding(self._make_symbols(), (0, 0, 1, 2))
         for group, keys in kd_keys.groups().items():
-            rows = list(self._rows(group, keys))
+            rows = list(self._list_rows(group, keys))
             if rows:
-                yield Padding(self._table(group, rows), (0, 0, 1, 0))
-        yield from self._foot()
+                yield Padding(self._make_table(group, rows), (0, 0, 1, 0))
+        yield from self._write_foot()
 
     # -------------------------------------------------------------------------------------------------------- head
-    def _head(self) -> Iterator[str]:
+    def _write_head(self) -> Iterator[str]:
         preset, students = self.plan["preset"], self.plan.students
         title = f"[bold]{escape(self.name)}[/]"
         if preset != "none":
@@ -69,13 +69,13 @@ class Explanation(Printable):
             begin = ", copies of the first" if self.plan["init"] == "same" else ""
             yield f"{students} students, {alike}{begin}, trained {UPDATES[self.plan['update']]}"
         if students > 1 or self.plan["predict"] in stand_ins():
-            yield f"answer: {self._say_who_answers()}"
+            yield f"prediction: {self._describe_predict()}"
 
-    def _say_who_answers(self) -> str:
+    def _describe_predict(self) -> str:
         word = self.plan["predict"]
         return PREDICTS.get(word) or f"the best student by validation, each with its {word} in its place"
 
-    def _formula(self) -> Table:
+    def _make_formula(self) -> Table:
         grid = Table.grid(padding=(0, 1))
         grid.add_column(style="bold")
         grid.add_column()
@@ -84,7 +84,7 @@ class Explanation(Printable):
             grid.add_row(self.loss.left if number == 0 else "", "+" if number else "=", escape(part))
         return grid
 
-    def _symbols(self) -> Table:
+    def _make_symbols(self) -> Table:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True, style="dim")
         grid.add_column(overflow="fold", style="dim")
@@ -93,15 +93,15 @@ class Explanation(Printable):
         return grid
 
     # -------------------------------------------------------------------------------------------------------- keys
-    def _rows(self, group: str, keys: tuple[Any, ...]) -> Iterator[tuple[str, str, str, str]]:
-        values = self._values(group)
+    def _list_rows(self, group: str, keys: tuple[Any, ...]) -> Iterator[tuple[str, str, str, str]]:
+        values = self._find_values(group)
         meanings = {key.name: key.meaning for key in keys}
         for key, value in values.items():
             settled = self.plan.origins.get(f"{group}.{key}", DEFAULT)
             by_task = value is None and meanings.get(key, "").startswith("by task")
             yield key, "by task" if by_task else show(value), settled, meanings.get(key, "")
 
-    def _values(self, group: str) -> Mapping[str, Any]:
+    def _find_values(self, group: str) -> Mapping[str, Any]:
         """The keys of a group that the user or a preset mentions; those of ``kd`` always."""
         if group == kd_keys.SCHEME:
             return self.plan.kd
@@ -109,7 +109,7 @@ class Explanation(Printable):
         maps = {f"kd_{name}": values for name, values in self.plan.used_maps.items()}
         return named.get(group) or maps.get(group) or {}
 
-    def _table(self, group: str, rows: list[tuple[str, str, str, str]]) -> Table:
+    def _make_table(self, group: str, rows: list[tuple[str, str, str, str]]) -> Table:
         found = self.plan.groups.get(group.removeprefix("kd_"))
         off = found is not None and found.weight == 0
         grid = Table(box=None, pad_edge=False, padding=(0, 1), expand=True, title=group + (" (off)" if off else ""))
@@ -122,7 +122,7 @@ class Explanation(Printable):
             grid.add_row(f"  {key}", escape(value), f"[{style}]{escape(origin)}[/]", escape(meaning))
         return grid
 
-    def _foot(self) -> Iterator[str]:
+    def _write_foot(self) -> Iterator[str]:
         unused = [f"kd_{group.name}" for group in self.plan.groups.values() if not group.named]
         if unused:
             yield f"[dim]not used: {', '.join(unused)}[/]"
@@ -130,6 +130,6 @@ class Explanation(Printable):
             yield f"[yellow]warning:[/] {escape(warning)}"
 
 
-def explanation(config: Config) -> Explanation:
+def make_explanation(config: Config) -> Explanation:
     """The explanation of a checked configuration."""
-    return Explanation(config.name, config.plan, formula(config.plan, config.cfg))
+    return Explanation(config.name, config.plan, write_formula(config.plan, config.cfg))

@@ -1,4 +1,4 @@
-"""YAML files and ``key value`` pairs as plain nested values, merged once: yacs's type rule never gets between them."""
+"""YAML files and ``key value`` pairs as plain nested values, merged once, so that yacs's type rule does not apply."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ SUFFIXES = (".yaml", ".yml")
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing."""
+    """PyYAML silently keeps the last of two equal keys."""
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
+def _construct_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands there twice. Keep one.")
+            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' is defined twice. Remove one.")
         seen.add(key)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _mapping)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a configuration file.
 
     Raises:
-        UserError: If it is not there, is no YAML, or holds something else than groups of keys.
+        UserError: If it is missing, is not YAML, or contains anything but groups of keys.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(_missing(path)) from None
+        raise UserError(_report_missing(path)) from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder. Name a YAML file in it{_listed(path)}.") from None
+        raise UserError(f"{path} is a folder. Name a YAML file in it{_list_files(path)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     return _parse(text, str(path))
@@ -61,11 +61,13 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{where} holds {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'.")
+        raise UserError(
+            f"{where} contains {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'."
+        )
     return {str(key): value for key, value in content.items()}
 
 
-def _missing(path: Path) -> str:
+def _report_missing(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{path} does not exist, nor does the folder {folder}."
@@ -74,13 +76,13 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist. {hint}" + (f"In {folder}: {', '.join(names[:10])}." if names else "")
 
 
-def _listed(folder: Path) -> str:
+def _list_files(folder: Path) -> str:
     names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
     return f" ({', '.join(names[:10])})" if names else ""
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]:
-    """A copy of ``values`` with ``key value`` pairs put in.
+    """A copy of ``values`` with ``key value`` pairs applied.
 
     Args:
         values (mapping): Nested values.
@@ -96,14 +98,14 @@ def merge(values: Mapping[str, Any], overrides: Sequence[Any]) -> dict[str, Any]
         hint = f" Write '{equal.replace('=', ' ', 1)}'." if equal else ""
         raise UserError(f"the key '{items[-1]}' has no value. Overrides are pairs: key value key value.{hint}")
     for key, raw in zip(items[::2], items[1::2], strict=True):
-        _put(merged, str(key), _scalar(str(key), raw))
+        _put(merged, str(key), _parse_scalar(str(key), raw))
     return merged
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     parts = key.split(".")
     if len(parts) > 2 or not all(parts):
-        raise UserError(f"'{key}' is no key. Keys have one or two levels: num_threads, kd.students.")
+        raise UserError(f"'{key}' is not a valid key. Keys have one or two levels: num_threads, kd.students.")
     if len(parts) == 1:
         values[key] = value
         return
@@ -115,7 +117,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     group[parts[1]] = value
 
 
-def _scalar(key: str, raw: Any) -> Any:
+def _parse_scalar(key: str, raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
     if raw == "None":  # as on the host's command line

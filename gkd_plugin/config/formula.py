@@ -40,7 +40,7 @@ class Formula:
     symbols: tuple[tuple[str, str], ...]
 
 
-def formula(plan: Plan, cfg: Mapping[str, Any]) -> Formula:
+def write_formula(plan: Plan, cfg: Mapping[str, Any]) -> Formula:
     """The loss of every student.
 
     Args:
@@ -96,7 +96,7 @@ class _Writer:
         return Symbols(self.me, other, mean, self.label, self.depth, self._write_pairs)
 
     def _find_members(self, source: str) -> tuple[Member, ...]:
-        """Who teaches student 1, or the first student whom anybody teaches."""
+        """The members that teach student 1, or the first student that has any."""
         learners = range(1, self.plan.students + 1)
         found = [members_of(source, learner, self.plan.students) for learner in learners]
         return next((members for members in found if members), ())

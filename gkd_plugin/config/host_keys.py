@@ -101,7 +101,7 @@ def _place(values: Mapping[str, Any], node: CfgNode, root: CfgNode, prefix: str)
         if (not prefix and key in DROPPED) or is_kd(name):
             continue
         if key not in node:
-            yield Problem(name, "unknown key", _hint(name, prefix, node, root))
+            yield Problem(name, "unknown key", _suggest(name, prefix, node, root))
         elif isinstance(node[key], CfgNode):
             if raw is None:
                 continue
@@ -121,7 +121,7 @@ def is_kd(name: str) -> bool:
     return name == SCHEME or name.startswith(f"{SCHEME}_")
 
 
-def _hint(name: str, prefix: str, node: CfgNode, root: CfgNode) -> str:
+def _suggest(name: str, prefix: str, node: CfgNode, root: CfgNode) -> str:
     key = name.removeprefix(prefix)
     leaves = {f"{group}.{leaf}": leaf for group, part in root.items() if isinstance(part, CfgNode) for leaf in part}
     same = [full for full, leaf in leaves.items() if leaf == key]
@@ -157,8 +157,8 @@ def finish(own: CfgNode) -> list[Problem]:
         assert_cfg(own)
     else:
         found.append(Problem("dataset.task", f"{own.dataset.task!r}", f"Allowed: {', '.join(TASKS)}."))
-    beside = [problem for name, keys in BESIDE.items() for problem in groups.problems(own, name, keys)]
-    return [*found, *check_names(own.dataset), *_names(own), *_ranges(own), *networks.check(own), *beside]
+    beside = [problem for name, keys in BESIDE.items() for problem in groups.find_problems(own, name, keys)]
+    return [*found, *check_names(own.dataset), *_check_names(own), *_check_ranges(own), *networks.check(own), *beside]
 
 
 def _settle(own: CfgNode) -> None:
@@ -170,7 +170,7 @@ def _settle(own: CfgNode) -> None:
         own.model.loss_fun = "mse"
 
 
-def _names(own: CfgNode) -> Iterator[Problem]:
+def _check_names(own: CfgNode) -> Iterator[Problem]:
     """Names that must be known or registered; the host looks them up only when it builds."""
     task, data, net = own.dataset.task, own.dataset, own.model.type == "gnn"
     wanted: list[tuple[str, str, Iterable[str]]] = [
@@ -205,12 +205,12 @@ def _names(own: CfgNode) -> Iterator[Problem]:
         if word not in known:
             allowed = f"{nearest(word, known)}Allowed: {', '.join(sorted(map(str, known)))}."
             yield Problem(key, f"{word!r}", allowed)
-    yield from _head(own)
-    yield from _aggregation(own)
-    yield from _device(own)
+    yield from _check_head(own)
+    yield from _check_aggregation(own)
+    yield from _check_device(own)
 
 
-def _aggregation(own: CfgNode) -> Iterator[Problem]:
+def _check_aggregation(own: CfgNode) -> Iterator[Problem]:
     """Only the host's general layers read ``gnn.agg``, and hand it to PyG."""
     if own.model.type != "gnn" or own.gnn.layer_type.removeprefix(PREFIX) not in GENERAL_LAYERS:
         return
@@ -221,7 +221,7 @@ def _aggregation(own: CfgNode) -> Iterator[Problem]:
         yield Problem("gnn.agg", f"{own.gnn.agg!r}", allowed)
 
 
-def _device(own: CfgNode) -> Iterator[Problem]:
+def _check_device(own: CfgNode) -> Iterator[Problem]:
     word = own.accelerator
     here = ["auto", "cpu"]
     if torch.cuda.is_available():
@@ -241,7 +241,7 @@ def _device(own: CfgNode) -> Iterator[Problem]:
         yield Problem("accelerator", found, f"Allowed here: {', '.join(here)}; auto takes a GPU where there is one.")
 
 
-def _head(own: CfgNode) -> Iterator[Problem]:
+def _check_head(own: CfgNode) -> Iterator[Problem]:
     """One of the host's heads for another task would break only once the run has begun."""
     task, head = own.dataset.task, own.gnn.head
     fitting = ("edge", "link_pred") if task in ("edge", "link_pred") else (task,)
@@ -254,7 +254,7 @@ def _is_layer(word: str) -> bool:
     return word in register.layer_dict or word.removeprefix(PREFIX) in register.layer_dict
 
 
-def _ranges(own: CfgNode) -> Iterator[Problem]:
+def _check_ranges(own: CfgNode) -> Iterator[Problem]:
     at_least = {
         "optim.max_epoch": 1,
         "train.eval_period": 1,

@@ -1,7 +1,7 @@
 """Every configuration key with its default: what ``kd`` and each group ``kd_<knowledge>`` and ``kd_<learned map>`` may hold.
 
-Keys that only one knowledge, layer map or source reads are declared by it, third-party ones included; here stand the
-scheme and what groups have in common. In ``cfg`` every key is ``None`` until the user writes it.
+Keys that only one knowledge, layer map or source reads are declared by it, third-party ones included; this file has the
+scheme and what groups share. In ``cfg`` every key is ``None`` until the user writes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ScheduleWord(Kind):
 
 
 SCHEME_KEYS = (
-    Key("preset", "none", Choice(lambda: ("none", *axes.presets)), "a published method; what you write wins"),
+    Key("preset", "none", Choice(lambda: ("none", *axes.presets)), "a published method; your values win"),
     Key("students", None, Number(1, integer=True), "how many are trained; 2 where peers teach, else 1"),
     Key("cohort", (), Names("a YAML name per further student"), "files of further students, unlike the first"),
     Key("init", "independent", Choice(("independent", "same")), "same: all students begin as copies of student 1"),
@@ -41,7 +41,7 @@ SCHEME_KEYS = (
         "update",
         "epoch_alternate",
         Choice(("epoch_alternate", "step_alternate", "joint")),
-        "who moves when; joint: all targets are read before any step",
+        "who steps when; joint: all targets are read before any step",
     ),
     Key("peer_mode", "eval", Choice(("eval", "train")), "whether a peer is read with dropout and batch statistics"),
     Key("peer_target", "each", Choice(("each", "ensemble_mean")), "every peer's logits, or their mean"),
@@ -133,12 +133,12 @@ def groups() -> dict[str, tuple[Key, ...]]:
 
 
 def set_cfg_kd(cfg: CfgNode) -> None:
-    """Puts all groups into ``cfg`` with every key undecided, whatever stood there: the host calls it to reset."""
+    """Puts all groups into ``cfg`` with every key undecided; the host calls it to reset."""
     for name, keys in groups().items():
         cfg[name] = CfgNode({key.name: None for key in keys})
 
 
 def extend_cfg_kd(cfg: CfgNode) -> None:
-    """Adds the groups and keys that ``cfg`` lacks (of plugins that came later) and leaves what stands there."""
+    """Adds the groups and keys that ``cfg`` lacks (of plugins that were loaded later) and keeps the others."""
     for name, keys in groups().items():
         cfg[name] = CfgNode({**{key.name: None for key in keys}, **(cfg.get(name) or {})})

@@ -27,7 +27,7 @@ class Config:
         values (dict): What the user wrote, file and overrides merged.
         cfg (CfgNode): The host's configuration with these values; not the global one.
         plan (Plan): The resolved plan.
-        further (tuple of CfgNode): The configurations of further students that are unlike the first (``kd.cohort``).
+        further (tuple of CfgNode): The configurations of further students that differ from the first (``kd.cohort``).
     """
 
     path: Path | None
@@ -54,30 +54,30 @@ def read_values(source: Source, overrides: Sequence[Any] = ()) -> dict[str, Any]
         overrides (sequence): ``key value`` pairs.
 
     Raises:
-        UserError: If the file is not there or is no YAML, or the pairs are none.
+        UserError: If the file is missing or not YAML, or the overrides are not pairs.
     """
     if isinstance(source, Config):
         values: Mapping[str, Any] = source.values
     elif isinstance(source, Mapping):
-        values = _plain(source)
+        values = _make_plain(source)
     else:
         values = read_file(Path(source))
     return merge(values, overrides)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+def _make_plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _make_plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
 def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
-    """The configuration in a file, with every mistake reported at once. The global ``cfg`` is not touched.
+    """The configuration in a file, with every mistake reported at once. The global ``cfg`` does not change.
 
     Args:
         source (str or Path or mapping or Config): A GraphGym YAML, or nested values.
         overrides (sequence): ``key value`` pairs as on the command line.
 
     Raises:
-        UserError: If there is no such file, or it cannot be read.
+        UserError: If the file is missing or cannot be read.
         ConfigError: With all mistakes in it.
     """
     values = read_values(source, overrides)
@@ -88,7 +88,7 @@ def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
     problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
     wrong |= {problem.key for problem in problems}
     kd = {key: content for key, content in values.items() if host_keys.is_kd(key)}
-    plan, mistakes = examine({**_sound(own, wrong), **kd})
+    plan, mistakes = examine({**_drop_refused(own, wrong), **kd})
     problems += mistakes
     if not problems:
         for group, content in kd.items():
@@ -111,8 +111,8 @@ def _locate(source: Source) -> tuple[Path | None, str]:
     return path, path.stem if path.suffix in SUFFIXES else path.name
 
 
-def _sound(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
-    """The host's groups without the keys that were refused, on which no further verdict should rest."""
+def _drop_refused(own: CfgNode, wrong: set[str]) -> dict[str, Any]:
+    """The host's groups without the keys that were refused: no other check should depend on them."""
     return {
         group: {key: value for key, value in part.items() if f"{group}.{key}" not in wrong}
         for group, part in own.items()

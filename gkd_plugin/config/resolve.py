@@ -10,7 +10,7 @@ from typing import Any
 
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.depths import find_layer_problems, has_marked_layers, infer_depth
-from gkd_plugin.config.draft import fill, part, read_drafts
+from gkd_plugin.config.draft import fill, get_group, read_drafts
 from gkd_plugin.config.warnings import find_warnings
 from gkd_plugin.errors import ConfigError, Problem, UserError
 from gkd_plugin.groups import DEFAULT, GroupDraft
@@ -25,11 +25,11 @@ BY_TASK, BY_MARKS = "the task", "marked layers"
 
 
 def resolve(cfg: Mapping[str, Any], *, where: str | None = None) -> Plan:
-    """The plan that a configuration describes: your value, else the preset's, else the table's.
+    """The plan that a configuration describes: your value, else the preset's, else the default.
 
     Args:
         cfg (mapping): The host's ``cfg``, or nested plain values, with ``kd`` groups; ``None`` is undecided. Host
-            groups that are absent are not looked at.
+            groups that are absent are not checked.
         where (str, optional): What an error calls the configuration.
 
     Raises:
@@ -46,13 +46,13 @@ def examine(cfg: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     found, problems = read_drafts(cfg)
     resolution = _Resolution(cfg, found)
     problems += resolution.find_problems()
-    problems.sort(key=lambda problem: _place(problem.key))
+    problems.sort(key=lambda problem: _rank(problem.key))
     plan = resolution.make_plan()
     return (plan if problems else replace(plan, warnings=tuple(find_warnings(plan, cfg)))), problems
 
 
-def _place(name: str) -> tuple[int, int]:
-    """Where a key stands in the table; unknown keys open their group, unknown groups come last."""
+def _rank(name: str) -> tuple[int, int]:
+    """A key's position in the table; unknown keys come first in their group, unknown groups last."""
     group, _, leaf = name.partition(".")
     known = kd_keys.groups()
     if group not in known:
@@ -62,8 +62,8 @@ def _place(name: str) -> tuple[int, int]:
 
 
 def infer_tasks(cfg: Mapping[str, Any]) -> tuple[Task, ...]:
-    """What may be predicted: two tasks where only the data tell (classes, or one logit), none without ``dataset``."""
-    dataset, share = part(cfg, "dataset"), part(cfg, "share")
+    """What may be predicted: two tasks where only the data decide (classes, or one logit), none without ``dataset``."""
+    dataset, share = get_group(cfg, "dataset"), get_group(cfg, "share")
     if "task" not in dataset or "task_type" not in dataset:
         return ()
     level = {"link_pred": "edge"}.get(dataset["task"], dataset["task"])
@@ -99,15 +99,15 @@ class _Resolution:
             if "layer_map" in draft.values and "layer_map" not in draft.broken:
                 yield name, draft
 
-    def _sources_of(self, name: str, draft: GroupDraft) -> Iterator[tuple[Part, str]]:
-        """The parts of a group that listen to somebody, each with its source, where that is a sound one."""
+    def _list_sources(self, name: str, draft: GroupDraft) -> Iterator[tuple[Part, str]]:
+        """The parts of a group that have a source, each with that source where it is valid."""
         for each in axes.knowledge[name].parts:
             if each.source is not None and each.source in draft.values and each.source not in draft.broken:
                 yield each, str(draft.values[each.source])
 
     # --------------------------------------------------------------------------------------------------- deciding
     def find_problems(self) -> Iterator[Problem]:
-        """Fills in what the user left open and yields what is wrong."""
+        """Fills in what the user left open and yields the mistakes."""
         yield from self._fill_preset()
         self._fill_marks()
         self._fill_sources()
@@ -168,7 +168,7 @@ class _Resolution:
             answer = axes.layer_maps[draft.values["layer_map"]]
             for key in () if answer.learned else answer.keys:
                 if draft.values.get(key.name) is None and key.name not in draft.broken:
-                    found = f"missing for layer_map {draft.values['layer_map']}"
+                    found = f"missing, but layer_map {draft.values['layer_map']} needs it"
                     yield draft.problem(key.name, found, f"Write {key.kind.describe()}.")
                     draft.broken.add(key.name)
 
@@ -176,20 +176,20 @@ class _Resolution:
         cohort, kd = self.kd.values["cohort"], self.kd
         if cohort:
             if kd.wrote("students") and "students" not in kd.broken and kd.values["students"] != len(cohort) + 1:
-                found = f"{kd.values['students']}, and kd.cohort names {len(cohort)} besides the first"
-                yield kd.problem("students", found, f"Write {len(cohort) + 1} or leave the key out.")
+                found = f"{kd.values['students']}, but kd.cohort names {len(cohort)} further students"
+                yield kd.problem("students", found, f"Write {len(cohort) + 1} or remove the key.")
             else:
                 kd.put("students", len(cohort) + 1, "kd.cohort")
             if kd.values["init"] == "same":
                 if kd.wrote("init"):
-                    found = "same, and kd.cohort makes students unlike the first"
-                    yield kd.problem("init", found, "Copies need like students: leave out init or cohort.")
+                    found = "same, but kd.cohort describes different students"
+                    yield kd.problem("init", found, "Copies need equal students: remove kd.init or kd.cohort.")
                 kd.put("init", "independent", "kd.cohort")
         elif kd.values["students"] is None:
             needed = [
                 axes.sources[source].needs_students
                 for name, draft in self.named.items()
-                for _, source in self._sources_of(name, draft)
+                for _, source in self._list_sources(name, draft)
             ]
             kd.put("students", max([1, *needed]), DEFAULT)
 
@@ -199,10 +199,10 @@ class _Resolution:
 
     # --------------------------------------------------------------------------------------------------- checking
     def _check_sources(self) -> Iterator[Problem]:
-        """Sources that nobody names, that have too few students, whose members are wrong, or that mean nothing here."""
+        """Sources that are not named, have too few students or wrong members, or cannot be used here."""
         unnamed: dict[str, list[tuple[str, str]]] = {}
         for name, draft in self.named.items():
-            for each, source in self._sources_of(name, draft):
+            for each, source in self._list_sources(name, draft):
                 found = self._find_source_problem(name, draft, each, source)
                 if found is not None:
                     yield found
@@ -221,21 +221,23 @@ class _Resolution:
         try:
             members = [members_of(source, n, self.students) for n in range(1, self.students + 1)]
             if not any(members):
-                allowed = self._allow(self._find_sources(lambda word: word != source))
-                return draft.problem(key, f"{source}, which names nobody as a teacher", allowed)
+                allowed = self._list_allowed(self._find_sources(lambda word: word != source))
+                return draft.problem(key, f"{source}, which names no teacher", allowed)
             within, layers = is_within(source, self.students), has_layers(source, self.students)
         except UserError as error:
-            return draft.problem(key, str(error).rstrip("."), "Mend the plugin, or choose another source.")
+            return draft.problem(key, str(error).rstrip("."), "Fix the plugin, or choose another source.")
         if within and any(len(found) > 1 for found in members):
-            return draft.problem(key, f"{source}, which names the learner beside others", "Use a group for each.")
+            return draft.problem(
+                key, f"{source}, which names the learner together with others", "Use one group for each."
+            )
         if not axes.knowledge[name].layered:
             if within and each.source == "source" and not axes.knowledge[name].learns_from_itself(draft.values):
                 return self._report_itself(name, draft, source)
             return None
         if not layers:
-            found = f"{source}, which gives logits only, and kd_{name} compares layers"
+            found = f"{source}, which gives logits only, but kd_{name} compares layers"
             return draft.problem(
-                key, found, self._allow(self._find_sources(lambda word: has_layers(word, self.students)))
+                key, found, self._list_allowed(self._find_sources(lambda word: has_layers(word, self.students)))
             )
         return self._find_own_map_problem(draft) if within else None
 
@@ -249,20 +251,20 @@ class _Resolution:
 
     def _report_itself(self, name: str, draft: GroupDraft, source: str) -> Problem:
         others = self._find_sources(lambda word: not is_within(word, self.students))
-        found = f"{source}, and a network's logits cannot teach themselves"
+        found = f"{source}, but a network's logits cannot teach themselves"
         changed = [key.name for key in draft.keys if key.name in ("sharpen", "confidence")]
         also = f" Or change the target: {', '.join(f'kd_{name}.{key}' for key in changed)}." if changed else ""
-        return draft.problem("source", found, f"{self._allow(others)}{also}")
+        return draft.problem("source", found, f"{self._list_allowed(others)}{also}")
 
     def _find_own_map_problem(self, draft: GroupDraft) -> Problem | None:
-        """What a layer map cannot mean where a network's own deeper layers teach."""
+        """The mistake of a layer map that cannot be used where a network's own deeper layers teach."""
         word = draft.values["layer_map"]
         if "layer_map" in draft.broken or axes.layer_maps[word].allows_self:
             return None
         draft.broken.add("layer_map")
         allowed = [name for name in axes.layer_maps if axes.layer_maps[name].allows_self]
-        found = f"{word} has no meaning within one network (source: {draft.values['source']})"
-        return draft.problem("layer_map", found, self._allow(allowed))
+        found = f"{word} cannot be used within one network (source: {draft.values['source']})"
+        return draft.problem("layer_map", found, self._list_allowed(allowed))
 
     def _find_unnamed(self, source: str) -> list[str]:
         """The sources behind a source's members that the scheme's keys must name and do not."""
@@ -283,23 +285,23 @@ class _Resolution:
         (name, key), *_ = listeners
         return self.kd.problem(
             axes.sources[source].keys[0].name,
-            f"none is named, and {', '.join(names)} listen{'s' if len(names) == 1 else ''} to one "
+            f"not set, but {', '.join(names)} listen{'s' if len(names) == 1 else ''} to it "
             f"(source: {', '.join(words)}, from {', '.join(by)})",
             f"{axes.sources[source].advice}; or kd_{name}.{key}: {next(iter(axes.sources))}.",
         )
 
-    def _allow(self, words: Iterable[str]) -> str:
+    def _list_allowed(self, words: Iterable[str]) -> str:
         return f"Allowed: {', '.join(words)}."
 
     def _listens(self, source: str) -> bool:
         """Whether a group listens to a source's model, or it is evaluated in its student's place."""
         if self.kd.values["predict"] == source:
             return True
-        found = [word for name, draft in self.named.items() for _, word in self._sources_of(name, draft)]
+        found = [word for name, draft in self.named.items() for _, word in self._list_sources(name, draft)]
         return any(source == word or source in everybody(word, self.students) for word in found)
 
     def _check_source_keys(self) -> Iterator[Problem]:
-        """Keys of a source that nobody listens to; where keys name their source, that is a warning only."""
+        """Keys of a source that no group listens to; where keys name their source, that is only a warning."""
         readers: dict[str, list[str]] = {}
         for source in axes.sources:
             for key in axes.sources[source].keys:
@@ -324,7 +326,7 @@ class _Resolution:
                     if taps[other] != taps[first]:
                         yield listening[other].problem(
                             "tap",
-                            f"{taps[other]}, and {first}.tap is {taps[first]}: layer_map {word} means one shared map",
+                            f"{taps[other]}, but {first}.tap is {taps[first]}: groups with layer_map {word} share one map",
                             f"Write one tap for {', '.join(taps)}.",
                         )
             if listening or unclear:
@@ -361,11 +363,11 @@ class _Resolution:
         if self.kd.values["label_weight"] != 0 or "label_weight" in self.kd.broken:
             return
         if not any(self._teaches(name, draft) for name, draft in self.knowledge.items()):
-            found = f"0 ({self.kd.origins['label_weight']}), and no term is active: there is nothing to learn from"
+            found = f"0 ({self.kd.origins['label_weight']}), but no term is active: there is nothing to learn from"
             yield self.kd.problem("label_weight", found, "Write kd.label_weight: 1, or a weight above 0 in some group.")
 
     def _teaches(self, name: str, draft: GroupDraft) -> bool:
-        """Whether a term counts and somebody teaches in it."""
+        """Whether a term counts and has a source."""
         for each in axes.knowledge[name].parts:
             if draft.broken & {each.weight, str(each.source)}:
                 return True  # already reported

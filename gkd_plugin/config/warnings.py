@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from gkd_plugin.config.draft import part
+from gkd_plugin.config.draft import get_group
 from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.sources import listening
 
-FLAT = 0.2  # kernel values this close together: a distribution over neighbours is uniform but for a factor e^0.2
+FLAT = 0.2  # kernel values this close together give a distribution over neighbours that is uniform up to a factor e^0.2
 
 
 def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
@@ -24,7 +24,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         plan (Plan): A plan without mistakes.
         cfg (mapping): What it was resolved from.
     """
-    gnn, train, optim = (part(cfg, group) for group in ("gnn", "train", "optim"))
+    gnn, train, optim = (get_group(cfg, group) for group in ("gnn", "train", "optim"))
     for group in plan.active:
         yield from _warn_of_uniform_rows(group, gnn)
         yield from _warn_of_shrinking(group)
@@ -51,8 +51,8 @@ def _warn_of_uniform_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[
         return
     if group.name == "feature" and group.get("loss") == "attention":
         yield (
-            f"kd_feature.loss attention compares how long rows are, and {cause} makes all of them 1: "
-            "the term says nothing. Set gnn.l2norm: false or tap: conv."
+            f"kd_feature.loss attention compares the lengths of rows, but {cause} makes all of them 1: "
+            "the term has no effect. Set gnn.l2norm: false or tap: conv."
         )
     scale = group.get("kernel_scale")
     if group.get("distribution") == "softmax" and isinstance(scale, float):
@@ -62,7 +62,7 @@ def _warn_of_uniform_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[
         spread = abs(float(kernel.function(row, row, scale)) - float(kernel.function(row, -row, scale)))
         if spread < FLAT:
             yield (
-                f"kd_{group.name}.kernel_scale {scale:g} is too wide: {cause}, so kernel {group['kernel']} differs by "
+                f"kd_{group.name}.kernel_scale {scale:g} is too wide: {cause}, so kernel {group['kernel']} varies by "
                 f"at most {spread:.2g} between any two nodes and every distribution is nearly uniform. "
                 "Set gnn.l2norm: false, a smaller scale, or kernel_scale: median."
             )
@@ -71,28 +71,28 @@ def _warn_of_uniform_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> Iterator[
 def _warn_of_shrinking(group: GroupPlan) -> Iterator[str]:
     if group.get("projector_side") == "both" and group.get("normalize") == "none":
         yield (
-            f"kd_{group.name}.projector_side both without normalize: both projections are trained and can shrink the "
-            "distance to 0 by shrinking themselves. Set normalize: l2."
+            f"kd_{group.name}.projector_side both without normalize: both projections are trained and can bring the "
+            "distance to 0 by shrinking. Set normalize: l2."
         )
 
 
 def _warn_of_schedule(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[str]:
     epochs, word = optim.get("max_epoch"), str(group["schedule"])
     if isinstance(epochs, int) and not any(schedules.factor(word, epoch) > 0 for epoch in range(epochs)):
-        yield f"kd_{group.name}.schedule {word} is 0 in all {epochs} epochs (optim.max_epoch): the term never counts."
+        yield f"kd_{group.name}.schedule {word} is 0 in all {epochs} epochs (optim.max_epoch): the term has no effect."
 
 
 def _warn_of_no_source(group: GroupPlan, plan: Plan) -> Iterator[str]:
     for each in group.active_parts:
         word = group.get(str(each.source))
         if word is not None and plan.students < axes.sources[word].needs_students:
-            yield f"kd_{group.name}.{each.source} {word} with kd.students {plan.students}: no source, the term is 0."
+            yield f"kd_{group.name}.{each.source} {word} with kd.students {plan.students}: no student teaches, so the term is 0."
 
 
 def _warn_of_unused(plan: Plan) -> Iterator[str]:
     if plan["preset"] == "supervised" and plan.active:
         names = ", ".join(f"kd_{group.name}.weight" for group in plan.active)
-        yield f"kd.preset supervised, yet {names} is above 0: what you write stands above the preset."
+        yield f"kd.preset supervised, but {names} is above 0: your values override the preset."
     for name in axes.sources:
         named = axes.sources[name].named
         if plan.active and named is not None and named(plan.kd) and not any(listening(plan, name)):
@@ -104,12 +104,12 @@ def _warn_of_machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterat
     period = train.get("eval_period", 1)
     if isinstance(period, int) and period > 1:
         yield (
-            f"train.eval_period {period}: validation is looked at every {period} epochs only, so the selected epoch is "
-            "one of those. Set train.eval_period: 1."
+            f"train.eval_period {period}: validation runs every {period} epochs, and only these can be selected. "
+            "Set train.eval_period: 1."
         )
     threads, cores = cfg.get("num_threads", 1), _count_cores()
     if isinstance(threads, int) and threads > cores:
-        yield f"num_threads {threads}, and this machine has {cores} cores for it: slower than num_threads: {cores}."
+        yield f"num_threads {threads}, but this process may use {cores} cores: slower than num_threads: {cores}."
 
 
 def _count_cores() -> int:

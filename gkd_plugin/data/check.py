@@ -43,12 +43,12 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
         return
     sources = [_Source(loader) for loader in loaders]
     _check_presence(sources, own)
-    found = [text for part, source in zip(PARTS, sources, strict=False) for text in _wrong_split(part, source, task)]
+    found = [text for part, source in zip(PARTS, sources, strict=False) for text in _check_split(part, source, task)]
     if not found:
-        labels = {part: _labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
-        found = [*_wrong_labels({part: y for part, y in labels.items() if y is not None}, own)]
-        for source in _distinct(sources):
-            found += [*([] if found else _wrong_classes(source, own)), *_wrong_features(source, own)]
+        labels = {part: _read_labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
+        found = [*_check_labels({part: y for part, y in labels.items() if y is not None}, own)]
+        for source in _drop_duplicates(sources):
+            found += [*([] if found else _check_classes(source, own)), *_check_features(source, own)]
     if found:
         lines = found[0] if len(found) == 1 else "\n  ".join(["", *found])
         raise UserError(f"dataset.name: '{own.dataset.name}': {lines}")
@@ -81,7 +81,7 @@ class _Source:
         return [] if self.data is None else list(self.data.keys())
 
 
-def _distinct(sources: Sequence[_Source]) -> list[_Source]:
+def _drop_duplicates(sources: Sequence[_Source]) -> list[_Source]:
     return list({id(source.data): source for source in sources}.values())
 
 
@@ -107,10 +107,10 @@ def _check_presence(sources: Sequence[_Source], own: CfgNode) -> None:
     else:  # masks of nodes count as splits to the host, and serve nothing here
         missing = [key for key in (keys[1:] if first.changed else keys) if key not in names]
     if missing:
-        raise UserError(missing_splits(own.dataset, missing, sorted(names)))
+        raise UserError(report_missing_splits(own.dataset, missing, sorted(names)))
 
 
-def missing_splits(dataset: CfgNode, missing: Sequence[str], names: Sequence[str] = ()) -> str:
+def report_missing_splits(dataset: CfgNode, missing: Sequence[str], names: Sequence[str] = ()) -> str:
     """What to say where a data set lacks a split, and what can be done about it for this task.
 
     Args:
@@ -141,7 +141,7 @@ def missing_splits(dataset: CfgNode, missing: Sequence[str], names: Sequence[str
     return text + f"With three splits come {WITH_SPLITS}; a loader of your own can draw one (gkd_plugin.data.splits)."
 
 
-def _wrong_split(part: str, source: _Source, task: str) -> Iterator[str]:
+def _check_split(part: str, source: _Source, task: str) -> Iterator[str]:
     if task == "graph":
         if hasattr(source.dataset, "__len__") and len(source.dataset) == 0:
             yield f"there is no graph in {part}_graph_index. Every split needs one."
@@ -151,7 +151,7 @@ def _wrong_split(part: str, source: _Source, task: str) -> Iterator[str]:
     if value is None:
         return
     if task == "node":
-        yield from _wrong_mask(key, value, source)
+        yield from _check_mask(key, value, source)
     elif value.dim() != 2 or value.size(0) != 2:
         yield f"{key} has the shape {list(value.shape)}. Allowed: [2, pairs]."
     elif value.size(1) == 0:
@@ -160,7 +160,7 @@ def _wrong_split(part: str, source: _Source, task: str) -> Iterator[str]:
         yield f"{key} comes without {key.replace('index', 'label')} (the label of each pair). Give it in the loader."
 
 
-def _wrong_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
+def _check_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
     x = source.get("x")
     if mask.dim() != 1:
         yield (
@@ -169,10 +169,10 @@ def _wrong_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
         )
     elif mask.dtype != torch.bool:
         if bool(((mask == 0) | (mask == 1)).all()):
-            how = f"holds 0 and 1 as {_word(mask)}, which the host would read as the numbers of nodes 0 and 1"
+            how = f"holds 0 and 1 as {_name_type(mask)}, which the host would read as the numbers of nodes 0 and 1"
             yield f"{key} {how}. Write data.{key} = data.{key}.bool() in the loader."
         else:
-            how = f"holds positions ({_word(mask)}), not truth values"
+            how = f"holds positions ({_name_type(mask)}), not truth values"
             yield f"{key} {how}. Write data.{key} = index_to_mask(data.{key}, data.num_nodes) (torch_geometric.utils)."
     elif x is not None and len(mask) != len(x):
         yield f"{key} has {len(mask)} values for {len(x)} nodes. Allowed: one for each node."
@@ -180,14 +180,14 @@ def _wrong_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
         yield f"there is no node in {key}. Every split needs one."
 
 
-def _word(value: Tensor) -> str:
+def _name_type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
 # --------------------------------------------------------------------------------------------------------------- labels
 
 
-def _labels(part: str, source: _Source, task: str) -> Tensor | None:
+def _read_labels(part: str, source: _Source, task: str) -> Tensor | None:
     """The labels of a split's items, or ``None`` where they cannot be told or are tables."""
     if task in ("edge", "link_pred"):
         y = source.get(f"{part}_edge_label")
@@ -197,13 +197,13 @@ def _labels(part: str, source: _Source, task: str) -> Tensor | None:
         if y is not None and mask is not None:
             y = y[mask] if len(y) == len(mask) else None
         elif y is not None and task == "graph" and isinstance(source.dataset, InMemoryDataset):
-            y = _rows_of_graphs(y, source)
+            y = _select_rows(y, source)
     if y is not None and y.dim() > 1:
         y = y.squeeze(-1) if y.dim() == 2 and y.size(1) == 1 else None
     return y if y is not None and y.dim() == 1 else None
 
 
-def _rows_of_graphs(y: Tensor, source: _Source) -> Tensor:
+def _select_rows(y: Tensor, source: _Source) -> Tensor:
     """The rows that belong to the graphs of a part of a data set."""
     chosen = torch.as_tensor(list(source.dataset.indices()), dtype=torch.long)
     ends = source.slices.get("y") if isinstance(source.slices, dict) else None
@@ -213,7 +213,7 @@ def _rows_of_graphs(y: Tensor, source: _Source) -> Tensor:
     return y[torch.isin(graph, chosen)]
 
 
-def _wrong_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
+def _check_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
     kind, things = own.dataset.task_type, ITEMS[own.dataset.task]
     if kind not in ("classification", "regression"):
         return
@@ -222,11 +222,11 @@ def _wrong_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
         if y.is_floating_point() and (missing := int((~y.isfinite()).sum())):
             sound = False
             yield f"{missing} of {len(y)} {things} of the {part} split have a label that is no number. {_leave_out(part)}"
-        elif kind == "classification" and (text := _wrong_class(part, y, own)):
+        elif kind == "classification" and (text := _check_class(part, y, own)):
             sound = False
             yield text
     if kind == "classification" and sound:
-        yield from _without_auc(labels, own)
+        yield from _check_auc(labels, own)
         if (
             own.dataset.task == "link_pred"
             and own.share.dim_out > 2
@@ -242,7 +242,7 @@ def _leave_out(part: str) -> str:
     return f"Leave them out of the {part} split."
 
 
-def _wrong_class(part: str, y: Tensor, own: CfgNode) -> str | None:
+def _check_class(part: str, y: Tensor, own: CfgNode) -> str | None:
     things, classes = ITEMS[own.dataset.task], max(int(own.share.dim_out), 2)
     if y.is_floating_point() and bool((y != y.floor()).any()):
         return f"labels such as {float(y[y != y.floor()][0]):g} are no classes. Write dataset.task_type: regression."
@@ -257,7 +257,7 @@ def _wrong_class(part: str, y: Tensor, own: CfgNode) -> str | None:
     return None
 
 
-def _without_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
+def _check_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
     """Where the host's metric for two classes would select, a split with one of them has none."""
     if own.share.dim_out > 2 or own.custom_metrics or own.metric_best not in ("auto", "auc"):
         return
@@ -271,7 +271,7 @@ def _without_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
             )
 
 
-def _wrong_classes(source: _Source, own: CfgNode) -> Iterator[str]:
+def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
     """The host counts the values of ``y``: what stands for "no label" would be one more class."""
     y = source.get("y")
     if y is None or own.dataset.task_type != "classification" or own.dataset.task in ("edge", "link_pred"):
@@ -287,19 +287,19 @@ def _wrong_classes(source: _Source, own: CfgNode) -> Iterator[str]:
             + (" (after data.y.nan_to_num(-1))." if y.is_floating_point() else ".")
         )
     elif y.is_floating_point() and own.share.dim_out > 2:
-        yield f"y holds classes as {_word(y)}. Write data.y = data.y.long() in the loader."
+        yield f"y holds classes as {_name_type(y)}. Write data.y = data.y.long() in the loader."
 
 
 # ------------------------------------------------------------------------------------------------------------- features
 
 
-def _wrong_features(source: _Source, own: CfgNode) -> Iterator[str]:
+def _check_features(source: _Source, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
     x = source.get("x")
     if x is None or x.layout != torch.strided or own.dataset.node_encoder or own.model.type not in ("gnn", *NETWORKS):
         return
     if x.dtype != torch.float32:
-        yield f"x is {_word(x)}, and the layers are float32. Write data.x = data.x.float() in the loader."
+        yield f"x is {_name_type(x)}, and the layers are float32. Write data.x = data.x.float() in the loader."
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         wrong = ~torch.isfinite(x)
         rows = int(wrong.flatten(1).any(1).sum()) if x.dim() > 1 else int(wrong.sum())

@@ -15,9 +15,9 @@ from torch_geometric.loader import DataLoader
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.data.check import SPLIT_KEYS, check_data, missing_splits
+from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.trust import check_names, reading
-from gkd_plugin.errors import ConfigError, UserError, nearest, reason
+from gkd_plugin.errors import ConfigError, UserError, describe_error, nearest
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
@@ -46,7 +46,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             warnings.filterwarnings("ignore", message="Weights only load failed")
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
-        message = _explanation(error, cfg.dataset)
+        message = _explain(error, cfg.dataset)
         if message is None:  # a registered loader of the user's, say: its own traceback tells more
             raise
         if getattr(error, "errno", None) in FULL:
@@ -56,10 +56,10 @@ def load(cfg: CfgNode) -> list[DataLoader]:
     return loaders
 
 
-def _explanation(error: Exception, dataset: CfgNode) -> str | None:
+def _explain(error: Exception, dataset: CfgNode) -> str | None:
     """What the user can do about an error of the host's loaders, or ``None`` where it is not about their data."""
     if isinstance(error, KeyError) and error.args and error.args[0] in SPLIT_KEYS["graph"]:
-        return missing_splits(dataset, [error.args[0]])
+        return report_missing_splits(dataset, [error.args[0]])
     if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
         return (
             f"dataset.name: the host knows no '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
@@ -69,10 +69,10 @@ def _explanation(error: Exception, dataset: CfgNode) -> str | None:
         return (
             f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or what a registered loader takes."
         )
-    return _bad_files(error, dataset) if _raised_while_reading(error) else None
+    return _explain_bad_files(error, dataset) if _is_read_error(error) else None
 
 
-def _raised_while_reading(error: Exception) -> bool:
+def _is_read_error(error: Exception) -> bool:
     """Whether PyG was fetching or reading files: a damaged one can raise nearly anything there."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
@@ -85,9 +85,9 @@ def _remove(files: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _bad_files(error: Exception, dataset: CfgNode) -> str:
+def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
     name, folder = dataset.name, Path(dataset.dir) / dataset.name
-    what = reason(error)
+    what = describe_error(error)
     code = getattr(error, "errno", None)
     if code in FULL:
         return (

@@ -74,11 +74,11 @@ class SplitGraphs(InMemoryDataset):  # type: ignore[misc]
         return super().get(idx)
 
 
-def _ppi(root: str) -> SplitGraphs:
+def _load_ppi(root: str) -> SplitGraphs:
     return SplitGraphs({part: list(PPI(root, split=part)) for part in PARTS})
 
 
-def _tu(root: str, name: str) -> InMemoryDataset:
+def _load_tu(root: str, name: str) -> InMemoryDataset:
     dataset = TUDataset(root, name)
     if dataset.num_node_features == 0:
         dataset.transform = Constant()
@@ -98,7 +98,7 @@ DATA_SETS: dict[str, Callable[[str], InMemoryDataset]] = {
     "squirrel": lambda root: WikipediaNetwork(root, "squirrel"),
     "minesweeper": lambda root: HeterophilousGraphDataset(root, "Minesweeper"),
     "tolokers": lambda root: HeterophilousGraphDataset(root, "Tolokers"),
-    "PPI": _ppi,
+    "PPI": _load_ppi,
 }
 
 
@@ -123,7 +123,7 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     if format in (FORMAT, "PyG", "OGB") and (problems := check_names(CfgNode({"format": format, "name": name}))):
         raise ConfigError(problems)  # in host programs, too: our loader is asked first
     if format != FORMAT:
-        written = groups.written(cfg, SPLITS) if format in ("PyG", "OGB") else {}
+        written = groups.read_written(cfg, SPLITS) if format in ("PyG", "OGB") else {}
         if written:
             found = f"does not apply to dataset.format: {format}"
             raise ConfigError(Problem(f"{SPLITS}.{key}", found, f"Set dataset.format: {FORMAT}.") for key in written)
@@ -132,9 +132,9 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     dataset = _load(name, osp.join(dataset_dir, name))
     seed = cfg.seed if values["seed"] == "run" else values["seed"]
     if len(dataset) == 1:
-        dataset.data, dataset.slices = dataset.collate([_one_graph(name, dataset[0], values, seed)])
+        dataset.data, dataset.slices = dataset.collate([_split_nodes(name, dataset[0], values, seed)])
     else:
-        _many_graphs(name, dataset, values, seed)
+        _split_graphs(name, dataset, values, seed)
     return dataset
 
 
@@ -142,7 +142,7 @@ def _load(name: str, root: str) -> InMemoryDataset:
     if name in DATA_SETS:
         return DATA_SETS[name](root)
     if name.startswith("TU_"):
-        return _tu(root, name[3:])
+        return _load_tu(root, name[3:])
     digits = load_digits_graph(FORMAT, name, root)
     if digits is None:
         known = (*DATA_SETS, "TU_<name>", "digits")
@@ -153,13 +153,13 @@ def _load(name: str, root: str) -> InMemoryDataset:
     return digits
 
 
-def _allow(name: str, values: Mapping[str, Any], kinds: Sequence[str], why: str) -> None:
+def _require_kind(name: str, values: Mapping[str, Any], kinds: Sequence[str], why: str) -> None:
     if values["kind"] not in (None, *kinds):
         found = f"'{values['kind']}', but {name} {why}"
         raise ConfigError([Problem(f"{SPLITS}.kind", found, f"Allowed: {', '.join(kinds)}.")])
 
 
-def _one_graph(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
+def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
     """``data`` with three masks; of several given splits, the one at ``seed`` modulo their number."""
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
@@ -167,7 +167,7 @@ def _one_graph(name: str, data: Data, values: Mapping[str, Any], seed: int) -> D
         data = NormalizeFeatures()(data)
     public = all(mask in data for mask in MASKS)
     if not public:
-        _allow(name, values, ("random", "per_class"), "comes without a split")
+        _require_kind(name, values, ("random", "per_class"), "comes without a split")
     if values["kind"] in ("random", "per_class") or not public:
         return _draw(data, values, seed)
     if values["seed"] != "run" and all(data[mask].dim() == 1 for mask in MASKS):
@@ -181,15 +181,15 @@ def _one_graph(name: str, data: Data, values: Mapping[str, Any], seed: int) -> D
     return data
 
 
-def _many_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
+def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
     """Gives graphs the indices that the host's graph tasks read, drawn as nodes are; PPI has its split."""
     for key in ("largest_component", "row_normalize"):
         if values[key]:
             raise ConfigError([Problem(f"{SPLITS}.{key}", f"true, but {name} is many graphs", "Remove the key.")])
     if isinstance(dataset, SplitGraphs):
-        _allow(name, values, ("public",), "has its own split of whole graphs")
+        _require_kind(name, values, ("public",), "has its own split of whole graphs")
         return
-    _allow(name, values, ("random", "per_class"), "comes without a split")
+    _require_kind(name, values, ("random", "per_class"), "comes without a split")
     drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)
     for part in PARTS:
         dataset._data[f"{part}_graph_index"] = drawn[f"{part}_mask"].nonzero().view(-1)

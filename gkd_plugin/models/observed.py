@@ -72,7 +72,7 @@ class Sample:
         return (seen.logits, seen.labels) if mask is None else (seen.logits[mask], seen.labels[mask])
 
 
-def _rows(value: Any) -> Tensor:
+def _read_rows(value: Any) -> Tensor:
     """The node states in what a module takes or returns: a tensor, a batch, or a tuple that starts with one."""
     while isinstance(value, (tuple, list)):
         value = value[0]
@@ -108,7 +108,7 @@ class ObservedModel:
         if self._layers is None:
             raise UserError(
                 f"kd.layers: the network '{self.own.model.type}' has no part called 'mp', so its layers must be named. "
-                f"Give a pattern of module names; there are: {', '.join(self._names())}."
+                f"Give a pattern of module names; there are: {', '.join(self._list_names())}."
             )
         return self._layers
 
@@ -117,7 +117,7 @@ class ObservedModel:
         """Number of layers (0 for a network whose layers nobody named)."""
         return len(self._layers or ())
 
-    def _names(self) -> list[str]:
+    def _list_names(self) -> list[str]:
         return [name for name, _ in self.network.named_modules() if name]
 
     def matches(self, pattern: str) -> list[nn.Module]:
@@ -132,7 +132,7 @@ class ObservedModel:
     def _match(self, pattern: str) -> list[nn.Module]:
         found = self.matches(pattern)
         if not found:
-            names = self._names()
+            names = self._list_names()
             raise UserError(
                 f"kd.layers: no module is called '{pattern}'. {nearest(pattern, names)}There are: {', '.join(names)}."
             )
@@ -169,7 +169,7 @@ class ObservedModel:
         if head is None:
             return {split: self.observe(sample, taps, split) for split in splits}
         inputs: list[Tensor] = []
-        handle = head.register_forward_pre_hook(lambda _module, args: inputs.append(_rows(args)))
+        handle = head.register_forward_pre_hook(lambda _module, args: inputs.append(_read_rows(args)))
         try:
             first = self.observe(sample, taps, splits[0])
         finally:
@@ -207,14 +207,14 @@ class ObservedModel:
 
         def keep(tap: str, index: int, clone: bool) -> Callable[..., None]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                rows = _rows(output)  # at once: all layers write into one batch
+                rows = _read_rows(output)  # at once: all layers write into one batch
                 states[tap][index] = rows.clone() if clone else rows
 
             return hook
 
         def keep_input(index: int) -> Callable[..., None]:
             def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
-                states["stage"][index] = _rows(args or tuple(kwargs.values()))
+                states["stage"][index] = _read_rows(args or tuple(kwargs.values()))
 
             return hook
 

@@ -70,12 +70,12 @@ class LayerMap:
             not allow the map.
         module (callable, optional): For learned maps: ``module(values, learner, source, tap, own)`` gives a module whose
             ``forward(learner, source)`` of two observations returns the matrix; ``values`` are the map's own keys.
-        keys (tuple of Key): Keys that only this map reads. Those of a fixed map stand in each group that uses it
+        keys (tuple of Key): Keys that only this map reads. Those of a fixed map join each group that uses it
             (``shift``, ``pairs``); those of a learned map, which all groups share, in a group ``kd_<map>`` of its own.
             A key of a fixed map without a default must be given.
         allows_self (bool): Whether a network's own deeper layers may be the source.
-        check (callable, optional): ``check(values, own)`` returns what is wrong with a fixed map's keys whatever the
-            depths are, and what is allowed; or ``None``.
+        check (callable, optional): ``check(values, own)`` returns what is wrong with a fixed map's keys at any
+            depth, and what is allowed; or ``None``.
     """
 
     summary: str
@@ -118,8 +118,8 @@ class Source:
             a student's number, or the name of a source with a ``model``, such as ``"teacher"`` or ``"self"``. The value
             of a term is the mean over them.
         summary, reference (str): For ``gkd list``.
-        needs_students (int): The smallest number of students with which anybody teaches.
-        keys (tuple of Key): Keys of its own; they stand in the group ``kd``.
+        needs_students (int): The smallest number of students with which it has members.
+        keys (tuple of Key): Keys of its own; they join the group ``kd``.
         model (type, optional): The :class:`~gkd_plugin.space.sources.SourceModel` behind the member that has the
             source's own name.
         named (callable, optional): ``named(kd)`` tells whether the scheme's keys name this source. Then it is what

@@ -15,7 +15,7 @@ from gkd_plugin.space.knowledge.base import Term
 
 
 class Answer(Protocol):
-    """What every answer on an axis tells of itself."""
+    """What every answer on an axis has."""
 
     @property
     def summary(self) -> str:
@@ -46,7 +46,7 @@ class Axis(Generic[T]):
         """Adds an answer; ``origin`` names the plugin it comes from.
 
         Raises:
-            UserError: If it is no answer to this question, or another plugin has taken the name.
+            UserError: If it is not an answer to this question, or the name is in use.
         """
         self._require_sound(name, answer)
         if name in self._answers:

@@ -50,7 +50,7 @@ def _layer(index: int, depth: int, who: str) -> int:
 def _refuse_own(name: str, own: bool) -> None:
     if own:
         raise ValueError(
-            f"{name} has no meaning within one network (source self). "
+            f"{name} cannot be used within one network (source self). "
             "Allowed: last, shift from 1, uniform, attention, pairs."
         )
 
@@ -76,7 +76,7 @@ def shift(learner: int, source: int, values: Values, own: bool) -> Tensor:
     step = int(values.get("shift", 1))
     if own:
         if step < 1:
-            raise ValueError(f"shift {step} teaches from no deeper layer (source self). Allowed: whole numbers from 1.")
+            raise ValueError(f"shift {step} leads to no deeper layer (source self). Allowed: whole numbers from 1.")
         return _matrix(learner, source, [(row, min(row + step, learner)) for row in range(1, learner)])
     rows = range(1, learner + 1)
     return _matrix(learner, source, [(row, (_matched(row, learner, source) - 1 + step) % source + 1) for row in rows])
@@ -107,7 +107,7 @@ def pairs(learner: int, source: int, values: Values, own: bool) -> Tensor:
     for row, column in found:
         if own and column <= row:
             raise ValueError(
-                f"pair {row}~{column} teaches from no deeper layer (source self). Allowed: {row}~k with k > {row}."
+                f"pair {row}~{column} leads to no deeper layer (source self). Allowed: {row}~k with k > {row}."
             )
     return _matrix(learner, source, found)
 
@@ -119,7 +119,7 @@ PAIRS = Key("pairs", None, Pairs(), "learner~source pairs, such as 3~2+4~2")
 def _check_shift(values: Values, own: bool) -> tuple[str, str] | None:
     if not own or values["shift"] >= 1:
         return None
-    return f"{values['shift']} teaches from no deeper layer (source: self)", "Allowed: a whole number of at least 1."
+    return f"{values['shift']} leads to no deeper layer (source: self)", "Allowed: a whole number of at least 1."
 
 
 LAYER_MAPS: dict[str, LayerMap] = {

@@ -221,12 +221,12 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "cohort_st": Preset(
-        "cohort self-training; no publication: students learn the sharpened mean of all their predictions",
+        "our own; no publication: students learn the sharpened mean of all their predictions (cohort self-training)",
         "gkd_plugin",
         {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "cohort"}},
     ),
     "self_st": Preset(
-        "self-training, the control of cohort_st; no publication: a network learns its own sharpened predictions",
+        "our own; no publication: a network learns its own sharpened predictions; the control of cohort_st",
         "gkd_plugin",
         {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "self"}},
     ),

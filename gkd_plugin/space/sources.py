@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gkd_plugin.errors import UserError, nearest, reason
+from gkd_plugin.errors import UserError, describe_error, nearest
 from gkd_plugin.plan import GroupPlan, Part, Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Member, Source
@@ -42,7 +42,7 @@ class SourceModel:
 
     @property
     def scored(self) -> Sequence[Any]:
-        """Frozen models (``PreparedTeacher``) whose own scores stand beside the students' at the end."""
+        """Frozen models (``PreparedTeacher``) whose own scores are reported beside the students'."""
         return ()
 
     def members(self, layered: bool) -> tuple[str, ...]:
@@ -111,14 +111,14 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
         students (int): Number of students.
 
     Raises:
-        UserError: If the source names somebody who is not there, returns something else than members, or fails.
+        UserError: If the source names a member that does not exist, returns anything but members, or fails.
     """
     if students < axes.sources[source].needs_students:
         return ()
     try:
         found = axes.sources[source].members(learner, students)
     except Exception as error:  # somebody else's code
-        text = f"source '{source}' fails for student {learner} of {students}: {reason(error)}."
+        text = f"source '{source}' fails for student {learner} of {students}: {describe_error(error)}."
         raise UserError(text) from error
     if not isinstance(found, (tuple, list)) or not all(isinstance(m, (int, str)) and m is not True for m in found):
         raise UserError(f"source '{source}' returns {found!r} for student {learner}. Allowed: a tuple of members.")
@@ -131,7 +131,7 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
         try:
             model_of(member)
         except UserError as error:
-            raise UserError(f"source '{source}' teaches student {learner} by somebody unknown: {error}") from None
+            raise UserError(f"source '{source}' has an unknown teacher of student {learner}: {error}") from None
         members.append(own_member() if member == learner else member)
     return tuple(dict.fromkeys(members))
 

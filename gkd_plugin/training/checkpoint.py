@@ -18,11 +18,11 @@ import torch
 
 from gkd_plugin.models.rng import random_state, set_random_state
 
-_SECONDS = 20.0  # an interruption costs at most so much work, whatever ckpt_period says
+_SECONDS = 20.0  # an interruption costs at most this much work, for any ckpt_period
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Writes a file under another name first, so that nobody ever reads half of it."""
+    """Writes a file under another name first, so that it is never read half-written."""
     partial = path.with_name(path.name + ".part")
     try:
         with open(partial, "wb") as file:

@@ -1,4 +1,4 @@
-"""Whose results lie in a folder: a run goes on only where its own configuration stands."""
+"""Checks that a run folder belongs to this configuration: a run resumes only its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gkd_plugin.training.recorders import gradients, learned_maps
 from gkd_plugin.training.run_folder import FAILED, PLAN, write_plan, write_text
 
 CONFIG, COHORT = "config.yaml", "cohort.yaml"
-# differ between two runs of one configuration, or say nothing of its numbers
+# differ between two runs of one configuration, or do not change its numbers
 _NOT_COMPARED = (
     "out_dir",
     "run_dir",
@@ -35,7 +35,7 @@ _SHOWN = 6
 
 
 def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = ()) -> None:
-    """Makes a run's folder, or sees that it is this run's.
+    """Makes a run's folder, or checks that it belongs to this run.
 
     Args:
         folder (Path): The folder.
@@ -44,32 +44,32 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
         further (sequence of CfgNode): Configurations of unlike students.
 
     Raises:
-        UserError: If something else lies there; nothing is touched then.
+        UserError: If it contains something else; then nothing is changed.
     """
-    advice = "Choose another one with --name NAME (or out_dir); nothing here was touched."
+    advice = "Choose another folder with --name NAME (or out_dir). Nothing was changed."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
     if _is_claimed(folder):
-        changes = changed(folder, own, further)
+        changes = find_changes(folder, own, further)
         if changes is None:
-            raise UserError(f"{folder} holds a {CONFIG} that is no configuration. {advice}")
+            raise UserError(f"{folder} contains a {CONFIG} that is not a configuration. {advice}")
         if not changes:
             return
         if is_begun(folder):
-            fresh = "--fresh keeps it under a dated name and starts anew."
-            raise UserError(f"{folder} holds a run of another configuration ({changes}). {advice} {fresh}")
+            fresh = "Or use --fresh: it keeps that run under a dated name and starts anew."
+            raise UserError(f"{folder} contains a run of another configuration ({changes}). {advice} {fresh}")
     elif is_begun(folder) or (folder / CONFIG).is_file():  # ours is written after the plan
-        raise UserError(f"{folder} is not empty and holds no run of gkd_plugin. {advice}")
+        raise UserError(f"{folder} is not empty and contains no run of gkd_plugin. {advice}")
     shutil.rmtree(folder, ignore_errors=True)  # what a run that never began has left
     write_plan(folder, plan)
-    texts = _texts(own, further)
+    texts = _dump(own, further)
     for name in sorted(texts, reverse=True):  # the configuration last: it makes the claim
         write_text(folder / name, texts[name])
 
 
 def is_begun(folder: Path) -> bool:
     """Whether a folder holds more than a claim, reasons of failures, and what is written before an epoch has ended."""
-    return any(path.name not in _BEFORE_ROWS for path in _content(folder))
+    return any(path.name not in _BEFORE_ROWS for path in _list_content(folder))
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -87,37 +87,37 @@ def set_aside(folder: Path) -> Path | None:
     return folder.rename(kept)
 
 
-def changed(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), whatever: Sequence[str] = ()) -> str | None:
-    """How a configuration differs from that of the run in a folder: in words, empty where it does not.
+def find_changes(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ignore: Sequence[str] = ()) -> str | None:
+    """Describes how a configuration differs from that of the run in a folder; empty where it does not.
 
     Args:
         folder (Path): The folder of a run.
         own (CfgNode): A configuration.
         further (sequence of CfgNode): Those of its unlike students.
-        whatever (sequence of str): Keys that may differ.
+        ignore (sequence of str): Keys that may differ.
 
     Returns:
-        str: ``None`` where the folder's is no configuration.
+        str: ``None`` where the folder's file is not a configuration.
     """
     before = _read(folder)
     if before is None:
         return None
-    now = _flat({name: yaml.safe_load(text) for name, text in _texts(own, further).items()})
-    for key in whatever:
+    now = _flatten({name: yaml.safe_load(text) for name, text in _dump(own, further).items()})
+    for key in ignore:
         before.pop(key, None)
         now.pop(key, None)
-    return _changes(before, now) if before != now else ""
+    return _describe_changes(before, now) if before != now else ""
 
 
 def withdraw(folder: Path, seed_folder: Path) -> None:
-    """Takes back a seed that could not begin, and the claim where nothing else lies in the folder.
+    """Removes a seed that could not begin, and the claim where the folder contains nothing else.
 
     Args:
         folder (Path): The run's folder.
         seed_folder (Path): The seed's, which was made for it.
     """
     shutil.rmtree(seed_folder, ignore_errors=True)
-    if folder.is_dir() and not any(_content(folder)):
+    if folder.is_dir() and not any(_list_content(folder)):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,7 +125,7 @@ def _is_claimed(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / PLAN).is_file()
 
 
-def _content(folder: Path) -> Iterator[Path]:
+def _list_content(folder: Path) -> Iterator[Path]:
     """The files in a run's folder besides the claim and what a killed process leaves half-written."""
     claims = {name + suffix for name in (PLAN, COHORT, CONFIG) for suffix in ("", ".part")}
     for path in folder.rglob("*"):
@@ -137,7 +137,7 @@ def _content(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _texts(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
+def _dump(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
     """What is written into the folder."""
     texts = {CONFIG: own.dump()}
     if further:
@@ -156,19 +156,19 @@ def _read(folder: Path) -> dict[str, Any] | None:
     students = found.get(COHORT, {})
     if not all(isinstance(part, dict) for part in (found[CONFIG], students)):
         return None
-    return _flat(found) if all(isinstance(part, dict) for part in students.values()) else None
+    return _flatten(found) if all(isinstance(part, dict) for part in students.values()) else None
 
 
-def _flat(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What stands in the files, by full key; of further students what differs from the first."""
-    flat = _compared(found[CONFIG])
+def _flatten(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of the files by full key; of further students what differs from the first."""
+    flat = _select_compared(found[CONFIG])
     for student, values in found.get(COHORT, {}).items():
-        own = {key: value for key, value in _compared(values).items() if flat.get(key) != value}
+        own = {key: value for key, value in _select_compared(values).items() if flat.get(key) != value}
         flat |= {f"{student} {key}": value for key, value in own.items()}
     return flat
 
 
-def _compared(values: dict[str, Any]) -> dict[str, Any]:
+def _select_compared(values: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if key in _NOT_COMPARED:
@@ -180,7 +180,7 @@ def _compared(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    said = [f"{key}: {before.get(key, 'nothing')} there, {now.get(key, 'nothing')} now" for key in keys[:_SHOWN]]
-    return ", ".join([*said, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])
+    shown = [f"{key}: was {before.get(key, 'nothing')}, now {now.get(key, 'nothing')}" for key in keys[:_SHOWN]]
+    return ", ".join([*shown, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])

@@ -1,4 +1,4 @@
-"""What a disk that is full or may not be written ends with: one message, and nothing lost that was finished."""
+"""Errors of a full or read-only disk: one message, and nothing finished is lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 
 
 class DiskFailed(RunFailed):
-    """Every further seed would meet the same; this one goes on from its last checkpoint."""
+    """A disk error: every further seed would fail alike; this one resumes from its last checkpoint."""
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Whether it speaks of the disk and not of the program."""
+    """Whether an error is about the disk and not about the program."""
     return isinstance(error, OSError) and error.errno in _DISK
 
 
@@ -26,7 +26,7 @@ def guarded(folder: Path) -> Iterator[None]:
     """Turns errors of the disk into :class:`DiskFailed`.
 
     Args:
-        folder (Path): What an error without a file's name is about.
+        folder (Path): Named where an error has no file name.
 
     Raises:
         DiskFailed: If something inside met a full or protected disk.
@@ -37,6 +37,6 @@ def guarded(folder: Path) -> Iterator[None]:
         if not is_disk_error(error):
             raise
         raise DiskFailed(
-            f"{error.filename or folder}: {error.strerror}. Finished seeds and checkpoints are kept; make room "
-            "(or let the folder be written, or choose another out_dir) and run the same command again."
+            f"{error.filename or folder}: {error.strerror}. Finished seeds and checkpoints are kept. Free some "
+            "space (or make the folder writable, or choose another out_dir) and run the same command again."
         ) from error

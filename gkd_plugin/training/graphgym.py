@@ -62,7 +62,7 @@ def make_trainer(
         optimizer, scheduler (optional): Student 1's, where the program made them.
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): Called after every epoch.
-        teacher (nn.Module, optional): A teacher that is no run.
+        teacher (nn.Module, optional): A teacher that is not a run.
     """
     check_data(loaders, cfg)
     streams = RandomStreams(int(cfg.seed))
@@ -121,7 +121,7 @@ def distill(
         for warning in result.warnings:
             logging.warning("gkd_plugin: %s", warning)
         if cfg.metric_best == "auto" and result.metric not in ("accuracy", "auc"):
-            # the host's aggregation, which comes next, would ask for an accuracy that nobody measured
+            # the host's aggregation, which comes next, would need an accuracy that was not measured
             cfg.metric_best, cfg.metric_agg = result.metric, "argmax" if result.better else "argmin"
         answer = result.answer
         logging.info(

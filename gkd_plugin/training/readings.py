@@ -59,7 +59,7 @@ class Readings:
         return self._observe(number, sample, self.taps, self.train_mode, self.streams.use(f"peer/{number}"))
 
     def read_evaluated(self, number: int, sample: Sample) -> Observation:
-        """A student as a teacher in evaluation mode, whatever ``kd.peer_mode`` says."""
+        """A student as a teacher in evaluation mode, for any ``kd.peer_mode``."""
         return self._observe(number, sample, self.taps, False, self.streams.use(f"peer/{number}"))
 
     def evaluate(

@@ -48,13 +48,13 @@ class RunResult:
         predict (str): The rule that answers (``best``, ``first``, ``ensemble``).
         answers (dict): ``s1`` ... ``sM``, ``mean`` (over students, each at its own epoch), ``best``, ``first`` and,
             with several students, ``ensemble``.
-        parameters (list of int): Parameters of each student; heads and projections are none of them.
+        parameters (list of int): Parameters of each student; without heads and projections.
         best_student (int): The student with the best validation score.
         epochs (int): Epochs trained.
         seconds (float): Time of the training loop.
-        warnings (tuple of str): What the run showed to be hardly meant.
+        warnings (tuple of str): What the run showed to be probably a mistake.
         teacher (dict): The teacher's ``name``, its validation score ``val`` in its own ``metric``, the file ``from``
-            which that is, and its ``test`` score in the metric that selects; empty where nobody listens to one.
+            which that is, and its ``test`` score in the metric that selects; empty where no term listens to one.
         agreement (dict): For each answer the share of test items on which it decides as the teacher does; empty without
             a teacher, for regression and edge tasks, and in results of earlier versions.
     """
@@ -85,7 +85,7 @@ class RunResult:
         return (1,) if self.predict == "first" else (self.best_student,)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in ``result.json``."""
+        """Plain values, as in ``result.json``."""
         values = asdict(self)
         for name in ("teacher", "agreement"):
             if not values[name]:

@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file so that nobody ever reads half of it."""
+    """Writes a small file so that it is never read half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(text.encode()))
 

@@ -89,28 +89,28 @@ class TeacherScores:
 
     def evaluate(self, model: ObservedModel, samples: Iterable[Sample], split: str) -> tuple[Predictions, Predictions]:
         """A student on a split, and the teacher on the very same batches (nothing where it is not measured)."""
-        told = Predictions()
+        its = Predictions()
 
         def read(sample: Sample, seen: Observation) -> None:
             if self.measured and not self.failure:
                 try:
-                    told.add(*self._score(model, sample, seen, split))
+                    its.add(*self._score(model, sample, seen, split))
                 except Exception as error:  # a module may raise anything; what was trained is not lost for it
                     text = next(iter(str(error).splitlines()), "")
                     self.failure = f"its score on {split} could not be measured ({type(error).__name__}: {text})"
 
-        return evaluate(model, samples, (split,), read)[split], told
+        return evaluate(model, samples, (split,), read)[split], its
 
-    def agreements(self, tests: Mapping[str, Predictions], told: Mapping[str, Predictions]) -> dict[str, float]:
+    def agreements(self, tests: Mapping[str, Predictions], its: Mapping[str, Predictions]) -> dict[str, float]:
         """The agreement of every answer on the test split.
 
         Args:
             tests (mapping): What each answered.
-            told (mapping): What the teacher answered on the same batches.
+            its (mapping): What the teacher answered on the same batches.
         """
         if not self.decides or self.failure:
             return {}
-        return {name: round(agreement(test.score, told[name].score, self.kind), 6) for name, test in tests.items()}
+        return {name: round(agreement(test.score, its[name].score, self.kind), 6) for name, test in tests.items()}
 
     def about(
         self, metric: str, test: Predictions | None, model: ObservedModel, validation: SplitLoader
@@ -130,9 +130,9 @@ class TeacherScores:
         about: dict[str, Any] = dict(first.about) if len(self.teachers) == 1 else dict(several)
         if self.measured and "val" not in about:
             with self.streams.use("test"):
-                told = self.evaluate(model, validation.samples(), "val")[1]
+                its = self.evaluate(model, validation.samples(), "val")[1]
             if not self.failure:
-                about |= {"metric": metric, "val": told.metrics(self.kind)[metric]}
+                about |= {"metric": metric, "val": its.metrics(self.kind)[metric]}
         if test is not None and self.measured and not self.failure:
             about["test"] = test.metrics(self.kind)[metric]
         return about
@@ -140,10 +140,10 @@ class TeacherScores:
     def _score(
         self, model: ObservedModel, sample: Sample, seen: Observation, split: str
     ) -> tuple[Tensor, Tensor, float]:
-        told = [self._read(teacher, sample) for teacher in self.teachers]
-        logits = mean_probability([each.logits for each in told], sample.task.kind)
+        its = [self._read(teacher, sample) for teacher in self.teachers]
+        logits = mean_probability([each.logits for each in its], sample.task.kind)
         as_student = Observation(logits, {}, seen.graph, seen.labels)
-        return told[0].remember(("score", split), lambda: score(model, sample, as_student, split))
+        return its[0].remember(("score", split), lambda: score(model, sample, as_student, split))
 
     def _read(self, teacher: PreparedTeacher, sample: Sample) -> Observation:
         """A teacher on a batch of any split, which may be another graph than the students are trained on."""
@@ -193,19 +193,19 @@ def score_tests(
     """
     last = [copy_state(student.model.module.state_dict()) for student in students]
     tests: dict[str, Predictions] = {}
-    told: dict[str, Predictions] = {}
+    its: dict[str, Predictions] = {}
     with streams.use("test"):
         for student in students:
             name = f"s{student.number}"
             student.model.module.load_state_dict(bests[name].states[0])
-            tests[name], told[name] = teachers.evaluate(student.model, feed, "test")
+            tests[name], its[name] = teachers.evaluate(student.model, feed, "test")
         if "ensemble" in bests:
             members = []
             for student, state in zip(students, bests["ensemble"].states, strict=True):
                 student.model.module.load_state_dict(state)
-                ours, told["ensemble"] = teachers.evaluate(student.model, feed, "test")
+                ours, its["ensemble"] = teachers.evaluate(student.model, feed, "test")
                 members.append(ours)
             tests["ensemble"] = ensemble(members, teachers.kind)
     for student, state in zip(students, last, strict=True):
         student.model.module.load_state_dict(state)
-    return tests, told
+    return tests, its

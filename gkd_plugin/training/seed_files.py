@@ -80,7 +80,7 @@ def _check_rows(folder: Path, result: RunResult) -> str | None:
         except (ValueError, KeyError, TypeError):
             return f"{path} is damaged: a row cannot be read"
         if len(set(epochs)) < len(epochs):
-            return f"{path} is damaged: an epoch stands there twice"
+            return f"{path} is damaged: an epoch appears twice"
         if len(epochs) < (result.epochs if split == "train" else 1):
             return f"{path} is damaged: rows are missing"
     return None

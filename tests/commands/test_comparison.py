@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gkd_plugin.commands.comparison import comparison
+from gkd_plugin.commands.comparison import make_comparison
 from gkd_plugin.commands.report import Paired, RunReport
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
@@ -106,7 +106,7 @@ def test_seeds_that_lack_something_do_not_count(plan: Plan) -> None:
     assert found.compared == [1, 3, 4]
     assert found.gap_closed("mean") == found.gap_closed("mean", 1) == pytest.approx(0.5)
     assert found.gap_closed("mean", 2) is None and found.gap_closed("mean", 3) is None
-    values = comparison(found)
+    values = make_comparison(found)
     assert values["answers"]["best"]["gap_closed"]["by_seed"] == [pytest.approx(0.5), None, None]
     assert values["answers"]["best"]["agreement"] == [0.6, None, 0.9]
     with pytest.raises(ValueError, match="no control"):

@@ -112,7 +112,7 @@ def test_the_loaded_student_gives_the_selected_scores(predict: str, tmp_path: Pa
     assert accuracy["val"] == pytest.approx(result.answers[f"s{number}"].val, abs=1e-4)
     assert accuracy["test"] == pytest.approx(result.answer.test, abs=1e-4)
     other = 3 - number
-    with pytest.raises(UserError, match=f"keeps no student {other}; it keeps: {number}"):
+    with pytest.raises(UserError, match=f"has no student {other}; it has: {number}"):
         load_student(tmp_path / "results" / "study" / "0", other)
 
 
@@ -147,7 +147,7 @@ def test_the_loaded_students_of_an_ensemble_give_its_scores(tmp_path: Path) -> N
 
 
 def test_load_student_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no finished run.*seed's folder"):
+    with pytest.raises(UserError, match="contains no finished run.*seed's folder"):
         load_student(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(UserError, match="not a result of gkd_plugin"):
@@ -192,7 +192,7 @@ def test_another_configuration_in_the_folder_is_refused(tmp_path: Path) -> None:
     path = config(tmp_path)
     run(path, quiet=True)
     before = snapshot(tmp_path / "results")
-    with pytest.raises(UserError, match=r"another configuration \(optim\.base_lr: 0\.05 there, 0\.1 now\).*--name"):
+    with pytest.raises(UserError, match=r"another configuration \(optim\.base_lr: was 0\.05, now 0\.1\).*--name"):
         run(path, overrides=["optim.base_lr", "0.1"], quiet=True)
     assert snapshot(tmp_path / "results") == before
     assert run(path, overrides=["optim.base_lr", "0.1"], name="other", quiet=True).folder.name == "other"
@@ -217,7 +217,7 @@ def test_a_folder_of_the_hosts_and_a_file_in_the_way_are_refused(tmp_path: Path)
     folder = tmp_path / "results" / "study"
     (folder / "0" / "train").mkdir(parents=True)
     (folder / "config.yaml").write_text("optim: {}\n")
-    with pytest.raises(UserError, match="holds no run of gkd_plugin.*--name.*nothing here was touched"):
+    with pytest.raises(UserError, match="contains no run of gkd_plugin.*--name.*Nothing was changed"):
         run(config(tmp_path), quiet=True)
     shutil.rmtree(folder)
     folder.write_text("a file")
@@ -232,7 +232,7 @@ def test_a_changed_cohort_file_is_another_configuration(tmp_path: Path) -> None:
     path = config(tmp_path, kd={"preset": "mutual", "cohort": "wide"})
     run(path, quiet=True)
     member.write_text("gnn: {dim_inner: 24}\n")
-    with pytest.raises(UserError, match=r"another configuration \(student 2 gnn\.dim_inner: 16 there, 24 now\)"):
+    with pytest.raises(UserError, match=r"another configuration \(student 2 gnn\.dim_inner: was 16, now 24\)"):
         run(path, repeat=2, quiet=True)
 
 

@@ -79,7 +79,9 @@ def test_a_second_process_is_refused_and_writes_nothing(held: str, words: list[s
     before = snapshot(tmp_path)
     done = gkd("--cfg", str(path), *words)
     assert done.exit_code == 2
-    assert re.search(rf"{held}: another process writes into it \(process {other.pid} on .+, since 20..-", done.output)
+    assert re.search(
+        rf"{held}: another process is writing into it \(process {other.pid} on .+, since 20..-", done.output
+    )
     assert "--name" in done.output and snapshot(tmp_path) == before
     other.kill()  # the lock of a process that was killed is free at once
     other.wait()
@@ -177,7 +179,7 @@ def test_files_of_others_are_no_leftovers(foreign: str, tmp_path: Path) -> None:
     folder = tmp_path / "results" / "study"
     (folder / foreign).parent.mkdir(parents=True)
     (folder / foreign).write_text("mine")
-    with pytest.raises(UserError, match="holds no run of gkd_plugin"):
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
         run(config(tmp_path), quiet=True)
     assert snapshot(folder) == {foreign: b"mine"}
 
@@ -206,7 +208,7 @@ def test_fresh_without_a_run_is_a_plain_run_and_moves_nothing_of_others(tmp_path
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="contains no run"):
         run(path, fresh=True, quiet=True)
     assert snapshot(folder) == {"thesis.tex": b"mine"}
 

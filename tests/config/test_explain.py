@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gkd_plugin.commands.explain import explain
-from gkd_plugin.config.formula import formula
+from gkd_plugin.config.formula import write_formula
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.space import axes
 
@@ -20,13 +20,13 @@ HOST: dict[str, Any] = {
 def loss(layers: int = 3, share: int = 7, **groups: Any) -> list[str]:
     """The formula's lines for a network of so many layers."""
     cfg = {**HOST, "gnn": {**HOST["gnn"], "layers_mp": layers}, "share": {"dim_out": share}, **groups}
-    found = formula(resolve(cfg), cfg)
+    found = write_formula(resolve(cfg), cfg)
     return [f"{found.left} = {found.parts[0]}", *found.parts[1:]]
 
 
 def meaning(symbol: str, **groups: Any) -> str:
     cfg = {**HOST, **groups}
-    return dict(formula(resolve(cfg), cfg).symbols)[symbol]
+    return dict(write_formula(resolve(cfg), cfg).symbols)[symbol]
 
 
 # Expected lines are the papers' formulas (METHODS A.5, A.6, B.2, C.3, D.1, D.6, D.10, D.11) with the presets' numbers.

@@ -127,10 +127,10 @@ def test_a_missing_file_offers_its_neighbours(good):
     ("text", "message"),
     [
         ("kd: {preset: [", "is not YAML"),
-        ("- a\n- b\n", "holds list, not keys"),
-        ("alignahead", "holds str, not keys"),
-        ("kd: {students: 2, students: 3}", "line 1: the key 'students' stands there twice"),
-        ("seed: 1\nkd: {}\nseed: 2\n", "line 3: the key 'seed' stands there twice"),
+        ("- a\n- b\n", "contains list, not keys"),
+        ("alignahead", "contains str, not keys"),
+        ("kd: {students: 2, students: 3}", "line 1: the key 'students' is defined twice"),
+        ("seed: 1\nkd: {}\nseed: 2\n", "line 3: the key 'seed' is defined twice"),
         ("kd: {preset: !!python/name:os.system }", "is not YAML"),
     ],
 )

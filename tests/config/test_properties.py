@@ -13,7 +13,7 @@ from gkd_plugin.commands.run import control_overrides
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.explain import Explanation
 from gkd_plugin.config.files import merge
-from gkd_plugin.config.formula import formula
+from gkd_plugin.config.formula import write_formula
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.schema import Choice, Flag, Key, Kind, Name, Names, Number, Pairs
@@ -111,7 +111,7 @@ def test_every_plan_can_be_explained(groups):
     except ConfigError:
         assume(False)
         return
-    loss = formula(plan, HOST)
+    loss = write_formula(plan, HOST)
     assert len(loss.parts) >= 1 + len(plan.active)
     for group in plan.active:
         assert any(f"{group.weight:g} · " in part for part in loss.parts)

@@ -443,7 +443,7 @@ def test_the_control_has_no_terms_and_the_same_students():
 def test_values_out_of_range_or_of_another_kind(group, key, value):
     found = problems(**{group: {key: value}})
     assert set(found) == {f"{group}.{key}"}
-    assert any(word in found[f"{group}.{key}"] for word in ("Allowed", "never leaves", "must be below"))
+    assert any(word in found[f"{group}.{key}"] for word in ("Allowed", "must stay in its folder", "must be below"))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def source(*members: Any) -> Source:
     [
         (source(4), "names student 4 as a teacher of student 1. Allowed: 1 to 3"),
         (source(0), "names student 0"),
-        (source("techer"), "by somebody unknown: 'techer' is not a member. Did you mean 'teacher'"),
+        (source("techer"), "unknown teacher of student 1: 'techer' is not a member. Did you mean 'teacher'"),
         (source("peers"), "'peers' is not a member"),
         (source(1.5), "Allowed: a tuple of members"),
         (Source(lambda learner, students: None, "a test", "a test"), "returns None for student 1"),  # type: ignore[arg-type, return-value]

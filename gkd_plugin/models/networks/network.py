@@ -115,7 +115,7 @@ class Network(nn.Module):
     def check(cls, own: CfgNode) -> list[Problem]:
         """Keys of a configuration that are wrong or mean nothing for this network."""
         name = own.model.type
-        found = groups.problems(own, GROUP, cls.keys) + refuse_unread(own, cls.keys)
+        found = groups.find_problems(own, GROUP, cls.keys) + refuse_unread(own, cls.keys)
         if own.gnn.stage_type not in cls.stages:
             found.append(Problem("gnn.stage_type", f"{own.gnn.stage_type!r}", f"{name} has {', '.join(cls.stages)}."))
         if cls.most_pre_mp is not None and own.gnn.layers_pre_mp > cls.most_pre_mp:
@@ -127,7 +127,7 @@ class Network(nn.Module):
         if own.dataset.task not in ("node", "graph"):
             allowed = f"{name} does node and graph tasks. For edges take model.type: gnn."
             found.append(Problem("dataset.task", f"{own.dataset.task!r}", allowed))
-        if "batchnorm" in groups.written(own, GROUP) and not own.gnn.batchnorm:
+        if "batchnorm" in groups.read_written(own, GROUP) and not own.gnn.batchnorm:
             found.append(Problem(f"{GROUP}.batchnorm", "does not apply", "Set gnn.batchnorm: true, or drop this key."))
         return found
 
@@ -137,5 +137,7 @@ def refuse_unread(own: CfgNode, keys: tuple[Key, ...]) -> list[Problem]:
     reads = [key.name for key in keys]
     allowed = f"model.type: {own.model.type} reads {', '.join(reads) or 'no key of this group'}."
     return [
-        Problem(f"{GROUP}.{key}", "does not apply", allowed) for key in groups.written(own, GROUP) if key not in reads
+        Problem(f"{GROUP}.{key}", "does not apply", allowed)
+        for key in groups.read_written(own, GROUP)
+        if key not in reads
     ]

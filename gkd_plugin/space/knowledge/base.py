@@ -77,7 +77,7 @@ class Term(nn.Module):
 
     @classmethod
     def settle(cls, values: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
-        """Values that the task decides where nobody else did."""
+        """Values that the task decides where they are still open."""
         return {}
 
     @classmethod

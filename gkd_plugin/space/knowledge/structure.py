@@ -121,7 +121,7 @@ class StructureTerm(LayerTerm):
             "non_edge_weight",
             1.0,
             Number(0),
-            "factor on the difference of a pair that is no edge of the learner",
+            "factor on the difference of a pair that is not an edge of the learner",
             unless=_no_matrix,
         ),
         Key("divergence", "kl_source_learner", Choice(lambda: axes.divergences), "how two structures are compared"),
@@ -145,7 +145,7 @@ class StructureTerm(LayerTerm):
         self.non_edge_weight: float = group.get("non_edge_weight", 1.0)
         self.divergence: Divergence = axes.divergences[group["divergence"]]
         self.reduction: str = group["reduction"]
-        # what decides a structure, by names: they also stand in the name of the file that keeps it
+        # what decides a structure, by name: they also enter the name of the file that keeps it
         self.recipe = tuple(
             group.get(key) for key in ("kernel", "kernel_scale", "normalize", "distribution", "softmax_over")
         )

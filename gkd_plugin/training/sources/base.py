@@ -1,4 +1,4 @@
-"""What a run's sources stand on, and the one place that asks them for observations."""
+"""The run as its sources see it, and the one place that reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Run:
         plan (Plan): The plan.
         models (sequence of ObservedModel): The students' networks.
         loaders (sequence of SplitLoader): Train, validation and, where there is one, test.
-        streams (RandomStreams): Random streams; whatever a source draws, it draws inside ``streams.use("its name")``.
+        streams (RandomStreams): Random streams; a source draws only inside ``streams.use("its name")``.
         readings (Readings): Observations of the students.
         folder (Path): The run's folder.
         seed_folder (int): The number of the seed's folder in it.
@@ -84,11 +84,11 @@ class Sources:
         return isinstance(member, str) and self._behind[member].within
 
     def model_of(self, member: str) -> SourceModel:
-        """The model behind a member that is no student."""
+        """The model behind a member that is not a student."""
         return self._behind[member]
 
     def taps_of(self, member: str) -> tuple[str, ...]:
-        """The taps that terms read off a member that is no student."""
+        """The taps that terms read off a member that is not a student."""
         return self._taps[self._behind[member].name]
 
     # ------------------------------------------------------------------------------------------------- observations
@@ -134,9 +134,7 @@ class Sources:
         """
         if set(state) != set(self.models):
             there, here = ", ".join(sorted(state)) or "none", ", ".join(sorted(self.models)) or "none"
-            raise UserError(
-                f"the checkpoint holds the state of the sources {there}, and this run has {here}. {_ADVICE}"
-            )
+            raise UserError(f"the checkpoint has the state of the sources {there}, but this run has {here}. {_ADVICE}")
         for name, model in self.models.items():
             try:
                 model.load_state_dict(state[name])

@@ -29,11 +29,11 @@ def _unless_named(values: Mapping[str, Any]) -> str | None:
 
 
 def _unless_single(values: Mapping[str, Any]) -> str | None:
-    return "it trains one teacher, and kd.teacher names several" if isinstance(values["teacher"], tuple) else None
+    return "it trains one teacher, but kd.teacher names several" if isinstance(values["teacher"], tuple) else None
 
 
 def _unless_several(values: Mapping[str, Any]) -> str | None:
-    return None if isinstance(values["teacher"], tuple) else "there are not several teachers (kd.teacher: [a, b])"
+    return None if isinstance(values["teacher"], tuple) else "kd.teacher names only one (several: kd.teacher: [a, b])"
 
 
 KEYS = (
@@ -109,7 +109,7 @@ class Teacher(SourceModel):
             if len(set(shapes.values())) > 1:
                 found = ", ".join(f"{name} {(*shape, 1)[0]}" for name, shape in shapes.items())
                 raise UserError(
-                    f"kd.teacher: they give different numbers of logits for each item ({found}). Teachers that teach "
+                    f"kd.teacher: the teachers give different numbers of logits for each item ({found}). Teachers that teach "
                     "together must predict the same classes."
                 )
             mean = mean_probability([each.logits for each in seen], sample.task.kind)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError, reason
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation, Outline
@@ -36,12 +36,12 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """What a teacher's run says of it; the score is measured again before it teaches.
+    """What a teacher's run recorded; the score is measured again before the teacher is used.
 
     Args:
         metric (str): The metric.
         val (float): Its validation score.
-        where (Path): The file it stands in.
+        where (Path): Its file.
     """
 
     metric: str
@@ -113,23 +113,23 @@ class ModuleTeacher:
             logits = found[0] if isinstance(found, (tuple, list)) and found else found
             if not isinstance(logits, Tensor):
                 raise UserError(
-                    f"teacher=: the module gives {type(found).__name__}. It must map the batch to logits of every item "
+                    f"teacher=: the module returned {type(found).__name__}. It must map the batch to logits of every item "
                     "(a tensor), to (logits, labels), or to a gkd_plugin.space.observation.Observation."
                 )
             seen = Observation(logits.detach(), {}, sample.graph("train"))
-        return checked(seen, sample, taps, "teacher=: the module")
+        return check_observation(seen, sample, taps, "teacher=: the module")
 
     def outline(self, seen: Observation) -> Outline:
-        return plain_outline(seen)
+        return make_outline(seen)
 
 
-def plain_outline(seen: Observation) -> Outline:
+def make_outline(seen: Observation) -> Outline:
     """The outline of a teacher that is known by its hidden states only."""
     return Outline.of(seen, max((len(states) for states in seen.hidden.values()), default=0))
 
 
-def checked(seen: Observation, sample: Sample, taps: Iterable[str], what: str) -> Observation:
-    """The observation of a teacher that is no network of ours, after a look at its shapes and values.
+def check_observation(seen: Observation, sample: Sample, taps: Iterable[str], what: str) -> Observation:
+    """Checks the shapes and values of an observation by a teacher that this package did not build.
 
     Args:
         seen (Observation): What it gave.
@@ -161,10 +161,10 @@ def checked(seen: Observation, sample: Sample, taps: Iterable[str], what: str) -
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file of ours or a checkpoint of the host's, without running what it may hold.
+    """The weights in a file of ours or a checkpoint of the host's, without running code in it.
 
     Raises:
-        UserError: If it is missing, no tensor file, or holds pickled code.
+        UserError: If it is missing, not a tensor file, or contains pickled code.
     """
     try:
         with warnings.catch_warnings():
@@ -174,12 +174,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"kd.teacher: the weights {path} are missing. Train that seed again.") from None
     except Exception as error:  # whatever a damaged or foreign file raises
         raise UserError(
-            f"kd.teacher: {path} is no tensor file, or holds pickled code, which is never run ({reason(error)}). "
+            f"kd.teacher: {path} is not a tensor file, or contains pickled code, which is never run ({describe_error(error)}). "
             "Train that seed again."
         ) from None
     weights = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"kd.teacher: {path} holds no state dict. Train that seed again.")
+        raise UserError(f"kd.teacher: {path} contains no state dict. Train that seed again.")
     return dict(weights)
 
 
@@ -215,7 +215,7 @@ def build_teacher(
     except Exception as error:  # users' networks may raise anything
         raise UserError(
             f"kd.teacher: the network of {name} (model.type: {own.model.type}) cannot be built here "
-            f"({type(error).__name__}: {error}). Register what it was made of, as its own run did."
+            f"({type(error).__name__}: {error}). Register its parts here, as its own run did."
         ) from error
     try:
         module.load_state_dict(state)

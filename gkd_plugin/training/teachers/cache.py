@@ -1,6 +1,6 @@
-"""What frozen teachers said on fixed graphs, kept on disk for later runs (the environment variable ``GKD_STORE``).
+"""Cached observations of frozen teachers on fixed graphs, on disk for later runs (the environment variable ``GKD_STORE``).
 
-A file serves only what gave it: its name is a hash of the weights, the data with their split, the taps, the teacher's
+A file is used only for exactly the same inputs: its name is a hash of the weights, the data with their split, the taps, the teacher's
 configuration and everything else that decides the numbers. What terms derive from it (edge distributions) has files of
 its own, whose names add the keys and the pairs of nodes. Nothing but tensors and plain values is ever loaded.
 """
@@ -25,7 +25,7 @@ from gkd_plugin.space.observation import Keep, Observation
 from gkd_plugin.training.checkpoint import write_tensors
 
 VARIABLE = "GKD_STORE"
-# say where a run lies and who made it, and nothing of what the network computes
+# do not change what the network computes
 _NO_MATTER = ("out_dir", "run_dir", "seed", "cfg_dest", "print", "params", "num_threads", "accelerator", "devices")
 
 
@@ -44,7 +44,7 @@ class Store:
         """The store that ``GKD_STORE`` names, if it does.
 
         Raises:
-            UserError: If something else than a folder lies there.
+            UserError: If it is not a folder.
         """
         value = os.environ.get(VARIABLE)
         if not value:
@@ -55,7 +55,7 @@ class Store:
         return cls(folder)
 
     def load(self, key: str, sample: Sample) -> Observation | None:
-        """What was kept under a key, or ``None`` where it is missing, torn or not what its name says."""
+        """What was kept under a key, or ``None`` where it is missing, damaged or not what its name says."""
         device = sample.batch.edge_index.device
         with contextlib.suppress(Exception):  # a torn file raises nearly anything; it is written anew
             found = self._read(key)
@@ -66,7 +66,7 @@ class Store:
         return None
 
     def save(self, key: str, seen: Observation) -> None:
-        """Keeps an observation; where the disk refuses, the run goes on without."""
+        """Keeps an observation; where the disk refuses, the run goes on without it."""
         values = {
             "logits": seen.logits.cpu(),
             "labels": seen.labels.cpu() if seen.labels is not None else None,
@@ -78,7 +78,7 @@ class Store:
         """Keeps what is derived on ``device`` from the observation under ``key``, in a file for each tensor."""
 
         def derived(parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
-            own = _digest([key, parts])
+            own = _hash([key, parts])
             with contextlib.suppress(Exception):  # as above
                 kept: Tensor = self._read(own)["value"].to(device)
                 return kept
@@ -90,13 +90,13 @@ class Store:
 
     def _read(self, key: str) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu")
-        if found["key"] != key or found.pop("content") != _digest(found):
+        if found["key"] != key or found.pop("content") != _hash(found):
             raise ValueError("not what its name says")
         return found
 
     def _write(self, key: str, values: dict[str, Any]) -> None:
         values["key"] = key
-        values["content"] = _digest(values)
+        values["content"] = _hash(values)
         own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class Store:
 
 
 def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
-    """The hash of everything that decides what a network says on a graph, to the last bit."""
+    """The hash of everything that decides a network's output on a graph, to the last bit."""
     from gkd_plugin import __version__  # the package is not whole yet where it imports this module
 
     own = model.own.clone()
@@ -120,12 +120,12 @@ def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
     versions, kind = (torch.__version__, host_version, __version__), sample.batch.edge_index.device.type
     where = (versions, torch.get_num_threads(), kind, torch.backends.cpu.get_cpu_capability())
     parts: list[Any] = [own.dump(), where, sorted(taps), repr(model.module)]
-    return _digest([*parts, model.module.state_dict(), sample.batch.to_dict()])
+    return _hash([*parts, model.module.state_dict(), sample.batch.to_dict()])
 
 
-def _digest(value: Any) -> str:
+def _hash(value: Any) -> str:
     found = hashlib.sha256()
-    for part in _flat(value):
+    for part in _flatten(value):
         if isinstance(part, Tensor):
             found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
             # as bytes: numpy has no bfloat16
@@ -136,16 +136,16 @@ def _digest(value: Any) -> str:
     return found.hexdigest()
 
 
-def _flat(value: Any) -> Iterator[Any]:
+def _flatten(value: Any) -> Iterator[Any]:
     """Tensors and plain values one by one: the text of a tensor within a list would leave most of it out."""
     if isinstance(value, Mapping):
         yield len(value)
         for name in sorted(value):
             yield name
-            yield from _flat(value[name])
+            yield from _flatten(value[name])
     elif isinstance(value, (list, tuple)):
         yield len(value)
         for part in value:
-            yield from _flat(part)
+            yield from _flatten(part)
     else:
         yield value

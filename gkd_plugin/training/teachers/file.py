@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gkd_plugin.errors import UserError, reason
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.space.observation import Observation, Outline
-from gkd_plugin.training.teachers.base import checked, plain_outline
+from gkd_plugin.training.teachers.base import check_observation, make_outline
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -37,22 +37,22 @@ class StoredTeacher:
         arrays = _read(path)
         if "logits" not in arrays:
             raise UserError(
-                f"kd.teacher: {path} holds {', '.join(arrays) or 'nothing'}; it needs 'logits' [nodes, classes]."
+                f"kd.teacher: {path} contains {', '.join(arrays) or 'nothing'}; it needs 'logits' [nodes, classes]."
             )
-        names = self._layer_names(arrays)
+        names = self._list_layer_names(arrays)
         for name in ("logits", *names):
             widths = (1, 2) if name == "logits" else (2,)
             if arrays[name].dim() not in widths or arrays[name].is_complex():
                 shape = list(arrays[name].shape)
                 raise UserError(f"kd.teacher: {name} in {path} has the shape {shape}; it must be [nodes, numbers].")
-        order = self._order(arrays.get("node_id"), len(arrays["logits"]))
-        self.logits = self._rows("logits", arrays["logits"], order)
-        self.layers = tuple(self._rows(name, arrays[name], order) for name in names)
+        order = self._find_order(arrays.get("node_id"), len(arrays["logits"]))
+        self.logits = self._read_rows("logits", arrays["logits"], order)
+        self.layers = tuple(self._read_rows(name, arrays[name], order) for name in names)
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
         if sample.task.level != "node":
             raise UserError(
-                f"kd.teacher: {self.path} holds rows by node, and this is a task on {sample.task.level}s. "
+                f"kd.teacher: {self.path} contains rows by node, but this is a task on {sample.task.level}s. "
                 "Files teach node tasks only; name a run, or hand a module to gkd_plugin.run(teacher=...)."
             )
         graph = sample.graph("train")
@@ -69,22 +69,22 @@ class StoredTeacher:
         device = sample.batch.edge_index.device
         states = tuple(layer[rows].to(device) for layer in self.layers)
         seen = Observation(self.logits[rows].to(device), {tap: states for tap in taps} if states else {}, graph)
-        return checked(seen, sample, taps, f"kd.teacher: {self.path}")
+        return check_observation(seen, sample, taps, f"kd.teacher: {self.path}")
 
     def outline(self, seen: Observation) -> Outline:
-        return plain_outline(seen)
+        return make_outline(seen)
 
-    def _layer_names(self, arrays: dict[str, Tensor]) -> list[str]:
+    def _list_layer_names(self, arrays: dict[str, Tensor]) -> list[str]:
         found = [name for name in arrays if name.startswith("layer_")]
         names = [f"layer_{number}" for number in range(1, len(found) + 1)]
         if set(found) != set(names):
             raise UserError(
-                f"kd.teacher: {self.path} holds {', '.join(sorted(found))}; layers must be called "
+                f"kd.teacher: {self.path} contains {', '.join(sorted(found))}; layers must be called "
                 f"{', '.join(names)}, from the first to the last."
             )
         return names
 
-    def _order(self, ids: Tensor | None, rows: int) -> Tensor:
+    def _find_order(self, ids: Tensor | None, rows: int) -> Tensor:
         """The place of each node's row."""
         if ids is None:
             return torch.arange(rows)
@@ -95,7 +95,7 @@ class StoredTeacher:
             raise UserError(f"kd.teacher: node_id in {self.path} must name each of the nodes 0 to {rows - 1} once.")
         return order
 
-    def _rows(self, name: str, array: Tensor, order: Tensor) -> Tensor:
+    def _read_rows(self, name: str, array: Tensor, order: Tensor) -> Tensor:
         if len(array) != len(order):
             raise UserError(f"kd.teacher: {name} in {self.path} has {len(array)} rows, logits has {len(order)}.")
         rows = array.float()[order]
@@ -123,5 +123,5 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # whatever a damaged file raises; pickled arrays are refused here too
         raise UserError(
-            f"kd.teacher: {path} cannot be read as plain arrays, and nothing else is ever loaded ({reason(error)})."
+            f"kd.teacher: {path} cannot be read as plain arrays; nothing else is loaded ({describe_error(error)})."
         ) from None

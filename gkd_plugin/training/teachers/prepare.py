@@ -44,7 +44,7 @@ class PreparedTeacher:
         graph (Sample, optional): The fixed graph it sees; ``None`` reads it on every batch of the students, with the
             edges that are hidden from them.
         own_edges (bool): Whether the graph has other edges than the students'.
-        store (Store, optional): Keeps what it says for later runs.
+        store (Store, optional): Keeps its observations for later runs.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PreparedTeacher:
         if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
             self._last = (its, wanted, self._read(its, wanted))
         seen, ids = self._last[2], sample.graph("train").node_id
-        return seen if self.graph is None or ids is None else self._part(seen, sample, ids)
+        return seen if self.graph is None or ids is None else self._take_part(seen, sample, ids)
 
     def outline(self, sample: Sample, taps: Iterable[str]) -> Outline:
         """Depth and widths of the teacher."""
@@ -72,7 +72,7 @@ class PreparedTeacher:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a run's result says of its teacher."""
+        """What a run's result records of its teacher."""
         if isinstance(self.teacher, ModelTeacher):
             record = self.teacher.record
             return {"name": self.teacher.name, "from": str(record.where), "metric": record.metric, "val": record.val}
@@ -90,7 +90,7 @@ class PreparedTeacher:
             self.store.save(key, seen)
         return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
 
-    def _part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
+    def _take_part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
         graph = sample.graph("train")
         if self.own_edges:
             edges, _ = subgraph(ids, seen.graph.edge_index, relabel_nodes=True, num_nodes=seen.graph.num_nodes)
@@ -133,7 +133,7 @@ def find_teacher(
         return PreparedTeacher(ModuleTeacher(given, streams), whole)
     target = search.find_folder(name, run_folder)
     if target is None:
-        raise _not_there(plan, name, run_folder)
+        raise _report_missing(plan, name, run_folder)
     if search.is_file(target):
         return PreparedTeacher(StoredTeacher(target), whole)
     store = Store.from_environment()
@@ -141,10 +141,10 @@ def find_teacher(
     own = own_cfg(found.config)
     if float(own.kd.get("hide_edges") or 0):
         raise UserError(
-            f"kd.teacher: {found.name} was itself trained with hidden edges (kd.hide_edges: {own.kd.hide_edges}), and a "
-            "teacher sees all. Train one without."
+            f"kd.teacher: {found.name} was trained with hidden edges (kd.hide_edges: {own.kd.hide_edges}), but a "
+            "teacher must see all edges. Train one without kd.hide_edges."
         )
-    theirs, other = _data_of(own, found, feeds, streams)
+    theirs, other = _find_data(own, found, feeds, streams)
     layers = plan["layers"]
     teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
     _measure_again(teacher, theirs)
@@ -153,17 +153,17 @@ def find_teacher(
     return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store)
 
 
-def _not_there(plan: Plan, name: str, run_folder: Path) -> UserError:
+def _report_missing(plan: Plan, name: str, run_folder: Path) -> UserError:
     if plan.get("teacher_cfg") is None:
-        return search.missing(name, run_folder)
-    searched = ", ".join(map(str, search.places(run_folder)))
+        return search.report_missing(name, run_folder)
+    searched = ", ".join(map(str, search.list_places(run_folder)))
     return UserError(
-        f"kd.teacher_cfg: {plan['teacher_cfg']} is trained first by gkd run only; here its run '{name}' must be there "
-        f"already. Searched: {searched}. Train it: gkd run --cfg {plan['teacher_cfg']} --name {name}"
+        f"kd.teacher_cfg: {plan['teacher_cfg']} is trained first only by gkd run; here its run '{name}' must "
+        f"exist. Searched: {searched}. Train it: gkd run --cfg {plan['teacher_cfg']} --name {name}"
     )
 
 
-def _data_of(
+def _find_data(
     own: CfgNode, found: search.FoundRun, feeds: Sequence[SplitLoader], streams: RandomStreams
 ) -> tuple[Sequence[SplitLoader], bool]:
     """The feeds on which a teacher was trained, and whether they are other graphs than the students'.
@@ -172,7 +172,7 @@ def _data_of(
     not have been trained on their test nodes.
     """
     own.dataset.dir, own.seed = cfg.dataset.dir, found.seed + 1
-    how = _differences(own)
+    how = _describe_differences(own)
     if not how and own.seed == cfg.seed:
         own.share = cfg.share.clone()
         return feeds, False
@@ -189,37 +189,41 @@ def _data_of(
             theirs = make_split_loaders(per_split(loaders), feeds[0].task, feeds[0].device, streams)
     if graph is not None:
         whole = theirs[0].single
-        same = whole is not None and _same_items([whole], [graph])
+        same = whole is not None and _have_same_items([whole], [graph])
     else:
-        same = all(_same_items(a.samples(), b.samples()) for a, b in zip(theirs[1:], feeds[1:], strict=True))
+        same = all(_have_same_items(a.samples(), b.samples()) for a, b in zip(theirs[1:], feeds[1:], strict=True))
     if not same:
         raise UserError(
-            f"{refused}, and its nodes, labels or splits are not these: it may have been trained on what is tested here. "
+            f"{refused}, and its nodes, labels or splits differ: it may have been trained on nodes that are tested here. "
             + ("Train a teacher on this data set." if how else "Splits drawn by seed need kd.teacher_seed: match.")
         )
     if how and observed_task(own) != feeds[0].task:
-        raise UserError(f"kd.teacher: {found.name} predicts something else ({how}). Train a teacher for this task.")
+        raise UserError(f"kd.teacher: {found.name} predicts another task ({how}). Train a teacher for this task.")
     return (theirs, True) if how else (feeds, False)
 
 
-def _differences(own: CfgNode) -> str:
+def _describe_differences(own: CfgNode) -> str:
     """How the teacher's data set differs from the students', in words."""
     differing = [key for key in _SAME_DATA if own.dataset.get(key) != cfg.dataset.get(key)]
-    changes = [f"dataset.{key}: {own.dataset.get(key)} there, {cfg.dataset.get(key)} here" for key in differing]
+    changes = [
+        f"dataset.{key}: {own.dataset.get(key)} for the teacher, {cfg.dataset.get(key)} here" for key in differing
+    ]
     ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
     keys = sorted({*ours, *its})
-    changes += [f"splits.{k}: {its.get(k)} there, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)]
+    changes += [
+        f"splits.{k}: {its.get(k)} for the teacher, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)
+    ]
     return "; ".join(changes)
 
 
-def _same_items(some: Sequence[Sample], others: Sequence[Sample]) -> bool:
-    """Whether batches hold the same items with the same features, labels and splits, whatever their edges."""
-    pairs = [(_items(a), _items(b)) for a, b in zip(some, others, strict=False)]
+def _have_same_items(some: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Whether batches hold the same items with the same features, labels and splits; edges may differ."""
+    pairs = [(_read_items(a), _read_items(b)) for a, b in zip(some, others, strict=False)]
     same = all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
     return len(some) == len(others) and same
 
 
-def _items(sample: Sample) -> dict[str, torch.Tensor]:
+def _read_items(sample: Sample) -> dict[str, torch.Tensor]:
     kept = {k: v for k, v in sample.batch.to_dict().items() if k in ("x", "y", "batch") or k.startswith(SPLITS)}
     return {k: v for k, v in kept.items() if isinstance(v, torch.Tensor)}
 
@@ -234,7 +238,7 @@ def _measure_again(teacher: ModelTeacher, feeds: Sequence[SplitLoader]) -> None:
     items = sum(len(true) for true in outcome.true)
     # other threads or another device: the last digits of an error, or one item whose two best classes nearly tie
     slack = 1e-3 * abs(record.val) if record.metric in ERRORS else 1.5 / max(items, 1)
-    if not abs(measured - record.val) <= slack + 10.0 ** -int(own.round):  # a score that is no number never does
+    if not abs(measured - record.val) <= slack + 10.0 ** -int(own.round):  # NaN never does
         raise UserError(
             f"kd.teacher: {teacher.name} has {record.metric} {measured:g} on the validation split here, but "
             f"{record.where} says {record.val:g}. Weights, data or split are not those of that run; train it again "

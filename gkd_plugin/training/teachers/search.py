@@ -25,7 +25,7 @@ _NO_METRIC = ("epoch", "eta", "loss", "lr", "params", "time_iter", "stopped", "s
 
 @dataclass(frozen=True)
 class FoundRun:
-    """The weights and configuration of one seed's teacher, and what its run says of it.
+    """The weights and configuration of one seed's teacher, and its recorded score.
 
     Args:
         name (str): The run's name.
@@ -42,12 +42,12 @@ class FoundRun:
 
 
 def teacher_name(plan: Plan) -> str:
-    """The name a plan's teacher goes by: ``kd.teacher``, else that of ``kd.teacher_cfg`` without folder and suffix."""
+    """The name of a plan's teacher: ``kd.teacher``, else that of ``kd.teacher_cfg`` without folder and suffix."""
     file = str(plan["teacher_cfg"]).rsplit("/", 1)[-1]
     return str(plan["teacher"] or re.sub(r"\.ya?ml$", "", file))
 
 
-def places(run_folder: Path) -> list[Path]:
+def list_places(run_folder: Path) -> list[Path]:
     """The folders above a run's own (its ``out_dir``, then each parent) up to the working folder."""
     here, own = Path.cwd().resolve(), run_folder.resolve()
     found = [own.parent]
@@ -66,22 +66,22 @@ def find_folder(name: str, run_folder: Path) -> Path | None:
     Raises:
         UserError: If the name leaves its folder, or is that of the run itself.
     """
-    for place in places(run_folder):
+    for place in list_places(run_folder):
         target = Path(os.path.normpath(place / name))
         if place not in target.parents:
-            raise UserError(f"kd.teacher: '{name}' leaves {place}. A name never leaves its folder.")
+            raise UserError(f"kd.teacher: '{name}' leads out of {place}. A name must stay in its folder.")
         if target == run_folder.resolve():
             raise UserError(
-                f"kd.teacher: '{name}' is this very run. Name another one, or give this one another --name."
+                f"kd.teacher: '{name}' is this run itself. Name another teacher, or give this run another --name."
             )
         if target.exists():
             return target
     return None
 
 
-def missing(name: str, run_folder: Path) -> UserError:
-    """What to say of a teacher that is in none of the places."""
-    searched = places(run_folder)
+def report_missing(name: str, run_folder: Path) -> UserError:
+    """The error for a teacher that is in none of the places."""
+    searched = list_places(run_folder)
     there = {path.name for place in searched if place.is_dir() for path in place.iterdir()} - {run_folder.name}
     return UserError(
         f"kd.teacher: there is no '{name}'. {nearest(name, sorted(there))}Searched: {', '.join(map(str, searched))}. "
@@ -91,9 +91,9 @@ def missing(name: str, run_folder: Path) -> UserError:
 
 def has_seeds(target: Path, seeds: Sequence[int]) -> bool:
     """Whether a teacher has all these seeds finished (a file or a grid's best run has no seeds to train)."""
-    if target.is_file() or _grid(target):
+    if target.is_file() or _list_grid(target):
         return True
-    return set(seeds) <= _finished(target).keys()
+    return set(seeds) <= _find_finished(target).keys()
 
 
 def is_file(path: Path) -> bool:
@@ -103,7 +103,9 @@ def is_file(path: Path) -> bool:
         UserError: If it is a file of another kind.
     """
     if path.is_file() and path.suffix not in SUFFIXES:
-        raise UserError(f"kd.teacher: {path} is a file; allowed are {', '.join(SUFFIXES)} files and folders of runs.")
+        raise UserError(
+            f"kd.teacher: {path} is not a teacher. Allowed: {', '.join(SUFFIXES)} files and folders of runs."
+        )
     return path.is_file()
 
 
@@ -118,15 +120,15 @@ def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
     Raises:
         UserError: If there is no finished seed, or not the one asked for.
     """
-    seeds = _finished(folder)
+    seeds = _find_finished(folder)
     if not seeds:
-        if not _grid(folder):
+        if not _list_grid(folder):
             raise UserError(
-                f"kd.teacher: {folder} holds no finished run (no seed with {RESULT}; none with a checkpoint of the last "
+                f"kd.teacher: {folder} contains no finished run (no seed with {RESULT}; none with a checkpoint of the last "
                 "epoch and val/stats.json). Finish it with the same gkd run, or let the stock program write "
                 "checkpoints (train.enable_ckpt)."
             )
-        return choose(_best_of_grid(folder), seed, student_seed)
+        return choose(_choose_best_of_grid(folder), seed, student_seed)
     if seed == "best":
         return max((seeds[number] for number in sorted(seeds)), key=lambda found: _rank(found.record))
     wanted = student_seed if seed == "match" else int(seed)
@@ -139,23 +141,23 @@ def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
     return seeds[wanted]
 
 
-def _finished(folder: Path) -> dict[int, FoundRun]:
+def _find_finished(folder: Path) -> dict[int, FoundRun]:
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and re.fullmatch(r"\d+", path.name):
-            seed = _ours(folder, path) or _stock(folder, path)
+            seed = _read_ours(folder, path) or _read_stock(folder, path)
             if seed is not None:
                 found[seed.seed] = seed
     return found
 
 
-def _ours(folder: Path, seed: Path) -> FoundRun | None:
+def _read_ours(folder: Path, seed: Path) -> FoundRun | None:
     result = read_result(seed)
     if result is None:
         return None
     if len(result.answering) > 1:
         raise UserError(
-            f"kd.teacher: {folder} answers as an ensemble (kd.predict: ensemble), and one network teaches. "
+            f"kd.teacher: {folder} predicts as an ensemble (kd.predict: ensemble), but a teacher is one network. "
             "Train a teacher with kd.predict best or first."
         )
     (number,) = result.answering
@@ -163,7 +165,7 @@ def _ours(folder: Path, seed: Path) -> FoundRun | None:
     return FoundRun(folder.name, int(seed.name), seed / f"student_{number}.pt", seed / f"student_{number}.yaml", record)
 
 
-def _stock(folder: Path, seed: Path) -> FoundRun | None:
+def _read_stock(folder: Path, seed: Path) -> FoundRun | None:
     """A seed of the host's own program: the last epoch's checkpoint and that epoch's validation row."""
     files = {int(m.group(1)): p for p in sorted(seed.glob("ckpt/*.ckpt")) if (m := re.search(r"epoch=(\d+)", p.name))}
     stats, config = seed / "val" / "stats.json", folder / "config.yaml"
@@ -177,7 +179,7 @@ def _stock(folder: Path, seed: Path) -> FoundRun | None:
         rows = [row for line in stats.read_text().splitlines() if (row := json.loads(line))["epoch"] == epoch]
         if not rows:
             return None
-        metric = _metric(rows[-1])
+        metric = _choose_metric(rows[-1])
         record = Record(metric, float(rows[-1][metric]), stats)
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(
@@ -186,35 +188,35 @@ def _stock(folder: Path, seed: Path) -> FoundRun | None:
     return FoundRun(folder.name, int(seed.name), files[epoch], config, record)
 
 
-def _metric(row: dict[str, Any]) -> str:
+def _choose_metric(row: dict[str, Any]) -> str:
     """The metric that selects among those of a row, as the host's aggregation decides it."""
     names = [name for name in row if name not in _NO_METRIC and not name.endswith("_std")]
     return next((name for name in ("auc", "accuracy") if name in names), names[0] if names else "loss")
 
 
-def _grid(folder: Path) -> list[Path]:
+def _list_grid(folder: Path) -> list[Path]:
     """The folders of a grid's runs."""
     return sorted(path.parent for path in folder.glob("*/config.yaml")) if folder.is_dir() else []
 
 
-def _best_of_grid(folder: Path) -> Path:
+def _choose_best_of_grid(folder: Path) -> Path:
     """The run with the best validation score, by the mean over its seeds, among the runs of a finished grid."""
     ranks: dict[Path, float] = {}
-    for run in _grid(folder):
+    for run in _list_grid(folder):
         best = run / "agg" / "val" / "best.json"
         try:
             row = json.loads(best.read_text().splitlines()[-1])
-            metric = _metric(row)
+            metric = _choose_metric(row)
             ranks[run] = _rank(Record(metric, float(row[metric]), best))
         except (OSError, ValueError, IndexError, KeyError, TypeError):
             raise UserError(
-                f"kd.teacher: {folder} is a grid whose run {run.name} is not finished (no {best.relative_to(folder)}). "
+                f"kd.teacher: {folder} is a grid, and its run {run.name} is not finished (no {best.relative_to(folder)}). "
                 "Finish the grid, or name one of its runs."
             ) from None
     return max(ranks, key=lambda run: ranks[run])
 
 
 def _rank(record: Record) -> float:
-    """Larger is better; a score that is no number is worst."""
+    """Larger is better; NaN is worst."""
     value = -record.val if record.metric in ERRORS else record.val
     return value if value == value else float("-inf")
