@@ -18,7 +18,7 @@ from studies import Job, arguments, markdown, prepare, study
 DATA = {
     "Cora": ("cora", "gnn.dim_inner", "16"),
     "CiteSeer": ("citeseer", "gnn.dim_inner", "16"),
-    "digits_k3": ("digits", "dataset.name", "digits_k3", "gnn.dim_inner", "8"),
+    "digits_k3": ("digits", "dataset.name", "digits_k3", "gnn.dim_inner", "8", "gnn.dropout", "0"),
 }
 DEPTHS = ("3", "8")
 POINTS = [

@@ -18,7 +18,17 @@ from studies import Job, arguments, markdown, prepare, study
 DATA = {
     "Cora": ("cora", "gnn.layers_mp", "2", "gnn.dim_inner", "16"),
     "CiteSeer": ("citeseer", "gnn.layers_mp", "2", "gnn.dim_inner", "16"),
-    "digits_k3": ("digits", "dataset.name", "digits_k3", "gnn.layers_mp", "3", "gnn.dim_inner", "8"),
+    "digits_k3": (
+        "digits",
+        "dataset.name",
+        "digits_k3",
+        "gnn.layers_mp",
+        "3",
+        "gnn.dim_inner",
+        "8",
+        "gnn.dropout",
+        "0",
+    ),
 }
 SHARPEN, CONFIDENCE, STUDENTS = ("0.3", "0.5"), ("0", "0.8"), ("2", "4")
 POINTS = [

@@ -93,6 +93,10 @@ class Plan:
     def __getitem__(self, key: str) -> Any:
         return self.kd[key]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a scheme's key that may not apply."""
+        return self.kd.get(key, default)
+
     @property
     def students(self) -> int:
         """Number of students trained together."""

@@ -17,9 +17,11 @@ from typing import Any
 import pluggy
 
 from gkd_plugin import builtin, hookspecs
+from gkd_plugin.config import kd_keys
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.schema import Key
 from gkd_plugin.space import axes
+from gkd_plugin.space.answers import Source
 
 manager = pluggy.PluginManager("gkd_plugin")
 manager.add_hookspecs(hookspecs)
@@ -114,9 +116,20 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
             raise UserError(
                 f"{axis.name}: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
             )
+    if axis is axes.sources:
+        _require_own_keys(name, answer)
     groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
     if groups.count(name) > 1:
         raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
+
+
+def _require_own_keys(name: str, source: Source) -> None:
+    """The keys of all sources stand in the group ``kd``, beside those of the scheme."""
+    others = {key.name: key for word in axes.sources if word != name for key in axes.sources[word].keys}
+    taken = {key.name: key for key in kd_keys.SCHEME_KEYS} | others
+    for key in source.keys:
+        if taken.get(key.name, key) is not key:
+            raise UserError(f"sources: '{name}' declares the key kd.{key.name}, which is taken. It needs another name.")
 
 
 def _describe_error(error: BaseException) -> str:

@@ -188,7 +188,7 @@ class NotAKey(Energy):
         ("kernels", "inverse", Kernel(KERNEL.function, "", "a test"), "'inverse' has no summary"),
         ("kernels", "my kernel", KERNEL, "'my kernel' is not a valid name"),
         ("layer_maps", "inverse", KERNEL, r"layer_maps: 'inverse' is Kernel.* Allowed: .*answers\.LayerMap"),
-        ("knowledge", "energy", KERNEL, r"Allowed: .*base\.Term"),
+        ("knowledge", "energy", KERNEL, r"Allowed: .*knowledge\.base\.Term"),
         ("knowledge", "attention", Energy, "'attention' is in use already"),
         ("knowledge", "energy", NotAKey, "declares the key 'power'"),
     ],

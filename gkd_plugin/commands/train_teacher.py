@@ -51,7 +51,7 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
         UserError: If the YAML is missing or wrong, names itself, or has changed since its run.
     """
     plan = config.plan
-    if plan["teacher_cfg"] is None or not any(listening(plan, teacher.NAME)):
+    if plan.get("teacher_cfg") is None or not any(listening(plan, teacher.NAME)):
         return None
     path = _find_yaml(config)
     name, out_dir = search.teacher_name(plan), Path(config.cfg.out_dir)
@@ -85,7 +85,7 @@ def _find_yaml(config: Config) -> Path:
     """The path of the teacher's YAML; checks the chain of teachers' YAMLs and refuses circles."""
     paths = [config.path.resolve()] if config.path else []
     first = None
-    while config.plan["teacher_cfg"] is not None:
+    while config.plan.get("teacher_cfg") is not None:
         folder = config.path.parent if config.path else None
         path = find_file(str(config.plan["teacher_cfg"]), folder, "kd.teacher_cfg")
         first = first or path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -149,9 +150,10 @@ class _Resolution:
                     draft.put(key, value, BY_MARKS)
 
     def _fill_sources(self) -> None:
-        for draft in self.knowledge.values():
-            if "source" in draft.values and draft.values["source"] is None:
-                draft.put("source", default_source(self.kd.values), DEFAULT)
+        for name, draft in self.knowledge.items():
+            for each in axes.knowledge[name].parts:
+                if each.source in draft.values and draft.values[each.source] is None:
+                    draft.put(each.source, default_source(self.kd.values), DEFAULT)
 
     def _fill_by_task(self) -> None:
         if len(self.tasks) != 1:
@@ -198,7 +200,7 @@ class _Resolution:
     # --------------------------------------------------------------------------------------------------- checking
     def _check_sources(self) -> Iterator[Problem]:
         """Sources that are not named, have too few students or wrong members, or cannot be used here."""
-        unnamed: dict[str, list[str]] = {}
+        unnamed: dict[str, list[tuple[str, str]]] = {}
         for name, draft in self.named.items():
             for each, source in self._list_sources(name, draft):
                 found = self._find_source_problem(name, draft, each, source)
@@ -207,19 +209,20 @@ class _Resolution:
                     draft.broken.add(str(each.source))
                 elif each.source == "source" or draft.values.get(each.weight):
                     for member in self._find_unnamed(source):
-                        unnamed.setdefault(member, []).append(name)
-        for source, names in unnamed.items():
-            yield self._report_unnamed(source, names)
+                        unnamed.setdefault(member, []).append((name, str(each.source)))
+        for source, listeners in unnamed.items():
+            yield self._report_unnamed(source, listeners)
 
     def _find_source_problem(self, name: str, draft: GroupDraft, each: Part, source: str) -> Problem | None:
         answer, key = axes.sources[source], str(each.source)
+        if self.students < answer.needs_students:
+            alone = f"{source} with {self.students} student{'s' if self.students > 1 else ''}"
+            return draft.problem(key, alone, answer.advice) if answer.advice and answer.named is None else None
         try:
             members = [members_of(source, n, self.students) for n in range(1, self.students + 1)]
-            if self.students < answer.needs_students:
-                alone = f"{source} with {self.students} student{'s' if self.students > 1 else ''}"
-                return draft.problem(key, alone, answer.advice) if answer.advice and answer.named is None else None
             if not any(members):
-                return draft.problem(key, f"{source}, which names no teacher", self._list_allowed(axes.sources))
+                allowed = self._list_allowed(self._find_sources(lambda word: word != source))
+                return draft.problem(key, f"{source}, which names no teacher", allowed)
             within, layers = is_within(source, self.students), has_layers(source, self.students)
         except UserError as error:
             return draft.problem(key, str(error).rstrip("."), "Fix the plugin, or choose another source.")
@@ -233,11 +236,21 @@ class _Resolution:
             return None
         if not layers:
             found = f"{source}, which gives logits only, but kd_{name} compares layers"
-            return draft.problem(key, found, self._list_allowed(word for word in axes.sources if has_layers(word)))
+            return draft.problem(
+                key, found, self._list_allowed(self._find_sources(lambda word: has_layers(word, self.students)))
+            )
         return self._find_own_map_problem(draft) if within else None
 
+    def _find_sources(self, fits: Callable[[str], bool]) -> Iterator[str]:
+        """The sources that fit; one that is broken fits nowhere."""
+        for word in axes.sources:
+            with suppress(UserError):
+                everybody(word, self.students)
+                if fits(word):
+                    yield word
+
     def _report_itself(self, name: str, draft: GroupDraft, source: str) -> Problem:
-        others = [word for word in axes.sources if not is_within(word)]
+        others = self._find_sources(lambda word: not is_within(word, self.students))
         found = f"{source}, but a network's logits cannot teach themselves"
         changed = [key.name for key in draft.keys if key.name in ("sharpen", "confidence")]
         also = f" Or change the target: {', '.join(f'kd_{name}.{key}' for key in changed)}." if changed else ""
@@ -259,13 +272,22 @@ class _Resolution:
         rules = {m: axes.sources[m].named for m in members if isinstance(m, str)}
         return [m for m, rule in rules.items() if rule is not None and not rule(self.kd.values)]
 
-    def _report_unnamed(self, source: str, names: list[str]) -> Problem:
-        by = sorted({self.named[name].origins[str(axes.knowledge[name].parts[-1].source)] for name in names})
-        who = ", ".join(f"kd_{name}" for name in names)
+    def _report_unnamed(self, source: str, listeners: list[tuple[str, str]]) -> Problem:
+        """A source that the scheme's keys must name.
+
+        Args:
+            source (str): The source.
+            listeners (list): Each group that listens to it, and under which key.
+        """
+        words = dict.fromkeys(str(self.named[name].values[key]) for name, key in listeners)
+        by = sorted({self.named[name].origins[key] for name, key in listeners})
+        names = list(dict.fromkeys(f"kd_{name}" for name, _ in listeners))
+        (name, key), *_ = listeners
         return self.kd.problem(
             axes.sources[source].keys[0].name,
-            f"not set, but {who} listen{'s' if len(names) == 1 else ''} to it (source: {source}, from {', '.join(by)})",
-            f"{axes.sources[source].advice}; or kd_{names[0]}.source: {next(iter(axes.sources))}.",
+            f"not set, but {', '.join(names)} listen{'s' if len(names) == 1 else ''} to it "
+            f"(source: {', '.join(words)}, from {', '.join(by)})",
+            f"{axes.sources[source].advice}; or kd_{name}.{key}: {next(iter(axes.sources))}.",
         )
 
     def _list_allowed(self, words: Iterable[str]) -> str:
@@ -280,16 +302,18 @@ class _Resolution:
 
     def _check_source_keys(self) -> Iterator[Problem]:
         """Keys of a source that no group listens to; where keys name their source, that is only a warning."""
+        readers: dict[str, list[str]] = {}
         for source in axes.sources:
-            answer = axes.sources[source]
-            if answer.named is not None or self._listens(source):
+            for key in axes.sources[source].keys:
+                readers.setdefault(key.name, []).append(source)
+        for name, sources in readers.items():
+            if any(axes.sources[source].named is not None or self._listens(source) for source in sources):
                 continue
-            for key in answer.keys:
-                if self.kd.wrote(key.name) and key.name not in self.kd.broken:
-                    found = f"{show(self.kd.values[key.name])} does not apply: no group has source: {source}"
-                    yield self.kd.problem(key.name, found, "Remove the key, or choose that source.")
-                self.kd.values.pop(key.name, None)
-                self.kd.origins.pop(key.name, None)
+            if self.kd.wrote(name) and name not in self.kd.broken:
+                found = f"{show(self.kd.values[name])} does not apply: no group has source: {', '.join(sources)}"
+                yield self.kd.problem(name, found, "Remove the key, or choose that source.")
+            self.kd.values.pop(name, None)
+            self.kd.origins.pop(name, None)
 
     def _check_learned_maps(self) -> Iterator[Problem]:
         unclear = any("layer_map" in draft.broken for draft in self.named.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.errors import UserError, describe_error, nearest
 from gkd_plugin.plan import GroupPlan, Part, Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Member, Source
@@ -103,15 +103,23 @@ def model_of(member: Member) -> type[SourceModel] | None:
 def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
     """Who teaches a student under a source; a student that names itself is taught by its own forward pass.
 
+    With fewer students than a source needs nobody does.
+
     Args:
         source (str): The source.
         learner (int): The student's number, from 1.
         students (int): Number of students.
 
     Raises:
-        UserError: If the source names a member that does not exist, or returns anything but members.
+        UserError: If the source names a member that does not exist, returns anything but members, or fails.
     """
-    found = axes.sources[source].members(learner, students)
+    if students < axes.sources[source].needs_students:
+        return ()
+    try:
+        found = axes.sources[source].members(learner, students)
+    except Exception as error:  # somebody else's code
+        text = f"source '{source}' fails for student {learner} of {students}: {describe_error(error)}."
+        raise UserError(text) from error
     if not isinstance(found, (tuple, list)) or not all(isinstance(m, (int, str)) and m is not True for m in found):
         raise UserError(f"source '{source}' returns {found!r} for student {learner}. Allowed: a tuple of members.")
     members = []
@@ -138,9 +146,8 @@ def own_member() -> str:
 
 
 def everybody(source: str, students: int) -> set[Member]:
-    """All members that teach some student under a source; none below ``needs_students``."""
-    enough = students >= axes.sources[source].needs_students
-    return {m for learner in range(1, students + 1) for m in members_of(source, learner, students)} if enough else set()
+    """All members that teach anybody under a source, as far as the source can tell them."""
+    return {member for learner in range(1, students + 1) for member in members_of(source, learner, students)}
 
 
 def is_within(source: str, students: int = 1) -> bool:

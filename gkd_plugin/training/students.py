@@ -168,7 +168,7 @@ def _outline_sources(
         return {}
     found = dict(outlines)
     for model in sources.models.values():
-        for member in {m for layered in (True, False) for m in model.members(layered)}:
+        for member in dict.fromkeys(m for layered in (False, True) for m in model.members(layered)):
             found[member] = outlines[learner]
             if not model.within:
                 found[member] = model.outline(member, learner, sample, sources.taps_of(member))

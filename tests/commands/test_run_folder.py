@@ -22,7 +22,7 @@ from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.training.recorders.gradients import Diagnostics
-from gkd_plugin.training.recorders.learned_maps import AttentionLog
+from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 from gkd_plugin.training.trainer import Trainer
 from tests.toy import config, toy_data  # noqa: F401 - a fixture
 
@@ -339,7 +339,7 @@ def test_mistakes_and_the_user_stop_all(error: BaseException, tmp_path: Path, mo
 # -- records that resume ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "make"), [("diagnostics.json", Diagnostics), ("attention.json", AttentionLog)])
+@pytest.mark.parametrize(("name", "make"), [("diagnostics.json", Diagnostics), ("attention.json", LearnedMaps)])
 def test_records_are_cut_beside_and_moved(
     name: str, make: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

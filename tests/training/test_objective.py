@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,13 +13,31 @@ from torch.nn import functional
 import gkd_plugin  # noqa: F401
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import UserError
+from gkd_plugin.space.answers import Member
+from gkd_plugin.space.knowledge.auxiliary import AuxiliaryTerm
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
-from gkd_plugin.training.objective import Objective, ensemble_target, taps_of
+from gkd_plugin.training.objective import Objective, list_taps, mean_logits
 
 N, C, TASK = 9, 4, Task("node", "multiclass")
 MASK = torch.arange(N) % 3 == 0
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 2], [1, 2, 3, 4, 5, 6, 7, 8, 0, 5, 7]])
 BASE = {"dataset": {"task": "node", "task_type": "classification_multi"}}
+
+
+class Behind:
+    """No member stands for several, and ``self`` is the learner's own forward pass."""
+
+    def expand(self, members: Iterable[Member], layered: bool) -> tuple[Member, ...]:
+        return tuple(members)
+
+    def is_within(self, member: Member) -> bool:
+        return member == "self"
+
+
+def heads_of(ours: Objective) -> AuxiliaryTerm:
+    term = ours.terms["auxiliary"]
+    assert isinstance(term, AuxiliaryTerm)
+    return term
 
 
 def seen(seed: int, widths: tuple[int, ...] = (5, 5)) -> Observation:
@@ -37,7 +56,7 @@ def objective(learner: int = 1, students: int = 2, **groups: dict[str, Any]) -> 
     plan = resolve({**BASE, "kd": kd, **groups})
     outlines: dict[Any, Outline] = {n: Outline.of(seen(n), 2) for n in range(1, students + 1)}
     torch.manual_seed(0)
-    return Objective(plan, learner, outlines, TASK).double()
+    return Objective(plan, learner, outlines, TASK, Behind()).double()
 
 
 def task_loss(own: Observation) -> Tensor:
@@ -58,8 +77,7 @@ def test_terms_times_weights_times_schedules_sum_up() -> None:
         kd_auxiliary={"weight": 0.3, "growth": "increasing"},
     )
     own, peers = seen(1), {n: seen(n) for n in (2, 3)}
-    heads = ours.heads
-    assert heads is not None
+    heads = heads_of(ours)
     for epoch in range(8):
         own = seen(1)
         total, values, weighted = ours(task_loss(own), own, peers | {"self": own.detached()}, epoch)
@@ -116,12 +134,12 @@ def test_ensemble_mean_teaches_with_the_mean_of_the_others_logits_and_layers_sta
         "kd_auxiliary": {"soft_weight": 1.0, "soft_source": "peers"},
     }
     ours = objective(learner=2, students=4, kd={"peer_target": "ensemble_mean"}, **groups)
-    assert ours.sources(0) == {"ensemble", 1, 3, 4}
+    assert ours.members(0) == (1, 3, 4)
     own, peers = seen(2), {n: seen(n) for n in (1, 3, 4)}
     mean = torch.stack([peer.logits for peer in peers.values()]).mean(0)
-    together = ensemble_target([peers[n] for n in (1, 3, 4)])
+    together = mean_logits([peers[n] for n in (1, 3, 4)])
     torch.testing.assert_close(together.logits, mean)
-    _, values, _ = ours(task_loss(own), own, {**peers, "ensemble": together}, 0)
+    _, values, _ = ours(task_loss(own), own, peers, 0)
     torch.testing.assert_close(values["kd_response"], kl(own, mean).detach())
     feature = sum(
         functional.mse_loss(own.hidden["layer"][layer], peer.hidden["layer"][layer])
@@ -129,8 +147,7 @@ def test_ensemble_mean_teaches_with_the_mean_of_the_others_logits_and_layers_sta
         for layer in (0, 1)
     )
     torch.testing.assert_close(values["kd_feature"], feature.detach() / 3)  # type: ignore[union-attr]
-    assert ours.heads is not None
-    heads = ours.heads.logits(own)
+    heads = heads_of(ours).logits(own)
     q = mean.softmax(-1)
     soft = sum((q * (q.log() - z.log_softmax(-1))).sum(-1).mean() for z in heads.values())
     torch.testing.assert_close(values["kd_auxiliary_soft"], soft.detach())  # type: ignore[union-attr]
@@ -143,18 +160,18 @@ def test_ensemble_mean_teaches_with_the_mean_of_the_others_logits_and_layers_sta
 
 def test_weight_zero_builds_nothing() -> None:
     ours = objective(kd_feature={"weight": 0, "projector": "linear"}, kd_auxiliary={"weight": 0})
-    assert list(ours.parameters()) == [] and ours.parts == [] and ours.heads is None
-    assert ours.taps(0) == () and ours.sources(0) == set() and ours.value_names == []
+    assert list(ours.parameters()) == [] and ours.groups == [] and list(ours.terms) == []
+    assert ours.taps(0) == () and ours.members(0) == () and ours.value_names == []
 
 
 def test_taps_and_sources_follow_the_schedule() -> None:
     ours = objective(kd_feature={"weight": 1, "tap": "conv", "layer_map": "last", "schedule": "warmup_3"})
     assert [ours.taps(epoch) for epoch in (2, 3)] == [(), ("conv",)]
-    assert [ours.sources(epoch) for epoch in (2, 3)] == [set(), {2}]
+    assert [ours.members(epoch) for epoch in (2, 3)] == [(), (2,)]
     total, values, weighted = ours(task_loss(seen(1)), seen(1), {}, 0)
     assert values == weighted == {}
     torch.testing.assert_close(total, task_loss(seen(1)))
-    assert taps_of(ours.plan) == ("conv",)
+    assert list_taps(ours.plan) == ("conv",)
 
 
 def test_heads_without_peers_keep_their_labels() -> None:
@@ -182,4 +199,4 @@ def test_a_map_that_does_not_fit_names_both_sides() -> None:
     )
     outlines: dict[Any, Outline] = {1: Outline.of(seen(1), 2), 2: Outline.of(seen(2, (5, 5, 5)), 3)}
     with pytest.raises(UserError, match=r"kd_feature\.layer_map: .*2 layers, the source 3"):
-        Objective(plan, 1, outlines, TASK)
+        Objective(plan, 1, outlines, TASK, Behind())

@@ -172,14 +172,15 @@ def test_peers_are_detached_and_read_in_evaluation_mode() -> None:
     sample = trainer.feeds[0].single
     assert sample is not None
     one, two = trainer.students
-    first = trainer.reader.sources(one, sample, 0)[2]
+    trainer.updates.begin_epoch(0)
+    first = trainer.sources.observe(one.number, one.objective.members(0), sample)[2]
     assert not first.hidden["layer"][0].requires_grad
     with torch.no_grad(), two.model.untouched():
         clean = two.model.observe(sample, ("layer",)).hidden["layer"]
     assert all(torch.equal(a, b) for a, b in zip(first.hidden["layer"], clean, strict=True))
     assert two.model.module.training
-    trainer.reader.train_mode = True
-    noisy = trainer.reader.sources(one, sample, 0)[2].hidden["layer"]
+    trainer.sources.run.readings.train_mode = True
+    noisy = trainer.sources.observe(one.number, one.objective.members(0), sample)[2].hidden["layer"]
     assert not torch.equal(noisy[0], clean[0])
 
 
@@ -219,8 +220,7 @@ def test_weight_decay_does_not_reach_a_learned_map(scheduler: str, handed: bool)
         trainer = trainer_on(graphs(1))
     student = trainer.students[0]
     (learned,) = student.objective.maps.values()
-    head = student.objective.heads
-    assert head is not None
+    head = student.objective.terms["auxiliary"]
     before = [p.detach().clone() for p in learned.parameters()], next(head.parameters()).detach().clone()
     trainer.run(3)
     for old, new in zip(before[0], learned.parameters(), strict=True):
@@ -256,7 +256,8 @@ def test_a_schedule_of_zero_reads_no_peer() -> None:
     trainer = trainer_on(graphs(1))
     sample = trainer.feeds[0].single
     assert sample is not None
-    counts = [bool(trainer.reader.sources(trainer.students[0], sample, epoch)) for epoch in range(3)]
+    members = [trainer.students[0].objective.members(epoch) for epoch in range(3)]
+    counts = [bool(trainer.sources.observe(1, found, sample)) for found in members]
     assert counts == [False, True, False]
 
 

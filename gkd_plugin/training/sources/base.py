@@ -66,9 +66,9 @@ class Sources:
             kind = axes.sources[name].model
             if name in named and kind is not None:
                 self.models[name] = kind(name, run)
-        self._behind = {
-            m: model for model in self.models.values() for kind in (True, False) for m in model.members(kind)
-        }
+        self._behind = dict(self.models)
+        for model in self.models.values():
+            self._behind |= {member: model for layered in (True, False) for member in model.members(layered)}
         self._taps = {name: taps_read(plan, name) for name in self.models}
 
     # ------------------------------------------------------------------------------------------------------ members

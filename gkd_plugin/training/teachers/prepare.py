@@ -154,7 +154,7 @@ def find_teacher(
 
 
 def _report_missing(plan: Plan, name: str, run_folder: Path) -> UserError:
-    if plan["teacher_cfg"] is None:
+    if plan.get("teacher_cfg") is None:
         return search.report_missing(name, run_folder)
     searched = ", ".join(map(str, search.list_places(run_folder)))
     return UserError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -31,16 +33,37 @@ def test_no_task_and_no_gradient() -> None:
     assert math.isnan(nothing["cosine"]) and math.isnan(nothing["kd_a_share"])
 
 
+def student_of(number: int, *parameters: nn.Parameter) -> Any:
+    return SimpleNamespace(number=number, model=SimpleNamespace(module=nn.ParameterList(parameters)))
+
+
 def test_rows_are_cut_on_resume_and_faint_terms_named(tmp_path: Path) -> None:
-    diagnostics = Diagnostics(tmp_path)
+    diagnostics, path = Diagnostics(tmp_path), tmp_path / "diagnostics.json"
     w = nn.Parameter(torch.ones(2))
+    one = student_of(1, w)
+
+    def rows() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
     for epoch in (0, 20, 40):
-        assert diagnostics.due(epoch, 1) and not diagnostics.due(epoch + 1, 1)
-        diagnostics.record(epoch, 1, w.sum(), {"kd_a": 1e-5 * w.sum(), "kd_b": w.sum()}, {"kd_a": 1.0}, [w])
-        assert not diagnostics.due(epoch, 1)
-    assert diagnostics.faint() == ["kd_a"]
+        for later in (0, 0, 1, 19):  # the first step of every 20th epoch, once
+            terms = {"kd_a": 1e-5 * w.sum(), "kd_b": w.sum()}
+            diagnostics.see_step(epoch + later, one, w.sum(), terms, {"kd_a": 1.0})
+    assert [row["epoch"] for row in rows()] == [0, 20, 40] and w.grad is None
+    assert diagnostics.find_faint() == ["kd_a"]
+    (warning,) = diagnostics.warnings()
+    assert warning.startswith("kd_a: its gradient stayed under 0.1 %")
     again = Diagnostics(tmp_path)
     again.resume(21)
+    assert [row["epoch"] for row in rows()] == [0, 20] and rows()[0]["kd_a"] == 1.0
+    assert rows()[0]["kd_b_norm"] == pytest.approx(2**0.5) and rows()[0]["cosine"] == pytest.approx(1)
+    assert again.find_faint() == ["kd_a"]
+
+
+def test_each_student_has_a_row_of_its_own(tmp_path: Path) -> None:
+    diagnostics = Diagnostics(tmp_path)
+    w = nn.Parameter(torch.ones(2))
+    for number in (1, 2, 1, 2):
+        diagnostics.see_step(0, student_of(number, w), None, {"kd_a": w.sum()}, {})
     rows = [json.loads(line) for line in (tmp_path / "diagnostics.json").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 20] and rows[0]["kd_a"] == 1.0
-    assert again.faint() == ["kd_a"]
+    assert [(row["student"], row["kd_a_share"]) for row in rows] == [(1, 1.0), (2, 1.0)]

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from gkd_plugin.space.attention_map import AttentionMap
-from gkd_plugin.space.observation import Graph, Observation, Outline
-from gkd_plugin.training.recorders.learned_maps import AttentionLog, entropies
+import gkd_plugin  # noqa: F401
+from gkd_plugin.config.resolve import resolve
+from gkd_plugin.space.answers import Member
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
+from gkd_plugin.training.objective import Objective
+from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 
-VALUES = {"dim": 4, "softmax_over": "learner", "detach": False, "frozen": False, "projection": "per_layer"}
+PLAN = {
+    "kd": {"teacher": "wide"},
+    "kd_feature": {"weight": 1, "tap": "layer", "layer_map": "attention"},
+    "kd_attention": {"dim": 4, "softmax_over": "learner"},
+}
+
+
+class Behind:
+    def expand(self, members: Iterable[Member], layered: bool) -> tuple[Member, ...]:
+        return tuple(members)
+
+    def is_within(self, member: Member) -> bool:
+        return False
 
 
 def seen(depth: int) -> Observation:
@@ -24,29 +39,33 @@ def seen(depth: int) -> Observation:
 
 
 def student(number: int, learner: int, source: int) -> Any:
-    outlines = [Outline(depth, {"layer": (3,) * depth}, 2) for depth in (learner, source)]
-    layer_map = AttentionMap(VALUES, *outlines, "layer", False)
-    return SimpleNamespace(
-        number=number, objective=SimpleNamespace(maps=nn.ModuleDict({"attention_teacher": layer_map}))
-    )
+    outlines: dict[Any, Outline] = {
+        name: Outline(depth, {"layer": (3,) * depth}, 2) for name, depth in ((number, learner), ("teacher", source))
+    }
+    objective = Objective(resolve(PLAN), number, outlines, Task("node", "multiclass"), Behind())
+    return SimpleNamespace(number=number, objective=objective)
 
 
 def test_rows_entropies_resume_and_figure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     one = student(1, 2, 6)
-    log = AttentionLog(tmp_path)
-    log.record(0, [one])
-    assert log.rows() == [] and entropies(one) == {"attention_teacher_entropy": 0.0} and log.draw() is None
-    layer_map = one.objective.maps["attention_teacher"]
+    log = LearnedMaps(tmp_path)
+    log.see_evaluation(0, [one])
+    assert log.rows() == [] and log.columns(one) == {"attention_teacher_entropy": 0.0} and log.draw() is None
     for epoch in (1, 2):
-        weights = layer_map(seen(2), seen(6))
-        log.record(epoch, [one])
+        one.objective(torch.zeros(()), seen(2), {"teacher": seen(6)}, epoch)
+        weights = one.objective.last_weights["attention", "teacher"]
+        log.see_evaluation(epoch, [one])
     rows = log.rows()
-    assert [(row["epoch"], row["student"], row["source"]) for row in rows] == [(1, 1, "teacher"), (2, 1, "teacher")]
-    torch.testing.assert_close(torch.tensor(rows[-1]["weights"]), weights.detach(), atol=1e-6, rtol=0)
+    assert [(row["epoch"], row["student"], row["map"], row["source"]) for row in rows] == [
+        (1, 1, "attention", "teacher"),
+        (2, 1, "attention", "teacher"),
+    ]
+    torch.testing.assert_close(torch.tensor(rows[-1]["weights"]), weights, atol=1e-6, rtol=0)
     columns = torch.tensor(rows[-1]["weights"]).T * 6  # each source layer spreads a mass of 1
     by_hand = -(columns * columns.log()).sum(dim=1).mean()
-    assert entropies(one)["attention_teacher_entropy"] == pytest.approx(float(by_hand), abs=1e-4)
+    assert log.columns(one)["attention_teacher_entropy"] == pytest.approx(float(by_hand), abs=1e-4)
+    assert rows[-1]["entropy"] == pytest.approx(float(by_hand), abs=1e-4)
     figure = log.draw()
     assert figure is not None and figure.read_bytes().startswith(b"\x89PNG")
     log.resume(2)

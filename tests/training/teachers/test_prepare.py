@@ -28,6 +28,7 @@ from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.space.observation import Observation, Task
 from gkd_plugin.training.batches import SplitLoader, hide_edges, make_split_loaders, whole_graph
 from gkd_plugin.training.graphgym import make_trainer
+from gkd_plugin.training.sources.teacher import Teacher as TeacherSource
 from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher
 from gkd_plugin.training.teachers.cache import VARIABLE, Store
 from gkd_plugin.training.teachers.prepare import PreparedTeacher
@@ -79,6 +80,13 @@ class running:
         self.scope.__exit__(*error)
 
 
+def teacher_of(trainer: Trainer) -> PreparedTeacher:
+    model = trainer.sources.models["teacher"]
+    assert isinstance(model, TeacherSource)
+    (taught,) = model.teachers
+    return taught
+
+
 # -- once -------------------------------------------------------------------------------------------------------------
 
 
@@ -91,8 +99,7 @@ def test_it_is_read_once_and_remembers_no_more_with_every_epoch(monkeypatch: pyt
     with running(
         **LAYERS, kd_response={"weight": 1.0, "nodes": "all"}, kd_contrast={"weight": 0.1, "samples": 9}
     ) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None
+        taught = teacher_of(trainer)
         for epoch in range(4):
             trainer.updates.epoch(trainer.feeds[0], epoch)
             seen = taught.observe(trainer.feeds[0].single, ("conv",))
@@ -109,8 +116,8 @@ def test_it_is_read_once_and_remembers_no_more_with_every_epoch(monkeypatch: pyt
 def test_the_teacher_is_no_part_of_the_students(tmp_path: Path) -> None:
     teach()
     with running(**LAYERS) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None and isinstance(taught.teacher, ModelTeacher)
+        taught = teacher_of(trainer)
+        assert isinstance(taught.teacher, ModelTeacher)
         theirs = {id(p) for p in taught.teacher.model.module.parameters()}
         before = [p.clone() for p in taught.teacher.model.module.state_dict().values()]
         student = trainer.students[0]
@@ -148,8 +155,8 @@ def test_more_taps_are_read_again_and_other_batches_are_not_mixed_up() -> None:
 def test_what_a_network_draws_is_not_stored(tmp_path: Path) -> None:
     teach()
     with running(kd_response={"weight": 1.0}) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None and taught.graph is not None and isinstance(taught.teacher, ModelTeacher)
+        taught = teacher_of(trainer)
+        assert taught.graph is not None and isinstance(taught.teacher, ModelTeacher)
 
         def draw(*_: Any) -> None:
             torch.rand(2)
@@ -203,8 +210,7 @@ def test_parts_index_the_rows_of_the_whole_graph_by_node_id(loaders: Loaders, mo
     monkeypatch.setattr(ModelTeacher, "observe", watched)
     whole = toy.community(0)
     with running(loaders, **LAYERS, kd_response={"weight": 1.0, "nodes": "unlabeled"}) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None
+        taught = teacher_of(trainer)
         full = plain(taught.teacher, Sample(Batch.from_data_list([whole]), TASK), ("conv",))  # type: ignore[arg-type]
         for sample in trainer.feeds[0]:
             seen, ids = taught.observe(sample, ("conv",)), sample.batch.n_id
@@ -226,8 +232,8 @@ def test_parts_without_a_whole_graph_are_read_one_by_one() -> None:
         return [Parts(other), *loaders[1:]]
 
     with running(changed, kd_response={"weight": 1.0}) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None and taught.graph is None
+        taught = teacher_of(trainer)
+        assert taught.graph is None
         (sample, *_) = trainer.feeds[0]
         expected = taught.teacher.observe(sample, ())
         assert torch.equal(taught.observe(sample, ()).logits, expected.logits)
@@ -256,8 +262,8 @@ def test_a_teacher_on_other_edges_of_the_same_nodes(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(toy.SETS, "dynamic", lambda: [other_edges()])
     teach(dataset={"name": "dynamic"})
     with running(**LAYERS) as trainer:
-        taught, sample = trainer.reader.teacher, trainer.feeds[0].single
-        assert taught is not None and sample is not None and taught.own_edges
+        taught, sample = teacher_of(trainer), trainer.feeds[0].single
+        assert sample is not None and taught.own_edges
         seen = taught.observe(sample, ("conv",))
         its = Sample(Batch.from_data_list([other_edges()]), TASK)
         assert torch.equal(seen.logits, taught.teacher.observe(its, ()).logits)
@@ -273,8 +279,7 @@ def test_parts_of_students_see_the_teachers_own_edges_between_their_nodes(monkey
     monkeypatch.setitem(toy.SETS, "dynamic", lambda: [other_edges()])
     teach(dataset={"name": "dynamic"})
     with running(sampled, **LAYERS) as trainer:
-        taught = trainer.reader.teacher
-        assert taught is not None
+        taught = teacher_of(trainer)
         (sample, *_) = trainer.feeds[0]
         ids = sample.batch.n_id
         edges = taught.observe(sample, ("conv",)).graph.edge_index
@@ -292,8 +297,8 @@ def test_digits_of_another_k(tmp_path: Path) -> None:
     data = {"format": "PyG", "task": "node", "task_type": "classification"}
     teach(dataset={**data, "name": "digits_k5"}, optim={"max_epoch": 2})
     with running(dataset={**data, "name": "digits"}, **LAYERS) as trainer:
-        taught, sample = trainer.reader.teacher, trainer.feeds[0].single
-        assert taught is not None and sample is not None
+        taught, sample = teacher_of(trainer), trainer.feeds[0].single
+        assert sample is not None
         theirs = taught.observe(sample, ("conv",)).graph
         assert theirs.num_nodes == sample.batch.num_nodes == 1797
         assert theirs.edge_index.size(1) < sample.batch.edge_index.size(1)
