@@ -1,6 +1,6 @@
-"""A look at the data before anything is trained on them: splits, labels and features, for every way into the loop.
+"""Checks the data before training: splits, labels and features, in `gkd run` and in host programs alike.
 
-What cannot be seen from outside (a loader of another kind, what a transform makes of a graph) is not judged.
+What cannot be seen from outside (a loader of another kind, the result of a transform) is not checked.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
 
 
 def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
-    """Refuses data on which nothing could be trained, selected or tested, or only something else than meant.
+    """Refuses data on which a run could not train, select or test, or would do so wrongly.
 
     Args:
         loaders (sequence): Loaders for train, validation and test, the host's or a program's own.
         own (CfgNode): The configuration that they were made for, ``share`` filled in.
 
     Raises:
-        UserError: With everything that is wrong with the data.
+        UserError: With all mistakes in the data.
     """
     task = own.dataset.task
     if task not in SPLIT_KEYS:
@@ -55,7 +55,7 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
 
 
 class _Source:
-    """What a loader holds: one ``Data`` with the values of all its graphs, as far as it can be seen from outside."""
+    """The data behind a loader: one ``Data`` with the values of all its graphs, as far as they can be seen from outside."""
 
     def __init__(self, loader: Any) -> None:
         self.dataset: Any = getattr(loader, "dataset", None)
@@ -111,19 +111,19 @@ def _check_presence(sources: Sequence[_Source], own: CfgNode) -> None:
 
 
 def report_missing_splits(dataset: CfgNode, missing: Sequence[str], names: Sequence[str] = ()) -> str:
-    """What to say where a data set lacks a split, and what can be done about it for this task.
+    """The error text for a data set that lacks a split, with the remedy for this task.
 
     Args:
         dataset (CfgNode): The configuration's group.
-        missing (sequence of str): What the host would look for.
+        missing (sequence of str): The names that the host searches.
         names (sequence of str): What the data have.
     """
     task, name = dataset.task, dataset.name
-    text = f"dataset.name: '{name}' comes without {', '.join(missing)} (task: {task}), so no epoch can be selected or tested. "
+    text = f"dataset.name: '{name}' has no {', '.join(missing)} (task: {task}), so no epoch can be selected or tested. "
     known = {key for keys in SPLIT_KEYS.values() for key in keys}
     like = [n for n in names if n not in known and any(part in n for part in (*PARTS, "mask", "split"))]
     if like:
-        text += f"There is {', '.join(like)}: the host looks for exactly these names, {', '.join(SPLIT_KEYS[task])}. "
+        text += f"It has {', '.join(like)}, but the host reads these names only: {', '.join(SPLIT_KEYS[task])}. "
     if task in ("edge", "link_pred"):
         return text + (
             "No data set of this program has pairs to predict: a loader of your own must give train_, val_ and "
@@ -138,7 +138,7 @@ def report_missing_splits(dataset: CfgNode, missing: Sequence[str], names: Seque
         )
     if name in DATA_SETS and dataset.format == "PyG":
         return text + "Write dataset.format: gkd, which draws a split by seed (the group splits says how)."
-    return text + f"With three splits come {WITH_SPLITS}; a loader of your own can draw one (gkd_plugin.data.splits)."
+    return text + f"{WITH_SPLITS} have three splits; a loader of your own can draw them (gkd_plugin.data.splits)."
 
 
 def _check_split(part: str, source: _Source, task: str) -> Iterator[str]:
@@ -157,22 +157,22 @@ def _check_split(part: str, source: _Source, task: str) -> Iterator[str]:
     elif value.size(1) == 0:
         yield f"there is no pair in {key}. Every split needs one."
     elif source.get(key.replace("index", "label")) is None:
-        yield f"{key} comes without {key.replace('index', 'label')} (the label of each pair). Give it in the loader."
+        yield f"{key} has no {key.replace('index', 'label')} (the label of each pair). Add it in the loader."
 
 
 def _check_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
     x = source.get("x")
     if mask.dim() != 1:
         yield (
-            f"{key} has the shape {list(mask.shape)}, and the host takes one split. Choose one in the loader: "
+            f"{key} has the shape {list(mask.shape)}, but the host reads one split. Choose one in the loader: "
             f"data.{key} = data.{key}[:, 0] (dataset.format: gkd does so by seed)."
         )
     elif mask.dtype != torch.bool:
         if bool(((mask == 0) | (mask == 1)).all()):
-            how = f"holds 0 and 1 as {_name_type(mask)}, which the host would read as the numbers of nodes 0 and 1"
+            how = f"contains 0 and 1 as {_name_type(mask)}, which the host would read as the numbers of nodes 0 and 1"
             yield f"{key} {how}. Write data.{key} = data.{key}.bool() in the loader."
         else:
-            how = f"holds positions ({_name_type(mask)}), not truth values"
+            how = f"contains positions ({_name_type(mask)}), not truth values"
             yield f"{key} {how}. Write data.{key} = index_to_mask(data.{key}, data.num_nodes) (torch_geometric.utils)."
     elif x is not None and len(mask) != len(x):
         yield f"{key} has {len(mask)} values for {len(x)} nodes. Allowed: one for each node."
@@ -188,7 +188,7 @@ def _name_type(value: Tensor) -> str:
 
 
 def _read_labels(part: str, source: _Source, task: str) -> Tensor | None:
-    """The labels of a split's items, or ``None`` where they cannot be told or are tables."""
+    """The labels of a split's items, or ``None`` where they are unknown or are tables."""
     if task in ("edge", "link_pred"):
         y = source.get(f"{part}_edge_label")
     else:
@@ -221,7 +221,7 @@ def _check_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
     for part, y in labels.items():
         if y.is_floating_point() and (missing := int((~y.isfinite()).sum())):
             sound = False
-            yield f"{missing} of {len(y)} {things} of the {part} split have a label that is no number. {_leave_out(part)}"
+            yield f"{missing} of {len(y)} {things} of the {part} split have a label that is not a number. {_leave_out(part)}"
         elif kind == "classification" and (text := _check_class(part, y, own)):
             sound = False
             yield text
@@ -245,20 +245,20 @@ def _leave_out(part: str) -> str:
 def _check_class(part: str, y: Tensor, own: CfgNode) -> str | None:
     things, classes = ITEMS[own.dataset.task], max(int(own.share.dim_out), 2)
     if y.is_floating_point() and bool((y != y.floor()).any()):
-        return f"labels such as {float(y[y != y.floor()][0]):g} are no classes. Write dataset.task_type: regression."
+        return f"labels such as {float(y[y != y.floor()][0]):g} are not classes. Write dataset.task_type: regression."
     if wrong := int((y < 0).sum()):
         seen = ", ".join(str(int(v)) for v in y[y < 0].unique()[:3])
         return f"{wrong} of {len(y)} {things} of the {part} split have no class (label {seen}). {_leave_out(part)}"
     if wrong := int((y >= classes).sum()):
         return (
-            f"{wrong} of {len(y)} {things} of the {part} split have a label of {classes} or more (up to {int(y.max())}), and "
-            f"the host counts {own.share.dim_out} classes. Number them from 0 without a gap."
+            f"{wrong} of {len(y)} {things} of the {part} split have a label of {classes} or more (up to {int(y.max())}), but "
+            f"the host counts {own.share.dim_out} classes. Number them from 0 without gaps."
         )
     return None
 
 
 def _check_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
-    """Where the host's metric for two classes would select, a split with one of them has none."""
+    """The host's metric for two classes is not defined on a split with only one of them."""
     if own.share.dim_out > 2 or own.custom_metrics or own.metric_best not in ("auto", "auc"):
         return
     for part in ("val", "test"):
@@ -266,13 +266,13 @@ def _check_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
         if y is not None and y.numel() and bool((y == y[0]).all()):
             yield (
                 f"metric_best: {own.metric_best} means auc for two classes, which is not defined on the {part} split: all "
-                f"{len(y)} {ITEMS[own.dataset.task]} are of class {int(y[0])}. Write metric_best: accuracy, or take a split "
+                f"{len(y)} {ITEMS[own.dataset.task]} are of class {int(y[0])}. Write metric_best: accuracy, or use a split "
                 "with both classes."
             )
 
 
 def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
-    """The host counts the values of ``y``: what stands for "no label" would be one more class."""
+    """The host counts the values of ``y``: a value for "no label" would be one more class."""
     y = source.get("y")
     if y is None or own.dataset.task_type != "classification" or own.dataset.task in ("edge", "link_pred"):
         return
@@ -283,7 +283,7 @@ def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
         real, some = int(y[~none].unique().numel()), y[none].unique()[0]
         yield (
             f"{int(none.sum())} labels are {float(some):g}, which the host counts as classes ({counted} instead of "
-            f"{real}). They are in no split, so any class will do: data.y[data.y < 0] = 0 in the loader"
+            f"{real}). They are in no split, so set any class: data.y[data.y < 0] = 0 in the loader"
             + (" (after data.y.nan_to_num(-1))." if y.is_floating_point() else ".")
         )
     elif y.is_floating_point() and own.share.dim_out > 2:
@@ -299,11 +299,11 @@ def _check_features(source: _Source, own: CfgNode) -> Iterator[str]:
     if x is None or x.layout != torch.strided or own.dataset.node_encoder or own.model.type not in ("gnn", *NETWORKS):
         return
     if x.dtype != torch.float32:
-        yield f"x is {_name_type(x)}, and the layers are float32. Write data.x = data.x.float() in the loader."
+        yield f"x is {_name_type(x)}, but the layers are float32. Write data.x = data.x.float() in the loader."
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         wrong = ~torch.isfinite(x)
         rows = int(wrong.flatten(1).any(1).sum()) if x.dim() > 1 else int(wrong.sum())
         yield (
-            f"{int(wrong.sum())} values of x are NaN or infinite (in {rows} of {len(x)} nodes). Fill them in the loader, say "
+            f"{int(wrong.sum())} values of x are NaN or infinite (in {rows} of {len(x)} nodes). Fill them in the loader, such as "
             "data.x = data.x.nan_to_num(0.0, 0.0, 0.0)."
         )

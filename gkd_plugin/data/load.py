@@ -33,7 +33,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
 
     Raises:
         UserError: If the name is a path, the host knows no such data set, its files are missing or damaged, there is no
-            room for what PyG writes beside them, or nothing could be trained on them (:func:`check_data`).
+            room for what PyG writes beside them, or the data are not usable (:func:`check_data`).
     """
     if problems := check_names(cfg.dataset):
         raise ConfigError(problems)
@@ -47,33 +47,31 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
         message = _explain(error, cfg.dataset)
-        if message is None:  # a registered loader of the user's, say: its own traceback tells more
+        if message is None:  # a registered loader of the user's, say: its own traceback is clearer
             raise
         if getattr(error, "errno", None) in FULL:
-            _remove(set(folder.rglob("*")) - before)  # torn files would stand in the way of the next run
+            _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
         raise UserError(message) from error
     check_data(loaders, cfg)
     return loaders
 
 
 def _explain(error: Exception, dataset: CfgNode) -> str | None:
-    """What the user can do about an error of the host's loaders, or ``None`` where it is not about their data."""
+    """The message for an error of the host's loaders, or ``None`` where it is not about the data."""
     if isinstance(error, KeyError) and error.args and error.args[0] in SPLIT_KEYS["graph"]:
         return report_missing_splits(dataset, [error.args[0]])
     if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
         return (
-            f"dataset.name: the host knows no '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
-            f"Allowed: {', '.join(PYG_NAMES)}, or what a registered loader takes."
+            f"dataset.name: the host has no data set '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
+            f"Allowed: {', '.join(PYG_NAMES)}, or the name of a registered loader's data set."
         )
     if isinstance(error, ValueError) and str(error) == f"Unknown data format '{dataset.format}'":
-        return (
-            f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or what a registered loader takes."
-        )
+        return f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or the name of a registered loader's data set."
     return _explain_bad_files(error, dataset) if _is_read_error(error) else None
 
 
 def _is_read_error(error: Exception) -> bool:
-    """Whether PyG was fetching or reading files: a damaged one can raise nearly anything there."""
+    """Whether PyG was fetching or reading files: a damaged one can raise nearly any error there."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
 
@@ -92,19 +90,19 @@ def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
     if code in FULL:
         return (
             f"dataset.dir: there is no room to prepare '{name}' in {folder} ({what}). PyG writes processed/ beside the raw "
-            f"files: make room there, or set dataset.dir to a folder elsewhere that has {name}/."
+            f"files: free some space there, or set dataset.dir to another folder that has {name}/."
         )
     if isinstance(error, PermissionError) or code == errno.EROFS:
         return (
             f"dataset.dir: '{name}' cannot be prepared in {folder} ({what}). PyG reads the raw files and writes processed/ "
-            f"beside them: copy {name}/ to a folder where you may do both, and set dataset.dir to that folder."
+            f"beside them: copy {name}/ to a folder where both are allowed, and set dataset.dir to it."
         )
     torn = next((path.parent for path in sorted(folder.rglob("processed/*.pt"))), None)
     steps = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
     if torn is not None and not steps & {"download", "process"}:  # it was not yet, or no more, about the raw files
         return (
-            f"dataset.dir: what PyG made of '{name}' in {torn} cannot be read ({what}). Remove that folder; it is made "
-            "anew from the raw files beside it."
+            f"dataset.dir: the files that PyG made of '{name}' in {torn} cannot be read ({what}). Remove that folder; PyG "
+            "writes it again from the raw files."
         )
     if any(path.is_file() for path in folder.rglob("raw/**/*")):
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "

@@ -67,8 +67,8 @@ class SplitGraphs(InMemoryDataset):  # type: ignore[misc]
     def get(self, idx: int) -> Data:
         if self.members:
             raise UserError(
-                "dataset.name: every graph of this data set belongs to one split, but this loader would serve all of "
-                "them. Run with train.mode: distill (kd.preset: supervised for no distillation), or take "
+                "dataset.name: every graph of this data set belongs to one split, but this loader would give all of "
+                "them. Run with train.mode: distill (kd.preset: supervised for no distillation), or use "
                 "gkd_plugin.data.loaders.create_loaders()."
             )
         return super().get(idx)
@@ -167,7 +167,7 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         data = NormalizeFeatures()(data)
     public = all(mask in data for mask in MASKS)
     if not public:
-        _require_kind(name, values, ("random", "per_class"), "comes without a split")
+        _require_kind(name, values, ("random", "per_class"), "has no split")
     if values["kind"] in ("random", "per_class") or not public:
         return _draw(data, values, seed)
     if values["seed"] != "run" and all(data[mask].dim() == 1 for mask in MASKS):
@@ -189,7 +189,7 @@ def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any]
     if isinstance(dataset, SplitGraphs):
         _require_kind(name, values, ("public",), "has its own split of whole graphs")
         return
-    _require_kind(name, values, ("random", "per_class"), "comes without a split")
+    _require_kind(name, values, ("random", "per_class"), "has no split")
     drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)
     for part in PARTS:
         dataset._data[f"{part}_graph_index"] = drawn[f"{part}_mask"].nonzero().view(-1)

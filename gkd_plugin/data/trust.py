@@ -1,4 +1,4 @@
-"""What is believed of a data folder: which names may be joined to it, and what its files may run."""
+"""What is trusted in a data folder: which names may be joined to it, and which code its files may run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READS_SAFELY = ("PyG", "gkd")  # ogb keeps whole objects in its files
 
 
 def check_names(dataset: CfgNode) -> list[Problem]:
-    """What is wrong with ``dataset.name`` and ``dataset.format`` as names, for any format.
+    """The mistakes in ``dataset.name`` and ``dataset.format`` as names, for any format.
 
     The host joins the name to ``dataset.dir``, and PyG unpickles what it finds there: a name that leads to another folder,
     say in the configuration of somebody else's run, would run what lies in that folder.
@@ -28,7 +28,7 @@ def check_names(dataset: CfgNode) -> list[Problem]:
         parts = [part for part in PARTS_OF_PATHS if part in word] + (["~"] if word.startswith("~") else [])
         if parts:
             found = f"{word!r} is a path ({', '.join(map(repr, parts))} in it)"
-            allowed = f"Allowed: a plain {key}. The folder that holds the data set's own is dataset.dir."
+            allowed = f"Allowed: a plain {key}. dataset.dir names the folder that contains the data set."
             problems.append(Problem(f"dataset.{key}", found, allowed))
     return problems
 

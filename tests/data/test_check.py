@@ -105,25 +105,29 @@ def nan_in(data: Data) -> None:
 
 # found in the data; the graph to edit; the edit; what is said
 NODES: dict[str, tuple[int, Edit, str]] = {
-    "val_named_valid": (3, rename("val_mask", "valid_mask"), r"without val_mask \(.*There is valid_mask: "),
+    "val_named_valid": (3, rename("val_mask", "valid_mask"), r"has no val_mask \(.*It has valid_mask, "),
     "val_named_validation": (
         3,
         rename("val_mask", "validation_mask"),
-        r"without val_mask \(.*There is validation_mask: the host looks for exactly these names",
+        r"has no val_mask \(.*It has validation_mask, but the host reads these names only",
     ),
-    "no_val": (3, drop("val_mask"), r"without val_mask \("),
-    "no_masks": (3, drop(*toy.MASKS), r"without train_mask, val_mask, test_mask \("),
+    "no_val": (3, drop("val_mask"), r"has no val_mask \("),
+    "no_masks": (3, drop(*toy.MASKS), r"has no train_mask, val_mask, test_mask \("),
     "nothing_for_test": (3, put("test_mask", lambda d: d.test_mask & False), r"there is no node in test_mask"),
-    "masks_of_0_and_1": (3, masks(Tensor.long), r"train_mask holds 0 and 1 as int64.*data\.train_mask\.bool\(\)"),
-    "masks_of_bytes": (3, masks(Tensor.byte), r"val_mask holds 0 and 1 as uint8"),
-    "masks_of_positions": (3, masks(lambda m: m.nonzero().view(-1)), r"holds positions \(int64\).*index_to_mask"),
+    "masks_of_0_and_1": (3, masks(Tensor.long), r"train_mask contains 0 and 1 as int64.*data\.train_mask\.bool\(\)"),
+    "masks_of_bytes": (3, masks(Tensor.byte), r"val_mask contains 0 and 1 as uint8"),
+    "masks_of_positions": (3, masks(lambda m: m.nonzero().view(-1)), r"contains positions \(int64\).*index_to_mask"),
     "several_splits": (3, masks(lambda m: torch.stack([m, m], 1)), r"shape \[48, 2\].*\[:, 0\]"),
     "masks_too_short": (3, masks(lambda m: m[:40]), r"train_mask has 40 values for 48 nodes"),
     "train_without_label": (3, label("train", -1), r"2 of 16 nodes of the train split have no class \(label -1\)"),
     "test_without_label": (3, label("test", -1), r"2 of 16 nodes of the test split have no class.*Leave them out"),
     "val_ignored_by_torch": (3, label("val", -100), r"val split have no class \(label -100\)"),
-    "label_nan": (2, label("val", NAN, torch.float), r"2 of 16 nodes of the val split have a label that is no number"),
-    "label_between": (2, label("val", 0.5, torch.float), r"0\.5 are no classes.*task_type: regression"),
+    "label_nan": (
+        2,
+        label("val", NAN, torch.float),
+        r"2 of 16 nodes of the val split have a label that is not a number",
+    ),
+    "label_between": (2, label("val", 0.5, torch.float), r"0\.5 are not classes.*task_type: regression"),
     "classes_as_floats": (3, put("y", lambda d: d.y.float()), r"y holds classes as float32.*data\.y\.long\(\)"),
     "classes_with_a_gap": (3, put("y", lambda d: d.y * 2), r"label of 3 or more \(up to 4\).*counts 3 classes"),
     "classes_from_1": (3, put("y", lambda d: d.y + 1), r"Number them from 0"),
@@ -238,20 +242,20 @@ def test_sound_graphs_are_let_through() -> None:
 def test_a_split_of_graphs_under_another_name() -> None:
     graphs = [toy.without(toy.community(seed, nodes=12), *toy.MASKS) for seed in range(4)]
     serve(graphs, task="graph")
-    with pytest.raises(UserError, match=r"without train_graph_index.*must give the positions"):
+    with pytest.raises(UserError, match=r"has no train_graph_index.*must give the positions"):
         load(cfg)
 
 
 LINKS: dict[str, tuple[Edit, str]] = {
     "no_test_pairs": (
         drop("test_edge_index"),
-        r"without test_edge_index \(task: link_pred\).*must give train_, val_ and",
+        r"has no test_edge_index \(task: link_pred\).*must give train_, val_ and",
     ),
     "pairs_the_other_way": (
         put("val_edge_index", lambda d: d.val_edge_index.t()),
         r"shape \[80, 2\]\. Allowed: \[2, p",
     ),
-    "no_labels": (drop("val_edge_label"), r"val_edge_index comes without val_edge_label"),
+    "no_labels": (drop("val_edge_label"), r"val_edge_index has no val_edge_label"),
     "no_pairs": (put("test_edge_index", torch.empty(2, 0).long()), r"there is no pair in test_edge_index"),
     "one_label": (put("val_edge_label", torch.ones(80).long()), r"all 80 pairs are of class 1"),
     "a_third_label": (put("test_edge_label", torch.full((80,), 2)), r"pairs of the test split .*up to 2"),
@@ -271,7 +275,7 @@ def test_pairs_are_looked_at_by_split(case: str) -> None:
 
 def test_links_on_data_of_nodes_are_told_what_is_missing() -> None:
     serve([toy.community(0)], task="link_pred")
-    with pytest.raises(UserError, match=r"comes without train_edge_index, val_edge_index, test_edge_index") as caught:
+    with pytest.raises(UserError, match=r"has no train_edge_index, val_edge_index, test_edge_index") as caught:
         load(cfg)
     assert "Cora" not in str(caught.value)
     assert "train_edge_label" in str(caught.value) or "_edge_label ([pairs])" in str(caught.value)
@@ -281,7 +285,7 @@ def test_targets_without_a_number() -> None:
     data = toy.regression(0)
     label("val", NAN, torch.float)(data)
     serve([data], task_type="regression")
-    with pytest.raises(UserError, match=r"2 of 16 nodes of the val split have a label that is no number"):
+    with pytest.raises(UserError, match=r"2 of 16 nodes of the val split have a label that is not a number"):
         load(cfg)
 
 
@@ -290,7 +294,7 @@ def test_the_toys_are_sound_or_lack_a_split(name: str) -> None:
     task = "link_pred" if name == "links" else "node"
     serve(toy.SETS[name](), task=task, task_type="regression" if name == "regression" else "classification")
     if name.startswith("no_"):
-        with pytest.raises(UserError, match="comes without"):
+        with pytest.raises(UserError, match="has no"):
             load(cfg)
     else:
         load(cfg)

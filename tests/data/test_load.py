@@ -92,7 +92,7 @@ def test_truncated_processed_file(share, data_sets, tmp_path):
     load(cfg)
     file = next(tmp_path.rglob("processed/data.pt"))
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
-    with pytest.raises(UserError, match="cannot be read.*Remove that folder; it is made anew") as caught:
+    with pytest.raises(UserError, match="cannot be read.*Remove that folder; PyG writes it again") as caught:
         load(cfg)
     assert f"in {file.parent} cannot" in str(caught.value)
     shutil.rmtree(file.parent)
@@ -119,7 +119,9 @@ def test_a_full_disk_where_pyg_writes(code, data_sets, tmp_path, monkeypatch):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("torch_geometric.io.fs.torch_save", torn)
-    with pytest.raises(UserError, match=r"no room to prepare 'Cora' in .*/Cora .*make room there, or set dataset\.dir"):
+    with pytest.raises(
+        UserError, match=r"no room to prepare 'Cora' in .*/Cora .*free some space there, or set dataset\.dir"
+    ):
         load(cfg)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
     monkeypatch.undo()
@@ -149,29 +151,29 @@ def test_truncated_archive(data_sets, tmp_path):
 
 def test_node_data_without_splits(data_sets):
     use("AmazonPhoto", data_sets("AmazonPhoto"))
-    with pytest.raises(UserError, match=r"'AmazonPhoto' comes without train_mask, val_mask, test_mask .*format: gkd"):
+    with pytest.raises(UserError, match=r"'AmazonPhoto' has no train_mask, val_mask, test_mask .*format: gkd"):
         load(cfg)
 
 
 def test_graph_data_without_splits(data_sets):
     use("TU_MUTAG", data_sets("TU_MUTAG"), task="graph")
-    with pytest.raises(UserError, match=r"'TU_MUTAG' comes without train_graph_index.*format: gkd"):
+    with pytest.raises(UserError, match=r"'TU_MUTAG' has no train_graph_index.*format: gkd"):
         load(cfg)
 
 
 def test_links_without_splits(data_sets):
     use("Cora", data_sets("Cora"), task="link_pred")
-    said = r"'Cora' comes without train_edge_index, val_edge_index, test_edge_index \(task: link_pred\)"
+    said = r"'Cora' has no train_edge_index, val_edge_index, test_edge_index \(task: link_pred\)"
     with pytest.raises(UserError, match=said) as caught:
         load(cfg)
-    assert "With three splits come" not in str(caught.value)
+    assert "have three splits" not in str(caught.value)
 
 
 def test_one_graph_is_no_data_set_of_graphs(data_sets):
     use("Cora", data_sets("Cora"), task="graph")
-    with pytest.raises(UserError, match=r"'Cora' comes without train_graph_index.*TU_<name>") as caught:
+    with pytest.raises(UserError, match=r"'Cora' has no train_graph_index.*TU_<name>") as caught:
         load(cfg)
-    assert "With three splits come" not in str(caught.value)
+    assert "have three splits" not in str(caught.value)
 
 
 def test_the_advice_about_splits_helps(data_sets):
@@ -190,7 +192,7 @@ def test_the_hosts_internals_are_no_news(data_sets, recwarn):
 def test_one_missing_and_one_empty_split(monkeypatch):
     cfg.metric_best = "accuracy"  # splits of one class
     toy(monkeypatch, train_mask=[1, 0, 0, 0], test_mask=[0, 0, 1, 1])
-    with pytest.raises(UserError, match=r"without val_mask \("):
+    with pytest.raises(UserError, match=r"has no val_mask \("):
         load(cfg)
     toy(monkeypatch, train_mask=[1, 0, 0, 0], val_mask=[0, 0, 0, 0], test_mask=[0, 0, 1, 1])
     with pytest.raises(UserError, match="there is no node in val_mask"):
@@ -201,7 +203,7 @@ def test_one_missing_and_one_empty_split(monkeypatch):
 
 def test_unknown_names(tmp_path):
     use("CoraX", tmp_path)
-    with pytest.raises(UserError, match=r"knows no 'CoraX'\. Did you mean 'Cora'\? "):
+    with pytest.raises(UserError, match=r"has no data set 'CoraX'\. Did you mean 'Cora'\? "):
         load(cfg)
     use("Cora", tmp_path, format="Pyg")
     with pytest.raises(UserError, match=r"dataset\.format: 'Pyg' is unknown"):

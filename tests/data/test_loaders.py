@@ -147,9 +147,9 @@ def test_component_and_features_are_prepared_before_the_split(toy: Any, configur
 @pytest.mark.parametrize(
     ("splits", "told"),
     [
-        ({"kind": "public"}, "splits.kind: 'public', but toy comes without a split. Allowed: random, per_class."),
+        ({"kind": "public"}, "splits.kind: 'public', but toy has no split. Allowed: random, per_class."),
         ({"kind": "fixed"}, "splits.kind: 'fixed' is not allowed"),
-        ({"train": 0.6}, "splits.train: does not apply: splits.kind is neither random nor per_class"),
+        ({"train": 0.6}, "splits.train: 0.6 does not apply: splits.kind is neither random nor per_class"),
         ({"kind": "per_class", "train": 0.5}, "splits.train: 0.5 (and splits.val: 30)"),
         ({"kind": "per_class", "train": 20, "val": 30}, "class 0 has 40 nodes, 20 + 30 are asked for"),
         ({"kind": "random", "train": 0.9, "val": 0.1}, "Every split needs a node"),
@@ -288,7 +288,7 @@ def test_serving_by_split_changes_no_other_loaders_and_nothing_the_second_time(p
 
 
 def test_the_host_cannot_train_on_all_splits_by_mistake(ppi: Path) -> None:
-    with pytest.raises(UserError, match=r"this loader would serve all of them.*train.mode: distill"):
+    with pytest.raises(UserError, match=r"this loader would give all of them.*train.mode: distill"):
         next(iter(create_loader()[0]))
 
 
