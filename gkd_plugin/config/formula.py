@@ -90,7 +90,8 @@ class _Writer:
             members = self._find_members(str(group[part.source]))
             layered = axes.knowledge[group.name].layered
             other = self._name(members)
-            count = len(members)
+            models = [model_of(member) for member in members]
+            count = sum(1 if model is None else model.count(self.plan, layered) for model in models)
             if count > 1 and not (not layered and self.plan["peer_target"] == "ensemble_mean"):
                 mean = f"1/{count} Σ{other} "
         return Symbols(self.me, other, mean, self.label, self.depth, self._write_pairs)

@@ -156,11 +156,12 @@ class _Resolution:
                     draft.put(each.source, default_source(self.kd.values), DEFAULT)
 
     def _fill_by_task(self) -> None:
-        if len(self.tasks) != 1:
-            return
+        """What the task decides where the user wrote nothing; of two possible tasks, only what both decide alike."""
         for name, draft in self.knowledge.items():
-            for key, value in axes.knowledge[name].settle(draft.values, self.tasks[0]).items():
-                draft.put(key, value, BY_TASK if draft.named else DEFAULT)
+            found = [axes.knowledge[name].settle(draft.values, task) for task in self.tasks]
+            for key, value in (found[0] if found else {}).items():
+                if not draft.wrote(key) and all(each.get(key) == value for each in found):
+                    draft.put(key, value, BY_TASK if draft.named else DEFAULT)
 
     def _require_maps_keys(self) -> Iterator[Problem]:
         """A fixed map that reads a key needs its value."""

@@ -36,6 +36,10 @@ _ATTEND: Keys = dict(
 _SHARPENED: Keys = dict(weight=1, sharpen=0.5, nodes="unlabeled", schedule="rampup_80")
 
 
+# graphs of several labels (PPI) belong to one split as a whole: none of their nodes is unlabelled
+_EVERY_NODE = {"kd_response": dict(nodes="all")}
+
+
 def _align_ahead(shift: int) -> Keys:
     return {**_ALIGN, "layer_map": "shift", "shift": shift}
 
@@ -213,7 +217,16 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "mutual": Preset(
-        "students exchange their predictions",
+        "students exchange their predictions on unlabelled nodes, faded in (our search; as published: dml)",
+        "Zhang et al., Deep Mutual Learning, arXiv 1706.00384",
+        {
+            "kd": dict(update="step_alternate"),
+            "kd_response": dict(source="peers", weight=1, temperature=1, nodes="unlabeled", schedule="rampup_80"),
+        },
+        multilabel=_EVERY_NODE,
+    ),
+    "dml": Preset(
+        "students exchange their predictions on all nodes from the first epoch on, as published",
         "Zhang et al., Deep Mutual Learning, arXiv 1706.00384",
         {
             "kd": dict(update="step_alternate"),
@@ -224,11 +237,13 @@ PRESETS: dict[str, Preset] = {
         "our own; no publication: students learn the sharpened mean of all their predictions (cohort self-training)",
         "gkd_plugin",
         {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "cohort"}},
+        multilabel=_EVERY_NODE,
     ),
     "self_st": Preset(
         "our own; no publication: a network learns its own sharpened predictions; the control of cohort_st",
         "gkd_plugin",
         {"kd": dict(update="joint"), "kd_response": {**_SHARPENED, "source": "self"}},
+        multilabel=_EVERY_NODE,
     ),
     "byot": Preset(
         "a network's final head and last layer teach its earlier layers",

@@ -49,6 +49,11 @@ class SourceModel:
         """The members that its name means, for terms that compare layers and for those that compare logits."""
         return (self.name,)
 
+    @classmethod
+    def count(cls, plan: Plan, layered: bool) -> int:
+        """How many members that will be, for the formula that explain prints."""
+        return 1
+
     def outline(self, member: str, learner: int, sample: Any, taps: Iterable[str]) -> Outline:
         """Depth, widths and logits of a member, read off some batch."""
         raise NotImplementedError

@@ -51,7 +51,9 @@ cohort_st: {kd: {update: joint},
   kd_response: {source: cohort, weight: 1, sharpen: 0.5, nodes: unlabeled, schedule: rampup_80}}
 self_st: {kd: {update: joint},
   kd_response: {source: self, weight: 1, sharpen: 0.5, nodes: unlabeled, schedule: rampup_80}}
-mutual: {kd: {update: step_alternate}, kd_response: {source: peers, weight: 1, temperature: 1, nodes: all}}
+dml: {kd: {update: step_alternate}, kd_response: {source: peers, weight: 1, temperature: 1, nodes: all}}
+mutual: {kd: {update: step_alternate},
+  kd_response: {source: peers, weight: 1, temperature: 1, nodes: unlabeled, schedule: rampup_80}}
 byot: {kd: {label_weight: 0.9},
   kd_auxiliary: {weight: 0.9, layers: all_but_last, soft_weight: 0.1, soft_source: self, temperature: 3},
   kd_feature: {source: self, weight: 0.000001, layer_map: last, loss: mse, reduction: sum}}

@@ -237,7 +237,9 @@ class ResponseTerm(Term):
 
     @classmethod
     def settle(cls, values: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
-        return {"loss": LOSS_BY_TASK[task.kind]} if values.get("loss") is None else {}
+        loss = {"loss": LOSS_BY_TASK[task.kind]} if values.get("loss") is None else {}
+        # whole graphs and pairs have no unlabelled part in a batch
+        return loss | ({"nodes": "all"} if values.get("nodes") == "unlabeled" and task.level != "node" else {})
 
     @classmethod
     def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:

@@ -95,6 +95,12 @@ class Teacher(SourceModel):
             return (self.name,)
         return tuple(f"{self.name}_{number}" for number in range(1, len(self.teachers) + 1))
 
+    @classmethod
+    def count(cls, plan: Plan, layered: bool) -> int:
+        names = plan["teacher"]
+        together = not isinstance(names, tuple) or (plan["teacher_target"] == "mean" and not layered)
+        return 1 if together else len(names)
+
     def outline(self, member: str, learner: int, sample: Sample, taps: Iterable[str]) -> Outline:
         if member == self.name and len(self.teachers) > 1:
             return Outline.of(self.observe(member, learner, sample, taps), 0)
