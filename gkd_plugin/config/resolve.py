@@ -232,9 +232,10 @@ class _Resolution:
                 key, f"{source}, which names the learner together with others", "Use one group for each."
             )
         if not axes.knowledge[name].layered:
-            if within and each.source == "source" and not axes.knowledge[name].learns_from_itself(draft.values):
-                return self._report_itself(name, draft, source)
-            return None
+            if not within or each.source != "source":
+                return None
+            changes, wrong = axes.knowledge[name].learns_from_itself, self._report_itself(name, draft, source)
+            return next(draft.ask(lambda values: () if changes(values) else (wrong,)), None)
         if not layers:
             found = f"{source}, which gives logits only, but kd_{name} compares layers"
             return draft.problem(

@@ -32,8 +32,8 @@ _ATTEND: Keys = dict(
 )
 
 
-# self-training: sharpened targets on unlabelled nodes, faded in
-_SHARPENED: Keys = dict(weight=1, sharpen=0.5, nodes="unlabeled", schedule="rampup_80")
+# self-training: sharpened targets on those unlabelled nodes that the source is sure of, faded in
+_SHARPENED: Keys = dict(weight=1, sharpen=0.5, confidence=0.8, nodes="unlabeled", schedule="rampup_80")
 
 
 # graphs of several labels (PPI) belong to one split as a whole: none of their nodes is unlabelled
@@ -213,7 +213,7 @@ PRESETS: dict[str, Preset] = {
             "kd": dict(update="epoch_alternate"),
             "kd_structure": _align_ahead(1),
             "kd_feature": dict(source="peers", weight=0.01, tap="conv", layer_map="shift", shift=1, loss="mse"),
-            "kd_auxiliary": dict(weight=0.1, head="linear", layers="all"),
+            "kd_auxiliary": dict(weight=1, head="linear", layers="all", layer_reduction="mean"),
         },
     ),
     "mutual": Preset(

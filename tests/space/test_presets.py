@@ -46,11 +46,11 @@ alignahead_code: {kd: {update: epoch_alternate, init: same, peer_mode: train},
 alignahead_pp: {kd: {update: epoch_alternate}, kd_structure: {source: peers, weight: 1, tap: conv, layer_map: shift,
   shift: 1, kernel: laplacian, kernel_scale: 100, divergence: kl_source_learner, self_loops: true},
   kd_feature: {source: peers, weight: 0.01, tap: conv, layer_map: shift, shift: 1, loss: mse},
-  kd_auxiliary: {weight: 0.1, head: linear, layers: all}}
+  kd_auxiliary: {weight: 1, head: linear, layers: all, layer_reduction: mean}}
 cohort_st: {kd: {update: joint},
-  kd_response: {source: cohort, weight: 1, sharpen: 0.5, nodes: unlabeled, schedule: rampup_80}}
+  kd_response: {source: cohort, weight: 1, sharpen: 0.5, confidence: 0.8, nodes: unlabeled, schedule: rampup_80}}
 self_st: {kd: {update: joint},
-  kd_response: {source: self, weight: 1, sharpen: 0.5, nodes: unlabeled, schedule: rampup_80}}
+  kd_response: {source: self, weight: 1, sharpen: 0.5, confidence: 0.8, nodes: unlabeled, schedule: rampup_80}}
 dml: {kd: {update: step_alternate}, kd_response: {source: peers, weight: 1, temperature: 1, nodes: all}}
 mutual: {kd: {update: step_alternate},
   kd_response: {source: peers, weight: 1, temperature: 1, nodes: unlabeled, schedule: rampup_80}}
