@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg, scoped, task_loss
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
@@ -22,11 +22,12 @@ from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
 from gkd_plugin.training.scoring import TeacherScores, score_tests
-from gkd_plugin.training.selection import Best, copy_state
+from gkd_plugin.training.selection import ENSEMBLE, Selection, State, copy_state, name_of
 from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
 
+T = TypeVar("T")
 Progress = Callable[[int, int, float], None]
 
 
@@ -84,10 +85,7 @@ class Trainer:
         self.updates = Updates(plan, self.students, sources, streams, recorders)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
-        self.metric, self.better = "", True
-        self.bests: dict[str, Best] = {}
-        self.stale = 0  # evaluations since the predicted answer last got better
-        self.predicted = 1  # the student whose rows are the main ones
+        self.selection = Selection(len(self.students), str(plan["predict"]))
         self.seconds = 0.0
         self.done = 0
         self._rows: dict[int, list[dict[str, Any]]] = {}
@@ -127,29 +125,28 @@ class Trainer:
         return (epoch + 1) % period == 0 or epoch == 0 or epoch + 1 == self.epochs
 
     def _out_of_patience(self) -> bool:
-        return self.plan["patience"] is not None and self.stale >= self.plan["patience"]
+        return self.plan["patience"] is not None and self.selection.stale >= self.plan["patience"]
 
     # -- evaluation and selection -------------------------------------------------------------------------------
 
     def _evaluate(self, epoch: int, trained: list[Predictions], seconds: float) -> None:
         outcomes = self._validate(epoch)
         metrics = [outcome.metrics(self.kind) for outcome in outcomes]
-        if not self.metric:
-            self.metric, self.better = choose_metric(list(metrics[0]))
-            names = [f"s{student.number}" for student in self.students]
-            self.bests = {name: Best(self.better) for name in [*names, *(["ensemble"] if len(names) > 1 else [])]}
-        scores = {f"s{s.number}": m[self.metric] for s, m in zip(self.students, metrics, strict=True)}
+        selection = self.selection
+        if not selection.metric:
+            selection.begin(*choose_metric(list(metrics[0])))
+        scores = {name_of(s.number): m[selection.metric] for s, m in zip(self.students, metrics, strict=True)}
         together = ensemble(outcomes, self.kind) if len(outcomes) > 1 else None
         if together is not None:
-            scores["ensemble"] = together.metrics(self.kind)[self.metric]
-        improved = self._select(epoch, scores)
-        self.stale = 0 if improved else self.stale + 1
+            scores[ENSEMBLE] = together.metrics(self.kind)[selection.metric]
+        selection.update(epoch, scores, self._copy_weights)
+        asks_ensemble = together is not None and selection.predict == ENSEMBLE
         extras = {"stopped": 0.0} if self.plan["patience"] is not None else {}
         if together is not None:
-            extras |= {f"{name}_{self.metric}": value for name, value in scores.items()}
+            extras |= {f"{name}_{selection.metric}": value for name, value in scores.items()}
             extras |= {f"s{s.number}_loss": round(o.loss, 6) for s, o in zip(self.students, outcomes, strict=True)}
-            extras[f"mean_{self.metric}"] = sum(scores[f"s{s.number}"] for s in self.students) / len(self.students)
-            extras["student"] = float(0 if self.plan["predict"] == "ensemble" else self.predicted)
+            mean = sum(scores[name_of(s.number)] for s in self.students) / len(self.students)
+            extras |= {f"mean_{selection.metric}": mean, "student": float(0 if asks_ensemble else selection.leader)}
         for student, outcome in zip(self.students, outcomes, strict=True):
             found = dict(outcome.mean_extras())
             for recorder in self.recorders:
@@ -157,7 +154,7 @@ class Trainer:
             extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in found.items()}
         for recorder in self.recorders:
             recorder.see_evaluation(epoch, self.students)
-        main = together if together is not None and self.plan["predict"] == "ensemble" else outcomes[self.predicted - 1]
+        main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
 
@@ -183,7 +180,7 @@ class Trainer:
             instead = Observation(logits, {}, seen.graph, seen.labels)
             pred, true = sample.answers(instead, "val")
             metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
-            name = self.metric or choose_metric(list(metrics))[0]
+            name = self.selection.metric or choose_metric(list(metrics))[0]
             return {name: metrics[name]}
 
         found: dict[str, float] = {}
@@ -192,40 +189,14 @@ class Trainer:
                 found |= term.measure(seen, judge)
         return found
 
-    def _select(self, epoch: int, scores: Mapping[str, float]) -> bool:
-        """Keeps the weights of every answer that got better; whether the predicted answer did."""
-        before = self._predicted_best()
-        for name, value in scores.items():
-            best = self.bests[name]
-            if best.improves(value):
-                members = self.students if name == "ensemble" else [self.students[int(name[1:]) - 1]]
-                best.epoch, best.score = epoch, value
-                best.states = [copy_state(self._evaluated(student).module.state_dict()) for student in members]
-        if self.plan["predict"] not in ("first", "ensemble"):
-            worst = float("-inf")
-            ranked = [(v if self.better else -v) if v == v else worst for n, v in scores.items() if n != "ensemble"]
-            self.predicted = 1 + ranked.index(max(ranked))
-        return self._predicted_best() != before
-
-    def _evaluated(self, student: Student) -> ObservedModel:
-        """The network that answers for a student."""
-        return self.sources.stand_in(student.number) or student.model
-
-    def _best_student(self) -> int:
-        sign = 1 if self.better else -1
-        ranked = [
-            sign * best.score if best.epoch >= 0 else float("-inf")
-            for best in (self.bests[f"s{student.number}"] for student in self.students)
-        ]
-        return 1 + ranked.index(max(ranked))
-
-    def _predicted_best(self) -> tuple[int, float]:
-        name = {"first": "s1", "ensemble": "ensemble"}.get(self.plan["predict"], f"s{self._best_student()}")
-        best = self.bests.get(name) or self.bests["s1"]
-        return best.epoch, best.score
+    def _copy_weights(self, answer: str) -> list[State]:
+        """The weights behind an answer: one student's, or everybody's."""
+        members = [s for s in self.students if answer in (ENSEMBLE, name_of(s.number))]
+        networks = [self.sources.stand_in(student.number) or student.model for student in members]
+        return [copy_state(network.module.state_dict()) for network in networks]
 
     def _answer_now(self) -> float:
-        return self._predicted_best()[1] if self.bests else float("nan")
+        return self.selection.answer.score if self.selection.bests else float("nan")
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -235,10 +206,10 @@ class Trainer:
             if len(trained) > 1:
                 extras[f"s{student.number}_loss"] = round(outcome.loss, 6)
             extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
-        return self._batches(trained[self.predicted - 1], seconds, extras)
+        return self._batches(trained[self.selection.leader - 1], seconds, extras)
 
     def _batches(self, outcome: Predictions, seconds: float, extras: Mapping[str, float]) -> list[dict[str, Any]]:
-        student = self.students[self.predicted - 1]
+        student = self.students[self.selection.leader - 1]
         rate = student.scheduler.get_last_lr()[0]
         rows = zip(outcome.true, outcome.score, outcome.losses, strict=True)
         return [
@@ -248,7 +219,7 @@ class Trainer:
                 "loss": loss,
                 "lr": rate,
                 "time_used": seconds / len(outcome.true),
-                "params": self.parameters[self.predicted - 1],
+                "params": self.parameters[student.number - 1],
                 **extras,
             }
             for true, values, loss in rows
@@ -271,55 +242,57 @@ class Trainer:
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _report(self, seed: int) -> RunResult:
+        selection, metric = self.selection, self.selection.metric
         tests: dict[str, Predictions] = {}
         told: dict[str, Predictions] = {}
         if len(self.feeds) > 2:
-            tests, told = score_tests(self.students, self.bests, self.feeds[2], self.streams, self.teachers)
-        agreement = self.teachers.agreements(tests, told)
-        teacher = self.teachers.about(self.metric, told.get("s1"), self.students[0].model, self.feeds[1])
+            tests, told = score_tests(self.students, selection.bests, self.feeds[2], self.streams, self.teachers)
+        teacher = self.teachers.about(metric, told.get(name_of(1)), self.students[0].model, self.feeds[1])
         answers = {}
-        for name, best in self.bests.items():
-            test = tests[name].metrics(self.kind)[self.metric] if name in tests else float("nan")
+        for name, best in selection.bests.items():
+            test = tests[name].metrics(self.kind)[metric] if name in tests else float("nan")
             answers[name] = Score(best.epoch, best.score, test)
-        single = [answers[f"s{student.number}"] for student in self.students]
-        best_student = self._best_student()
-        answers["mean"] = Score(
-            *(sum(v) / len(single) for v in zip(*((a.epoch, a.val, a.test) for a in single), strict=True))
-        )
-        answers["first"], answers["best"] = single[0], single[best_student - 1]
-        answers.setdefault(str(self.plan["predict"]), answers["best"])  # the best of what stands in their place
-        answers.setdefault("ensemble", single[0])
-        if agreement:
-            each = [agreement[f"s{student.number}"] for student in self.students]
-            agreement |= {"mean": sum(each) / len(each), "first": each[0], "best": each[best_student - 1]}
-            agreement.setdefault("ensemble", each[0])
-            agreement.setdefault(str(self.plan["predict"]), agreement["best"])
         result = RunResult(
             seed,
-            self.metric,
-            self.better,
-            str(self.plan["predict"]),
-            answers,
+            metric,
+            selection.better,
+            selection.predict,
+            self._complete(answers, Score.mean),
             self.parameters,
-            best_student,
+            selection.best_student,
             self.done,
             round(self.seconds, 3),
             tuple(self._warnings(teacher)),
             teacher,
-            agreement,
+            self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
         )
         if tests:
             self._write_test(result, tests)
         return result
 
+    def _complete(self, found: Mapping[str, T], mean: Callable[[Sequence[T]], T]) -> dict[str, T]:
+        """What is known of every student and the ensemble, with that of the mean and of each rule that may answer."""
+        if not found:
+            return {}
+        single = [found[name_of(student.number)] for student in self.students]
+        best = single[self.selection.best_student - 1]
+        rules = {"mean": mean(single), "first": single[0], "best": best}
+        return {**found, **rules, ENSEMBLE: found.get(ENSEMBLE, single[0]), **self._add_stand_in(best)}
+
+    def _add_stand_in(self, best: T) -> dict[str, T]:
+        """What stands in the students' place answers as the best of them does."""
+        rule = self.selection.predict
+        return {} if rule in ("first", "best", ENSEMBLE) else {rule: best}
+
     def _warnings(self, told: Mapping[str, Any]) -> Iterator[str]:
         if self.teachers.failure:
             yield f"kd.teacher: {told['name']}: {self.teachers.failure}."
-        if told.get("metric") == self.metric:
-            ours = self.bests[f"s{self._best_student()}"].score
-            if (ours >= told["val"]) if self.better else (ours <= told["val"]):
+        selection = self.selection
+        if told.get("metric") == selection.metric:
+            ours = selection.bests[name_of(selection.best_student)].score
+            if (ours >= told["val"]) if selection.better else (ours <= told["val"]):
                 yield (
-                    f"kd.teacher: {told['name']} has {self.metric} {told['val']:g} on validation, no better than its "
+                    f"kd.teacher: {told['name']} has {selection.metric} {told['val']:g} on validation, no better than its "
                     f"student with {ours:g}. Is it the one you mean?"
                 )
         for recorder in self.recorders:
@@ -327,24 +300,18 @@ class Trainer:
 
     def _write_test(self, result: RunResult, tests: Mapping[str, Predictions]) -> None:
         """One row, that of the selected epoch: the host's aggregation cannot pick."""
-        name = {"first": "s1", "ensemble": "ensemble"}.get(result.predict, f"s{result.best_student}")
-        self.predicted = 1 if name in ("s1", "ensemble") else result.best_student
+        name, metric = self.selection.answering, self.selection.metric
+        self.selection.leader = 1 if name in (name_of(1), ENSEMBLE) else result.best_student
         extras = {} if self.plan["patience"] is None else {"stopped": float(result.epochs < self.epochs)}
         if len(self.students) > 1:
-            extras |= {f"{key}_{self.metric}": answer.test for key, answer in result.answers.items()}
-            extras["student"] = float(0 if name == "ensemble" else self.predicted)
-        outcome = tests[name] if name in tests else tests["s1"]
-        self._write(2, int(result.answer.epoch), self._batches(outcome, 0.0, extras))
+            extras |= {f"{key}_{metric}": answer.test for key, answer in result.answers.items()}
+            extras["student"] = float(0 if name == ENSEMBLE else self.selection.leader)
+        self._write(2, int(result.answer.epoch), self._batches(tests[name], 0.0, extras))
 
-    def answering(self, result: RunResult) -> dict[int, dict[str, Tensor]]:
+    def answering(self, result: RunResult) -> dict[int, State]:
         """The weights of the students that answer, by number, at the epoch at which they were selected."""
-        if result.predict == "ensemble" and "ensemble" in self.bests:
-            return {
-                student.number: state
-                for student, state in zip(self.students, self.bests["ensemble"].states, strict=True)
-            }
-        number = 1 if result.predict == "first" else result.best_student
-        return {number: self.bests[f"s{number}"].states[0]}
+        states = self.selection.answer.states
+        return dict(zip(result.answering, states, strict=True))
 
     # -- resume -------------------------------------------------------------------------------------------------
 
@@ -356,10 +323,7 @@ class Trainer:
             "sources": self.sources.state_dict(),
             "streams": {name: list(states) for name, states in self.streams.states.items()},
             "random": global_random_state(),
-            "bests": {name: best.state_dict() for name, best in self.bests.items()},
-            "metric": [self.metric, self.better],
-            "stale": self.stale,
-            "predicted": self.predicted,
+            "selection": self.selection.state_dict(),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
         }
@@ -376,11 +340,7 @@ class Trainer:
             self.sources.run.readings.note_change(student.number)
         self.sources.load_state_dict(state.get("sources", {}))
         self.streams.states = {name: list(states) for name, states in state["streams"].items()}
-        self.metric, self.better = state["metric"]
-        for name, best in state["bests"].items():
-            self.bests[name] = Best(self.better)
-            self.bests[name].load_state_dict(best)
-        self.stale, self.predicted = int(state["stale"]), int(state["predicted"])
+        self.selection.load_state_dict(state["selection"])
         self.seconds, self.done = float(state["seconds"]), int(state["done"])
         torch.set_num_threads(int(state["threads"]))
         self.feeds[0].start()
