@@ -339,7 +339,7 @@ def only(checks: Checks) -> Problem:
         (lambda n, count: {2}, r"returns {2} for student 1"),
         (lambda n, count: (1.5,), "returns (1.5,) for student 1"),
         (lambda n, count: (True,), "returns (True,) for student 1"),
-        (lambda n, count: (), "names nobody as a teacher"),
+        (lambda n, count: (), "names no teacher"),
         (fail, "KeyError"),
     ],
 )
@@ -391,7 +391,7 @@ def test_a_source_that_fails_is_named_with_its_error(bad: Callable[..., None]) -
 def test_itself_teaches_no_logits_that_are_not_changed(members: Members, bad: Callable[..., None]) -> None:
     bad(itself=source_of(members))
     problem = only(check(values(kd_response={**SOFT, "source": "itself"})))
-    assert problem.key == "kd_response.source" and "itself, and a network's logits cannot teach" in problem.found
+    assert problem.key == "kd_response.source" and "itself, but a network's logits cannot teach" in problem.found
     assert "kd_response.sharpen" in problem.allowed
     assert check(values(kd_response={**SOFT, "source": "itself", "sharpen": 0.5})).ok
     problem = only(check(values(kd_feature={**LAYERS, "source": "itself", "layer_map": "one_to_one"})))
@@ -401,7 +401,7 @@ def test_itself_teaches_no_logits_that_are_not_changed(members: Members, bad: Ca
 def test_itself_beside_others_needs_a_group_for_each(bad: Callable[..., None]) -> None:
     bad(everybody=source_of(lambda n, count: tuple(range(1, count + 1))))
     problem = only(check(values(kd={"students": 2}, kd_response={**SOFT, "source": "everybody", "sharpen": 0.5})))
-    assert "names the learner beside others" in problem.found
+    assert "names the learner together with others" in problem.found
 
 
 def test_logits_alone_teach_no_layers(bad: Callable[..., None]) -> None:
@@ -449,7 +449,7 @@ def test_one_student_alone_is_told_what_the_source_advises(bad: Callable[..., No
     assert problem.key == "kd_response.source" and "pair with 1 student" in problem.found
     assert problem.allowed == "Write kd.students: 2."
     checks = check(values(kd={"students": 1}, kd_response={**SOFT, "source": "quiet"}))
-    assert checks.ok and "no source, the term is 0" in checks[0].warnings[0]
+    assert checks.ok and "no student teaches, so the term is 0" in checks[0].warnings[0]
     assert check(values(kd_response={**SOFT, "source": "pair"}))[0].config.plan.students == 2  # type: ignore[union-attr]
 
 
