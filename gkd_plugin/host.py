@@ -1,7 +1,7 @@
 """The host's global ``cfg``, held right around every call into its code.
 
 GraphGym's modules read one global configuration, also in ``forward``. A model is therefore built and run with the
-values it was made from, whatever the global object says meanwhile.
+values it was made from, whatever the global object holds meanwhile.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from rich.console import Console
 
 
 class Printable:
-    """Text for a class that says with ``__rich_console__`` how it looks.
+    """Text for a class whose ``__rich_console__`` defines its appearance.
 
     A data class needs ``repr=False``, or its own ``__repr__`` comes before this one.
     """

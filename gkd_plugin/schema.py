@@ -35,7 +35,7 @@ class Kind:
         raise NotImplementedError
 
 
-def _word(raw: Any) -> str:
+def _read_word(raw: Any) -> str:
     """The word itself: YAML reads ``on``, ``1`` and ``no`` as other types."""
     if isinstance(raw, bool):
         return str(raw).lower()
@@ -58,7 +58,7 @@ class Choice(Kind):
     def parse(self, raw: Any) -> str:
         if isinstance(raw, (list, tuple, dict)):
             raise BadValue(f"Allowed: {self.describe()}.")
-        word = _word(raw)
+        word = _read_word(raw)
         if word in self.words:
             return word
         hint = nearest(word, self.words)

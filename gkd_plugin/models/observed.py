@@ -104,7 +104,7 @@ class ObservedModel:
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The layers that knowledge can be read from, in order; the classifier is none of them."""
+        """The layers that knowledge can be read from, in order; the classifier does not count."""
         if self._layers is None:
             raise UserError(
                 f"kd.layers: the network '{self.own.model.type}' has no part called 'mp', so its layers must be named. "
@@ -114,7 +114,7 @@ class ObservedModel:
 
     @property
     def depth(self) -> int:
-        """Number of layers (0 for a network whose layers nobody named)."""
+        """Number of layers (0 for a network whose layers are not named)."""
         return len(self._layers or ())
 
     def _list_names(self) -> list[str]:

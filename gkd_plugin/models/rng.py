@@ -1,4 +1,4 @@
-"""Random streams of their own for everything that is not the host's own run."""
+"""Separate random streams for everything besides the host's own run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def random_state() -> list[Tensor]:
 
 
 def set_random_state(states: list[Tensor]) -> None:
-    """Puts back what :func:`random_state` gave."""
+    """Restores what :func:`random_state` returned."""
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state_all(states[1:])
@@ -34,7 +34,7 @@ class RandomStreams:
     """Named random streams, each seeded from (seed, name) and never drawn from the global one.
 
     Student 1 of a cohort equals the host's own run digit for digit only while nothing else draws from the global
-    stream; whatever draws besides it does so inside :meth:`use`.
+    stream; everything else draws inside :meth:`use`.
 
     Args:
         seed (int): The run's seed.
@@ -46,7 +46,7 @@ class RandomStreams:
 
     @contextmanager
     def use(self, name: str) -> Iterator[None]:
-        """Draws inside come from the stream ``name``, which goes on where it stood at its last use."""
+        """Draws inside come from the stream ``name``, which continues where its last use ended."""
         outer = random_state()
         if name in self.states:
             set_random_state(self.states[name])

@@ -12,9 +12,9 @@ from torch_geometric.utils import add_self_loops, coalesce, remove_self_loops, s
 
 @dataclass(frozen=True, eq=False)
 class EdgeSet:
-    """Directed pairs u -> v of nodes, each counted as often as it stands here.
+    """Directed pairs u -> v of nodes, each counted as often as it occurs.
 
-    Two sets with the same pairs in the same order are equal, whatever graph object they came from: what was computed on
+    Two sets with the same pairs in the same order are equal, from any graph object: what was computed on
     one for a source serves every learner on an equal graph.
 
     Args:
@@ -47,7 +47,7 @@ class EdgeSet:
 
     @cached_property
     def unordered(self) -> tuple[Tensor, Tensor]:
-        """Every pair once, whatever its direction, ``[2, U]``, and the place of each edge's pair there, ``[P]``."""
+        """Every pair once, in either direction, ``[2, U]``, and the place of each edge's pair there, ``[P]``."""
         low, high = torch.minimum(self.index[0], self.index[1]), torch.maximum(self.index[0], self.index[1])
         code, inverse = torch.unique(low * self.num_nodes + high, return_inverse=True)
         return torch.stack((code // max(self.num_nodes, 1), code % max(self.num_nodes, 1))), inverse

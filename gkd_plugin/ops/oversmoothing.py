@@ -28,7 +28,7 @@ class MAD(NamedTuple):
 
 
 class Links(NamedTuple):
-    """What both measures need of a graph; worth keeping where it is measured again and again.
+    """The data of a graph that both measures need; keep it where a graph is measured repeatedly.
 
     Args:
         edges (Tensor): Edges without self-loops, ``[2, E]``.

@@ -1,4 +1,4 @@
-"""The shapes of answers on the smaller axes. Each is a frozen record of a name's meaning and one function."""
+"""The records of answers on the smaller axes: each holds what a name means and one function."""
 
 from __future__ import annotations
 

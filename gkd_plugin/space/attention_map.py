@@ -134,7 +134,7 @@ class AttentionMap(nn.Module):
         return alpha / alpha.sum().clamp(min=torch.finfo(alpha.dtype).tiny)
 
     def entropy(self) -> float:
-        """Entropy (nats) of the last map's distributions, their mean; 0 where each has settled on one layer.
+        """Mean entropy (nats) of the last map's distributions; 0 where each has settled on one layer.
 
         Raises:
             RuntimeError: If no map has been computed yet.

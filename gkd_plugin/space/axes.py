@@ -60,7 +60,7 @@ class Axis(Generic[T]):
         self._answers[name] = (answer, origin)
 
     def _require_sound(self, name: str, answer: object) -> None:
-        """Refuses what would break ``gkd list``, a grid or a run later on."""
+        """Refuses answers that would break ``gkd list``, a grid or a run later."""
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise UserError(
                 f"{self.name}: {name!r} is not a valid name. Allowed: a-z, 0-9 and _, a letter first, as in YAML."

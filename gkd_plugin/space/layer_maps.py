@@ -1,7 +1,7 @@
 """The layer maps: which learner layer listens to which source layer, how strongly.
 
 A map is a weight matrix with the learner's L layers as rows and the source's K layers as columns. Layers count from 1,
-negative ones from the last; the classifier is none of them. With source ``self`` (``own``) only deeper layers teach,
+negative ones from the last; the classifier does not count. With source ``self`` (``own``) only deeper layers teach,
 and a network of one layer has nothing to learn from: its matrix is 0.
 """
 
@@ -138,7 +138,7 @@ LAYER_MAPS: dict[str, LayerMap] = {
 
 
 def layer_pairs(group: GroupPlan, learner: int, source: int) -> tuple[tuple[int, int], ...]:
-    """The pairs of layers (from 1) that a group compares; what is projected is built for these only.
+    """The pairs of layers (from 1) that a group compares; projections are built for these only.
 
     Args:
         group (GroupPlan): A resolved group with the key ``layer_map``.

@@ -1,4 +1,4 @@
-"""What one forward pass of one model leaves behind; everything downstream of the models takes this and nothing else."""
+"""The result of one forward pass of one model; everything downstream of the models takes this and nothing else."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Observation:
         return value
 
     def derive(self, parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
-        """A tensor that nothing but this observation and ``parts`` decide, to the last bit.
+        """A tensor that only this observation and ``parts`` decide, to the last bit.
 
         Args:
             parts (tuple): Plain values and tensors; their contents are its name on disk.

@@ -1,4 +1,4 @@
-"""Published methods as points of the design space; what a preset does not name is the built-in default.
+"""Published methods as points of the design space; keys that a preset does not name have their defaults.
 
 Where no published value could be verified, the summary says *search*: the weight is a place to start.
 """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SourceModel:
-    """What stands behind a source's own member: one object for the whole run.
+    """The model behind a source's own member: one object for the whole run.
 
     Subclasses give :meth:`outline` and :meth:`observe`; the others where they have something to do. ``run`` is the
     :class:`~gkd_plugin.training.sources.base.Run` that they belong to: the plan, the students' networks, random streams.
@@ -74,7 +74,7 @@ class SourceModel:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what :meth:`state_dict` gave.
+        """Restores what :meth:`state_dict` returned.
 
         Raises:
             ValueError: If it does not fit.
@@ -84,7 +84,7 @@ class SourceModel:
 
     @classmethod
     def describe(cls, plan: Plan) -> str:
-        """What its symbol stands for, in words; empty: the source's summary."""
+        """The meaning of its symbol in words; empty: the source's summary."""
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What the authors of terms test theirs with; the only part of the package that imports pytest."""
+"""The test suite for authors of terms; the only part of the package that imports pytest."""
 
 from __future__ import annotations
 

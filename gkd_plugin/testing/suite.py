@@ -1,4 +1,4 @@
-"""What holds for every term, as tests that a third party runs on its own with three lines."""
+"""The tests that hold for every term; a class of three lines runs them on yours."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TermSuite:
 
     # ------------------------------------------------------------------------------------------------------ set-up
     def __init_subclass__(cls) -> None:
-        """A check that a class declares void is none of its tests."""
+        """A check that a class switches off is not one of its tests."""
         void = {
             "test_never_negative": not cls.non_negative,
             "test_the_order_of_nodes_means_nothing": cls.draws,
@@ -139,7 +139,7 @@ class TermSuite:
 
     @pytest.fixture(autouse=True)
     def _surroundings(self) -> Iterator[None]:
-        """Plugins are loaded, one seed is set; afterwards all is as it was."""
+        """Loads plugins and sets one seed; restores everything afterwards."""
         plugins.load()
         mine = self.plugin is not None and not plugins.manager.is_registered(self.plugin)
         name = plugins.register_plugin(self.plugin) if mine else None
@@ -312,7 +312,7 @@ class TermSuite:
         assert found == pytest.approx(expected, rel=1e-8, abs=1e-10)
 
     def require_finite_gradients(self, value: Tensor, learner: Observation) -> None:
-        """What the learner is taught must be a number, also where distances are 0 and neighbours are missing."""
+        """Gradients must be finite, also where distances are 0 and neighbours are missing."""
         if value.requires_grad:
             value.backward()
         for tensor in tensors(learner):

@@ -54,7 +54,7 @@ def global_random_state() -> dict[str, Any]:
 
 
 def set_global_random_state(state: Mapping[str, Any]) -> None:
-    """Puts back what :func:`global_random_state` gave."""
+    """Restores what :func:`global_random_state` returned."""
     set_random_state(list(state["torch"]))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002

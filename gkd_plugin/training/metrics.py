@@ -63,7 +63,7 @@ def _custom(name: str) -> Any:
 
 
 def _binary(labels: Tensor, scores: Tensor) -> dict[str, float]:
-    """The host's own five numbers, by its own code: the area under the curve is not worth writing again."""
+    """The host's own five numbers, by its own code."""
     judge = Logger.__new__(Logger)
     judge._true, judge._pred = [labels.cpu()], [scores.cpu()]
     values: dict[str, float] = judge.classification_binary()

@@ -51,7 +51,7 @@ class Readings:
         self._kept = {number: kept for number, kept in self._kept.items() if not kept.drew}
 
     def note_change(self, number: int) -> None:
-        """A student's weights are other ones now: what was read of it is void."""
+        """A student's weights have changed: its earlier readings are void."""
         self._versions[number] += 1
 
     def read_peer(self, number: int, sample: Sample) -> Observation:

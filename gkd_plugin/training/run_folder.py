@@ -66,7 +66,7 @@ def write_outcome(
 
 
 def aggregate_tests(out_dir: Path, seeds: Sequence[Path] | None = None) -> None:
-    """Writes ``agg/test``: the host's aggregation drops the test split but tables what it finds there.
+    """Writes ``agg/test``: the host's aggregation drops the test split but tabulates what it finds there.
 
     Args:
         out_dir (Path): The run's folder with one folder for each seed.

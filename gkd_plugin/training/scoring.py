@@ -82,7 +82,7 @@ class TeacherScores:
     def on_validation(
         self, model: ObservedModel, sample: Sample, seen: Observation, scores: Tensor
     ) -> dict[str, float]:
-        """A student's agreement on the validation split as a further column; none where it would cost a forward pass."""
+        """A student's agreement on the validation split as a further column; none if it needs a forward pass."""
         if not self.in_every_epoch:
             return {}
         return {"agreement": agreement([scores], [self._score(model, sample, seen, "val")[1]], self.kind)}
@@ -105,8 +105,8 @@ class TeacherScores:
         """The agreement of every answer on the test split.
 
         Args:
-            tests (mapping): What each answered.
-            its (mapping): What the teacher answered on the same batches.
+            tests (mapping): The predictions of each.
+            its (mapping): The teacher's predictions on the same batches.
         """
         if not self.decides or self.failure:
             return {}
@@ -115,7 +115,7 @@ class TeacherScores:
     def about(
         self, metric: str, test: Predictions | None, model: ObservedModel, validation: SplitLoader
     ) -> dict[str, Any]:
-        """What a run's result says of its teacher.
+        """What a run's result records of its teacher.
 
         Args:
             metric (str): The metric that selects the students.
@@ -181,7 +181,7 @@ def score_tests(
     streams: RandomStreams,
     teachers: TeacherScores,
 ) -> tuple[dict[str, Predictions], dict[str, Predictions]]:
-    """What every answer gives on the test split with the weights of its selected epoch, once; and what the teachers give
+    """The predictions of every answer on the test split with the weights of its selected epoch, once; and what the teachers give
     on the same batches.
 
     Args:

@@ -26,7 +26,7 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is damaged in a finished seed and what to do; ``None`` where nothing is, or the seed is not finished.
+    """The damage in a finished seed and the remedy; ``None`` without damage, or where the seed is not finished.
 
     Args:
         folder (Path): The seed's folder.

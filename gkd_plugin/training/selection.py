@@ -44,7 +44,7 @@ class Best:
         return {"epoch": self.epoch, "score": self.score, "states": self.states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
         self.epoch, self.score, self.states = int(state["epoch"]), float(state["score"]), list(state["states"])
 
 

@@ -349,7 +349,7 @@ def test_a_learning_rate_out_of_hand_names_epoch_student_and_term(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["no_validation", "no_masks"])
 def test_data_without_validation_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"without .*val_mask.*split"):
+    with pytest.raises(UserError, match=r"has no .*val_mask.*split"):
         run(config(tmp_path, dataset={"name": name}), quiet=True)
 
 

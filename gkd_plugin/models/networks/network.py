@@ -82,7 +82,7 @@ class Network(nn.Module):
         return int(cfg.gnn.dim_inner)
 
     def before(self, dim_in: int) -> nn.Module | None:
-        """What stands before the hidden layers and gives ``gnn.dim_inner`` channels, if anything."""
+        """The layer before the hidden layers that gives ``gnn.dim_inner`` channels, if any."""
         count = cfg.gnn.layers_pre_mp
         return GNNPreMP(dim_in, cfg.gnn.dim_inner, count) if count > 0 else None
 
@@ -113,7 +113,7 @@ class Network(nn.Module):
 
     @classmethod
     def check(cls, own: CfgNode) -> list[Problem]:
-        """Keys of a configuration that are wrong or mean nothing for this network."""
+        """Keys of a configuration that are wrong or have no meaning for this network."""
         name = own.model.type
         found = groups.find_problems(own, GROUP, cls.keys) + refuse_unread(own, cls.keys)
         if own.gnn.stage_type not in cls.stages:

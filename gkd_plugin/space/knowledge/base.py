@@ -72,7 +72,7 @@ class Term(nn.Module):
     # ---------------------------------------------------------------------------------------------- configuration
     @classmethod
     def check(cls, values: Mapping[str, Any], task: Task | None) -> Iterable[Problem]:
-        """Mistakes that only several keys (or the task, where it is known) show together."""
+        """Mistakes in combinations of keys, or of keys and the task where it is known."""
         return ()
 
     @classmethod
@@ -82,7 +82,7 @@ class Term(nn.Module):
 
     @classmethod
     def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:
-        """Whether logits may be taught by the very same forward pass: only where the target is changed first."""
+        """Whether logits may learn from the same forward pass: only where the target is changed first."""
         return False
 
     @classmethod
@@ -114,7 +114,7 @@ class Term(nn.Module):
 
     @classmethod
     def explain(cls, group: GroupPlan, label: str) -> Iterator[tuple[str, str]]:
-        """The symbols in what :meth:`write` gives, each with its meaning."""
+        """The symbols in the text of :meth:`write`, each with its meaning."""
         yield f"D_{group.name}", cls.describe(group)
 
     # --------------------------------------------------------------------------------------------------- training

@@ -10,7 +10,7 @@ from gkd_plugin.training.students import Student
 
 
 class Recorder:
-    """Looks at a run while it goes on. Every method may be left as it is."""
+    """Observes a run. Every method is optional."""
 
     def see_step(
         self,
@@ -38,7 +38,7 @@ class Recorder:
         return {}
 
     def resume(self, done: int) -> None:
-        """Drops what was written about epochs that will be trained again."""
+        """Drops the rows of epochs that will be trained again."""
 
     def warnings(self) -> Iterator[str]:
         """What it found that the user should know, at the end of the run."""

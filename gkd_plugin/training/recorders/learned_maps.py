@@ -19,7 +19,7 @@ FILE, FIGURE = "attention.json", "attention.png"
 
 
 def measure_entropy(module: Any, weights: Tensor) -> float:
-    """The entropy (nats) of a map's weights: its own account of it where it has one."""
+    """The entropy (nats) of a map's weights: by its own method where it has one."""
     if hasattr(module, "entropy"):
         return float(module.entropy())
     share = weights.flatten().double() / weights.sum().clamp(min=1e-12)

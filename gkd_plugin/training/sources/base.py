@@ -127,7 +127,7 @@ class Sources:
         return {name: model.state_dict() for name, model in self.models.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what :meth:`state_dict` gave.
+        """Restores what :meth:`state_dict` returned.
 
         Raises:
             UserError: If it is of other sources, or one of them refuses it.

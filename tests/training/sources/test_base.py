@@ -83,10 +83,10 @@ def test_a_checkpoint_of_other_sources_is_one_clear_message(tmp_path: Path) -> N
     path, folder = stopped(tmp_path, **EMA)
     assert Checkpoints(folder, 2).load()["sources"].keys() == {"ema"}  # type: ignore[index]
     change(folder, lambda state: state.update(sources={"teacher": {}}))
-    with pytest.raises(UserError, match=r"state of the sources teacher, and this run has ema\. Remove the folder ckpt"):
+    with pytest.raises(UserError, match=r"state of the sources teacher, but this run has ema\. Remove the folder ckpt"):
         run(path, quiet=True)
     change(folder, lambda state: state.pop("sources"))
-    with pytest.raises(UserError, match="sources none, and this run has ema"):
+    with pytest.raises(UserError, match="sources none, but this run has ema"):
         run(path, quiet=True)
 
 

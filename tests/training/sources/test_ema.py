@@ -180,7 +180,7 @@ def test_it_is_explained_and_the_answer_named(tmp_path: Path) -> None:
     text = " ".join(str(explain(toy.values(tmp_path, kd={"predict": "ema", "ema_decay": 0.9}, **SOFT))).split())
     assert "D_response(z, z_E)" in text
     assert "E the moving average of the student's own weights (decay 0.9), in evaluation mode" in text
-    assert "answer: the best student by validation, each with its ema in its place" in text
+    assert "prediction: the best student by validation, each with its ema in its place" in text
 
 
 def test_layers_of_the_average_teach_layers(tmp_path: Path) -> None:

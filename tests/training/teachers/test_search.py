@@ -32,10 +32,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_places_are_out_dir_and_each_parent_up_to_the_working_folder(here: Path) -> None:
     inside = Path("results/cora_grid_big/run")
-    assert search.places(inside) == [here / "results/cora_grid_big", here / "results", here]
-    assert search.places(Path("results/run")) == [here / "results", here]
+    assert search.list_places(inside) == [here / "results/cora_grid_big", here / "results", here]
+    assert search.list_places(Path("results/run")) == [here / "results", here]
     outside = here.parent / "elsewhere" / "results"
-    assert search.places(outside / "run") == [outside, here]
+    assert search.list_places(outside / "run") == [outside, here]
 
 
 def test_the_nearest_place_wins(here: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_run_of_the_stock_program_teaches_through_both_doors(stock: Path) -> N
     # there, nothing is trained first
     write(stock, "first", {**STUDENT, "kd": {"teacher_cfg": "wide.yaml"}})
     said = execute(["-m", "gkd_plugin", "main.py", "--cfg", "first.yaml"], stock, expect=2)
-    assert "kd.teacher_cfg: wide.yaml is trained first by gkd run only" in said and "Traceback" not in said
+    assert "kd.teacher_cfg: wide.yaml is trained first only by gkd run" in said and "Traceback" not in said
     assert "gkd run --cfg wide.yaml --name wide" in said
     _mistakes(stock, folder)
     _grids(stock, folder)
@@ -257,13 +257,13 @@ def _mistakes(stock: Path, folder: Path) -> None:
         (path,) = (copy / "0/ckpt").iterdir()
         path.write_bytes(path.read_bytes()[:1000])
 
-    assert "holds no finished run" in refused(longer)
-    assert "holds no finished run" in refused(lambda copy: [shutil.rmtree(p) for p in copy.glob("*/ckpt")])
+    assert "contains no finished run" in refused(longer)
+    assert "contains no finished run" in refused(lambda copy: [shutil.rmtree(p) for p in copy.glob("*/ckpt")])
     assert "are not those of a finished GraphGym run" in refused(torn_rows)
     assert "are not those of a finished GraphGym run" in refused(lambda c: (c / "config.yaml").write_text("optim: 3"))
     assert "stats.json says 0" in refused(other_rows)
-    assert "is no tensor file, or holds pickled code" in refused(code)
-    assert "is no tensor file" in refused(torn_weights)
+    assert "is not a tensor file, or contains pickled code" in refused(code)
+    assert "is not a tensor file" in refused(torn_weights)
 
 
 def _grids(stock: Path, folder: Path) -> None:
@@ -277,7 +277,7 @@ def _grids(stock: Path, folder: Path) -> None:
     report = run(grid, name="by_grid", quiet=True)
     assert told(report.folder / "0")["name"] == "b"
     (stock / "results/stock_grid_big/c/agg/val/best.json").unlink()
-    with pytest.raises(UserError, match="a grid whose run c is not finished"):
+    with pytest.raises(UserError, match="a grid, and its run c is not finished"):
         run(grid, name="later", quiet=True)
     report = run({**STUDENT, "kd": {"teacher": "stock_grid_big/a"}}, name="by_name", quiet=True)
     assert told(report.folder / "0")["name"] == "a"
