@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from studies import Job, arguments, markdown, prepare, study
@@ -46,14 +47,20 @@ def main() -> None:
     rows = []
     columns = list(product(DATA, DEPTHS))
     for weight, scale, heads in POINTS:
-        found = [reports[f"{data}_{depth}_{weight}_{scale}_{heads}"] for data, depth in columns]
-        scores = [100 * float(np.mean([r.answers["mean"].val for r in report.results])) for report in found]
-        rows.append([weight, scale, heads, *(f"{score:.2f}" for score in scores), f"{np.mean(scores):.2f}"])
+        found = [reports.get(f"{data}_{depth}_{weight}_{scale}_{heads}") for data, depth in columns]
+        scores = [score(report) for report in found]
+        mean = np.nanmean(scores)
+        rows.append([weight, scale, heads, *("-" if s != s else f"{s:.2f}" for s in scores), f"{mean:.2f}"])
     rows.sort(key=lambda row: -float(row[-1]))
     head = ["kd_structure.weight", "kernel_scale", "kd_auxiliary.weight"]
     print(
         markdown([*head, *(f"{data}, {depth} layers" for data, depth in columns), "mean validation accuracy %"], rows)
     )
+
+
+def score(report: Any) -> float:
+    """Mean validation accuracy in percent; NaN where ``--only`` left it out."""
+    return float("nan") if report is None else 100 * float(np.mean([r.answers["mean"].val for r in report.results]))
 
 
 if __name__ == "__main__":
