@@ -60,9 +60,9 @@ def test_paired_difference_and_gap(load):
             results.append(RunResult(seed, "accuracy", True, "first", answers, [10], 1, 1, 0.0))
         return RunReport("study", Path(), Plan.__new__(Plan), results)
 
-    student, taught, teacher = report(0.50, 0.60), report(0.60, 0.68), report(0.90, 0.90)
-    # differences 10 and 8: mean 9, standard error 1, t(1; 0.975) = 12.706
-    assert studies.over(taught, student) == "+9.00 [-3.71, +21.71]"
+    student, taught, teacher = report(0.50, 0.60, 0.55), report(0.60, 0.68, 0.64), report(0.90, 0.90, 0.90)
+    # differences 10, 8 and 9: mean 9, standard error 1 / sqrt(3), t(2; 0.975) = 4.303
+    assert studies.over(taught, student) == "+9.00 [+6.52, +11.48]"
     assert studies.gap_closed(taught, student, teacher) == "26 %"  # 9 of 35
     assert studies.gap_closed(taught, teacher, student) == "-"
     assert studies.percent([0.5, 0.6]) == "55.00 ± 7.07"

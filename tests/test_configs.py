@@ -15,9 +15,11 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.space.presets import PRESETS
 
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
-CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES))
+DEEP = sorted(packed_configs().glob("deep/*.yaml"))
+CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP))
 GRIDS = sorted(packed_configs().glob("grids/*.txt"))
-NAMES = {"mixtures": "Cora", "cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
+NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
+NAMES |= {"mixtures": "Cora", "deep": "digits"}
 SHORT = ["optim.max_epoch", "2"]
 
 
@@ -48,10 +50,10 @@ TEACHERS = sorted({path for path in map(taught_by, TAUGHT) if path is not None})
 
 def test_every_data_set_has_every_preset():
     presets = set(PRESETS)
-    for folder in set(NAMES) - {"mixtures"}:
+    for folder in set(NAMES) - {"mixtures", "deep"}:
         found = {path.stem for path in CONFIGS if path.parent.name == folder and path not in TEACHERS}
         assert found == presets, folder
-    assert set(NAMES) == {path.parent.name for path in [*CONFIGS, *MIXTURES]}
+    assert set(NAMES) == {path.parent.name for path in [*CONFIGS, *MIXTURES, *DEEP]}
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in TEACHERS], ids=name)
@@ -129,20 +131,20 @@ def test_mixtures_run(data_sets, tmp_path):
 
 
 def test_the_readmes_command_in_short(tmp_path):
-    line = "run --cfg graphgym_configs/digits/alignahead_pp.yaml --control"
-    done = subprocess.run(
-        [sys.executable, "-m", "gkd_cli", *line.split(), "--repeat", "2", *SHORT, "out_dir", str(tmp_path)],
-        cwd=Path(__file__).resolve().parent.parent,
-        capture_output=True,
-        text=True,
-    )
+    (deep,) = DEEP
+    readme = (deep.parents[2] / "README.md").read_text()
+    line = next(line for line in readme.splitlines() if line.startswith("python3") and "--control" in line)
+    words = line.partition("gkd run ")[2].split()
+    assert words[:2] == ["--cfg", deep.relative_to(deep.parents[2]).as_posix()]
+    command = [sys.executable, "-m", "gkd_cli", "run", *words[:3], "--repeat", "2", *SHORT, "out_dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=deep.parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "alignahead_pp-control" in done.stdout
     assert "paired difference" in done.stdout
     plain, control = (
         yaml.safe_load((tmp_path / f"alignahead_pp{end}" / "config.yaml").read_text()) for end in ("", "-control")
     )
-    assert plain["dataset"] == control["dataset"]
+    assert plain["dataset"] == control["dataset"] and plain["gnn"] == control["gnn"]
     assert {control[group]["weight"] for group in ("kd_structure", "kd_feature", "kd_auxiliary")} == {0}
 
 
