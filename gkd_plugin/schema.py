@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Any
 
 from gkd_plugin.errors import nearest
@@ -164,14 +165,14 @@ class Name(Kind):
         return self._parse_one(raw)
 
     def _parse_one(self, raw: Any) -> str | None:
-        if isinstance(raw, (bool, list, tuple, dict)) or raw == "":
+        if raw is None or isinstance(raw, (bool, list, tuple, dict)) or raw == "":
             raise BadValue(f"Allowed: {self.describe()}.")
         name = str(raw)  # YAML reads a run called 123 as a number
         if name == "none":
             return None
         if self.path and (name.startswith(("/", "~")) or ".." in name.split("/") or "\\" in name or "\0" in name):
             raise BadValue("A name must stay in its folder: no leading '/', no '..'.")
-        return name
+        return normpath(name) if self.path else name  # ./a and a/ are a
 
 
 class Names(Kind):
@@ -185,6 +186,8 @@ class Names(Kind):
 
     def parse(self, raw: Any) -> tuple[str, ...]:
         if isinstance(raw, (list, tuple)):
+            if not all(isinstance(part, (str, int)) and not isinstance(part, bool) for part in raw):
+                raise BadValue(f"Allowed: {self.describe()}.")
             raw = "+".join(str(part) for part in raw)
         if isinstance(raw, (bool, dict)):
             raise BadValue(f"Allowed: {self.describe()}.")

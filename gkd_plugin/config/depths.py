@@ -12,6 +12,7 @@ from gkd_plugin.errors import Problem
 from gkd_plugin.models.aux_layers import PREFIX
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
+from gkd_plugin.space.layer_maps import weigh_layers
 from gkd_plugin.space.sources import is_within, members_of, model_of
 
 
@@ -51,9 +52,9 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
             continue
         else:
             try:
-                answer.weights(learner, source, values, own)
+                weigh_layers(word, learner, source, values, own)
                 continue
-            except ValueError as error:
+            except ValueError as error:  # a UserError is one, too
                 text = str(error)
         if text not in reported:
             reported.add(text)

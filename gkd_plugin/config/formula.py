@@ -15,6 +15,7 @@ from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.answers import Member
 from gkd_plugin.space.knowledge.base import Symbols
+from gkd_plugin.space.layer_maps import weigh_layers
 from gkd_plugin.space.sources import is_within, members_of, model_of
 
 MANY = 8  # more pairs of layers than this are described, not listed
@@ -116,7 +117,9 @@ class _Writer:
         if self.depth is None or not self._knows_depth(source):
             front = "1/(number of pairs) Σ " if group["layer_reduction"] == "mean" else "Σ "
             return front, "l", "k", f"   for l←k: {group['layer_map']}"
-        matrix = answer.weights(self.depth, self.depth, group.values, is_within(source, self.plan.students))
+        matrix = weigh_layers(
+            str(group["layer_map"]), self.depth, self.depth, group.values, is_within(source, self.plan.students)
+        )
         if group["layer_reduction"] == "mean":
             matrix = matrix / matrix.sum().clamp(min=1e-12)
         pairs = (torch.nonzero(matrix) + 1).tolist()

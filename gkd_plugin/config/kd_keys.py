@@ -19,6 +19,7 @@ from gkd_plugin.space.observation import TAPS
 from gkd_plugin.space.sources import stand_ins
 
 SCHEME = "kd"
+PREDICT = ("best", "first", "ensemble")
 
 
 class ScheduleWord(Kind):
@@ -53,7 +54,7 @@ SCHEME_KEYS = (
     Key(
         "predict",
         "best",
-        Choice(lambda: ("best", "first", "ensemble", *stand_ins())),
+        Choice(lambda: (*PREDICT, *stand_ins())),
         "which student answers; best: by validation",
     ),
 )
@@ -69,6 +70,9 @@ LAYER_REDUCTION = Key(
     "layer_reduction", "sum", Choice(("sum", "mean")), "mean: divided by the sum of the map's weights"
 )
 TAP = Key("tap", "conv", Choice(TAPS), "where a layer is read: before or after activation and norm, or after the skip")
+
+
+COMMON = (WEIGHT, SOURCE, SCHEDULE, LAYER_MAP, LAYER_REDUCTION, TAP)
 
 
 def scheme_keys() -> tuple[Key, ...]:

@@ -254,9 +254,8 @@ class _Resolution:
     def _report_itself(self, name: str, draft: GroupDraft, source: str) -> Problem:
         others = self._find_sources(lambda word: not is_within(word, self.students))
         found = f"{source}, but a network's logits cannot teach themselves"
-        changed = [key.name for key in draft.keys if key.name in ("sharpen", "confidence")]
-        also = f" Or change the target: {', '.join(f'kd_{name}.{key}' for key in changed)}." if changed else ""
-        return draft.problem("source", found, f"{self._list_allowed(others)}{also}")
+        allowed = f"{self._list_allowed(others)} {axes.knowledge[name].changes}".strip()
+        return draft.problem("source", found, allowed)
 
     def _find_own_map_problem(self, draft: GroupDraft) -> Problem | None:
         """The mistake of a layer map that cannot be used where a network's own deeper layers teach."""

@@ -12,7 +12,7 @@ from gkd_plugin.config.draft import get_group
 from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
-from gkd_plugin.space.sources import listening
+from gkd_plugin.space.sources import is_within, listening
 
 FLAT = 0.2  # kernel values this close together give a distribution over neighbours that is uniform up to a factor e^0.2
 
@@ -30,6 +30,8 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         yield from _warn_of_shrinking(group)
         yield from _warn_of_schedule(group, optim)
         yield from _warn_of_no_source(group, plan)
+        within = "source" in group.values and is_within(str(group["source"]), plan.students)
+        yield from axes.knowledge[group.name].warn(group, within)
     yield from _warn_of_unused(plan)
     yield from _warn_of_machine(cfg, train)
 
@@ -95,7 +97,8 @@ def _warn_of_unused(plan: Plan) -> Iterator[str]:
         yield f"kd.preset supervised, but {names} is above 0: your values override the preset."
     for name in axes.sources:
         named = axes.sources[name].named
-        if plan.active and named is not None and named(plan.kd) and not any(listening(plan, name)):
+        off = not plan.active and any(group.named for group in plan.groups.values())  # a control
+        if named is not None and named(plan.kd) and not off and not any(listening(plan, name)):
             value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
             yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Key, Number, Pairs
 from gkd_plugin.space import axes
@@ -137,6 +137,48 @@ LAYER_MAPS: dict[str, LayerMap] = {
 }
 
 
+def weigh_layers(word: str, learner: int, source: int, values: Values, own: bool) -> Tensor:
+    """The matrix of a fixed map, after a look at what it gives.
+
+    Args:
+        word (str): The map.
+        learner, source (int): Both depths.
+        values (mapping): The keys of the group.
+        own (bool): Whether the learner itself is the source.
+
+    Raises:
+        ValueError: If the depths do not allow the map; the text says what is found, then what is allowed.
+        UserError: If the map fails, or gives something else than weights.
+    """
+    function = axes.layer_maps[word].weights
+    assert function is not None
+    try:
+        found = function(learner, source, values, own)
+    except (ValueError, UserError):
+        raise
+    except Exception as error:  # a third party's may raise anything
+        raise UserError(
+            f"layer map '{word}' fails for {learner} x {source} layers: {describe_error(error)}."
+        ) from error
+    require_weights(word, found, learner, source)
+    return found
+
+
+def require_weights(word: str, found: object, learner: int, source: int) -> None:
+    """Refuses what is no matrix of weights for both depths.
+
+    Raises:
+        UserError: If it has another shape, or weights that are negative or not finite.
+    """
+    if not isinstance(found, Tensor) or tuple(found.shape) != (learner, source):
+        what = f"the shape {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
+        raise UserError(
+            f"layer map '{word}' gives {what}. It must give weights [{learner}, {source}]: learner, source."
+        )
+    if not bool((torch.isfinite(found.detach()) & (found.detach() >= 0)).all()):
+        raise UserError(f"layer map '{word}' gives weights that are negative or not finite.")
+
+
 def layer_pairs(group: GroupPlan, learner: int, source: int) -> tuple[tuple[int, int], ...]:
     """The pairs of layers (from 1) that a group compares; projections are built for these only.
 
@@ -154,7 +196,9 @@ def layer_pairs(group: GroupPlan, learner: int, source: int) -> tuple[tuple[int,
         weights = uniform(learner, source, group.values, own)
     else:
         try:
-            weights = answer.weights(learner, source, group.values, own)
+            weights = weigh_layers(group["layer_map"], learner, source, group.values, own)
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"kd_{group.name}.{answer.key}: {error}") from None
     return tuple((row + 1, column + 1) for row, column in torch.nonzero(weights).tolist())

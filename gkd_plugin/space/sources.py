@@ -56,11 +56,11 @@ class SourceModel:
 
     def outline(self, member: str, learner: int, sample: Any, taps: Iterable[str]) -> Outline:
         """Depth, widths and logits of a member, read off some batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"source '{self.name}': {type(self).__name__} defines no outline")
 
     def observe(self, member: str, learner: int, sample: Any, taps: Iterable[str]) -> Observation:
         """A member's logits and hidden states on a batch of the learner, without gradient."""
-        raise NotImplementedError
+        raise NotImplementedError(f"source '{self.name}': {type(self).__name__} defines no observe")
 
     def stepped(self, learner: int) -> None:
         """Called after every optimizer step of a student."""

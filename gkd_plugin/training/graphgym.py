@@ -77,7 +77,7 @@ def make_trainer(
         sample = split_loaders[0].peek()
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
-    recorders = [Diagnostics(folder), LearnedMaps(folder)] if logs else []
+    recorders = [Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []
     return Trainer(
         plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders
     )

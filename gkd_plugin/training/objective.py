@@ -14,6 +14,7 @@ from gkd_plugin.plan import GroupPlan, Part, Plan
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.answers import Member
 from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.space.layer_maps import require_weights, weigh_layers
 from gkd_plugin.space.observation import Observation, Outline, Task
 from gkd_plugin.space.sources import members_of
 
@@ -130,7 +131,9 @@ class Objective(nn.Module):
         within = self.behind.is_within(member)
         if layer_map.weights is not None:
             try:
-                matrices[member] = layer_map.weights(own.depth, source.depth, group.values, within)
+                matrices[member] = weigh_layers(word, own.depth, source.depth, group.values, within)
+            except UserError:
+                raise
             except ValueError as error:
                 raise UserError(
                     f"kd_{group.name}.{layer_map.key}: student {self.learner} listening to {member}: {error}"
@@ -209,7 +212,18 @@ class Objective(nn.Module):
             matrix = self._weigh_layers(group, member, learner, source, weights)
             value = self.terms[self._key(group.group, member)](learner, source, matrix)
             found[member] = value if isinstance(value, Mapping) else {group.parts[0].part.weight: value}
+            self._require_values(group, found[member])
         return {**found, LEARNER: next(iter(found.values()))} if found else found
+
+    def _require_values(self, group: _Group, found: Mapping[str, Tensor]) -> None:
+        for weighed in group.parts:
+            value = found.get(weighed.part.weight)
+            if not isinstance(value, Tensor) or value.dim() != 0:
+                what = "no value" if value is None else f"the shape {list(getattr(value, 'shape', ()))}"
+                raise UserError(
+                    f"knowledge '{group.group.name}': forward gives {what} for its part '{weighed.part.weight}'. It must "
+                    "give a scalar, or a mapping from the weight key of each part to a scalar."
+                )
 
     def _read_side(
         self, group: _Group, member: Member, learner: Observation, sources: Mapping[Member, Observation]
@@ -227,6 +241,8 @@ class Objective(nn.Module):
         if key in self.maps:
             if key not in weights:
                 weights[key] = self.maps[key](learner, source)
+                tap, word = str(group.group["tap"]), str(group.group["layer_map"])
+                require_weights(word, weights[key], len(learner.hidden[tap]), len(source.hidden[tap]))
                 self.last_weights[str(group.group["layer_map"]), str(member)] = weights[key].detach()
             return weights[key]
         return group.matrices.get(member)
@@ -237,6 +253,9 @@ class Objective(nn.Module):
         keys = dict.fromkeys(self._key(group.group, side) for side in group.sides)
         terms = [term for key in keys if isinstance(term := self.terms[key], Term)]
         numbers = axes.knowledge[name].reports(group.group.values)
+        missing = [number for number in numbers for term in terms if number not in term.reported]
+        if missing:
+            raise UserError(f"knowledge '{name}': reports names '{missing[0]}', but forward leaves no such number.")
         return {f"kd_{name}_{n}": torch.stack([term.reported[n].detach() for term in terms]).mean() for n in numbers}
 
 

@@ -61,6 +61,7 @@ class Term(nn.Module):
     layered: ClassVar[bool] = False  # whether layer maps and taps apply
     parts: ClassVar[tuple[Part, ...]] = (Part(),)  # what it adds to the loss, each under a weight of its own
     per_source: ClassVar[bool] = True  # one module for each source model, or one for all of a learner's
+    changes: ClassVar[str] = ""  # what to write so that logits may teach themselves
     evaluated_taps: ClassVar[tuple[str, ...]] = ()  # what :meth:`measure` reads at validation
     marked: ClassVar[Mapping[str, Any]] = {}  # values where layers are marked (aux_*) and the user wrote nothing
 
@@ -84,6 +85,11 @@ class Term(nn.Module):
     def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:
         """Whether logits may learn from the same forward pass: only where the target is changed first."""
         return False
+
+    @classmethod
+    def warn(cls, group: GroupPlan, within: bool) -> Iterator[str]:
+        """What is legal, but probably a mistake; ``within``: whether the learner itself is the source."""
+        return iter(())
 
     @classmethod
     def reports(cls, values: Mapping[str, Any]) -> tuple[str, ...]:

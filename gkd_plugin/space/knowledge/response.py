@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -183,6 +183,7 @@ class ResponseTerm(Term):
     """
 
     name: ClassVar[str] = "response"
+    changes: ClassVar[str] = "Or change the target: kd_response.sharpen below 1, or kd_response.target: hard."
     summary: ClassVar[str] = "logits as soft targets"
     reference: ClassVar[str] = "Hinton et al."
     keys: ClassVar[tuple[Key, ...]] = (
@@ -247,8 +248,17 @@ class ResponseTerm(Term):
         return hard or values.get("sharpen", 1) != 1 or values.get("confidence", 0) > 0
 
     @classmethod
+    def warn(cls, group: GroupPlan, within: bool) -> Iterator[str]:
+        changed = group.get("target") == "hard" or group.get("loss") == "bce_hard" or group.get("sharpen", 1) != 1
+        if within and not changed:
+            yield (
+                f"kd_response.confidence {show(group['confidence'])} with source: {group['source']}: the same forward "
+                "pass teaches itself, so the term is always 0. Write sharpen below 1, or target: hard."
+            )
+
+    @classmethod
     def reports(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("share",) if values.get("confidence", 0) > 0 else ()
+        return ("counted",) if values.get("confidence", 0) > 0 else ()
 
     @classmethod
     def describe(cls, group: GroupPlan) -> str:
@@ -281,13 +291,18 @@ class ResponseTerm(Term):
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)
         target = source.logits.detach().to(logits).view(source.logits.size(0), -1)
+        if logits.shape != target.shape:
+            raise UserError(
+                f"kd_response.source: the source gives logits {list(target.shape)}, the learner {list(logits.shape)} "
+                "(items, classes). Both must answer for the same ones."
+            )
         if self.task.level == "node":
             index = select(learner.graph, str(self.group["nodes"]), "kd_response.nodes")
             if index is not None:
                 logits, target = logits[index], target[index]
         if self.confidence > 0:
             counts = measure_certainty(read_distributions(target, self.loss)) >= self.confidence
-            self.reported["share"] = counts.sum().to(target) / max(counts.numel(), 1)
+            self.reported["counted"] = counts.sum().to(target) / max(counts.numel(), 1)
             logits, target = logits[counts], target[counts]
         if logits.size(0) == 0:
             return logits.sum()  # a sampled part without such nodes, or nothing is certain enough

@@ -10,12 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gkd_plugin.plan import Plan
+from gkd_plugin.space import schedules
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.students import Student
 
 EVERY = 20  # epochs between two records; each costs one backward pass for every term
 FILE = "diagnostics.json"
+FELT = 0.5  # a schedule's factor from which on a term should be felt
 FAINT = 1e-3  # share of the gradient under which a term hardly counts
 
 
@@ -58,12 +61,16 @@ class Diagnostics(Recorder):
 
     Args:
         folder (Path): The seed's folder.
+        plan (Plan, optional): The plan, whose schedules say when a term should be felt.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plan: Plan | None = None) -> None:
         self.path = folder / FILE
         self._written: set[tuple[int, int]] = set()
         self.shares: dict[str, list[float]] = {}
+        self.counted: dict[str, list[float]] = {}
+        groups = plan.active if plan is not None else ()
+        self._schedules = {part.label(g.name): str(g["schedule"]) for g in groups for part in g.active_parts}
 
     def resume(self, done: int) -> None:
         """Drops the rows of epochs that will be trained again."""
@@ -92,20 +99,36 @@ class Diagnostics(Recorder):
         self._note(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
-            file.write(json.dumps({key: round(value, 8) for key, value in row.items()}) + "\n")
+            file.write(
+                json.dumps({key: round(value, 8) if value == value else None for key, value in row.items()}) + "\n"
+            )
 
     def warnings(self) -> Iterator[str]:
         for name in self.find_faint():
-            yield f"{name}: its gradient stayed under 0.1 % of the whole; a larger weight or another kernel scale may help."
+            yield (
+                f"{name}: its gradient stayed under 0.1 % of the whole. A larger weight may help, or what makes the term "
+                "so small: see diagnostics.json."
+            )
+
+        for name, counted in self.counted.items():
+            if max(counted) == 0:
+                yield f"{name}: no item reached {name}.confidence in any record of diagnostics.json: the term taught nothing."
 
     def find_faint(self) -> list[str]:
-        """Terms whose gradient stayed under 0.1 % of the whole in every record."""
+        """Terms whose gradient stayed under 0.1 % of the whole in every record in which they counted."""
         return [name for name, shares in self.shares.items() if name != "task" and shares and max(shares) < FAINT]
 
     def _note(self, row: Mapping[str, float]) -> None:
+        """Remembers a row's shares; not of terms that their schedule still fades in, or that compared nothing."""
         for key, value in row.items():
-            if key.endswith("_share") and value == value:
-                self.shares.setdefault(key.removesuffix("_share"), []).append(value)
+            if key.endswith("_counted"):
+                self.counted.setdefault(key.removesuffix("_counted"), []).append(value)
+            name = key.removesuffix("_share")
+            if name == key or value is None or value != value or row.get(f"{name}_counted") == 0:
+                continue
+            word = self._schedules.get(name, "constant")
+            if schedules.factor(word, int(row["epoch"])) >= FELT:
+                self.shares.setdefault(name, []).append(value)
 
     def _rows(self) -> list[dict[str, float]]:
         if not self.path.is_file():

@@ -68,7 +68,9 @@ class Sources:
                 self.models[name] = kind(name, run)
         self._behind = dict(self.models)
         for model in self.models.values():
-            self._behind |= {member: model for layered in (True, False) for member in model.members(layered)}
+            self._behind |= dict.fromkeys(
+                (m for layered in (True, False) for m in _list_members(model, layered)), model
+            )
         self._taps = {name: taps_read(plan, name) for name in self.models}
 
     # ------------------------------------------------------------------------------------------------------ members
@@ -99,7 +101,9 @@ class Sources:
             if isinstance(member, int):
                 found[member] = self.run.readings.read_peer(member, sample)
             elif not self.is_within(member):
-                found[member] = self._behind[member].observe(member, learner, sample, self.taps_of(member))
+                seen = self._behind[member].observe(member, learner, sample, self.taps_of(member))
+                _require_rows(self._behind[member].name, seen, sample)
+                found[member] = seen
         return found
 
     def add_own(
@@ -146,3 +150,30 @@ class Sources:
 
 
 _ADVICE = "Remove the folder ckpt of that seed to train it from the start, or choose another --name."
+
+
+def _list_members(model: SourceModel, layered: bool) -> tuple[str, ...]:
+    """The members that a model's name means: the name itself, or names that begin with it and an underscore."""
+    found = model.members(layered)
+    sound = isinstance(found, (tuple, list)) and bool(found)
+    if not sound or not all(isinstance(m, str) and (m == model.name or m.startswith(f"{model.name}_")) for m in found):
+        raise UserError(
+            f"source '{model.name}': its model has the members {found!r}. Allowed: a tuple of '{model.name}' or of names "
+            f"such as '{model.name}_1'."
+        )
+    taken = [m for m in found if m != model.name and m in axes.sources]
+    if taken:
+        raise UserError(f"source '{model.name}': its member '{taken[0]}' is the name of another source.")
+    return tuple(found)
+
+
+def _require_rows(source: str, seen: Observation, sample: Sample) -> None:
+    """What a source gives must be an observation of the same items."""
+    if not isinstance(seen, Observation):
+        raise UserError(f"source '{source}' gives {type(seen).__name__}. Its observe must give an Observation.")
+    nodes = int(sample.batch.num_nodes)
+    rows = [("logits", seen.logits)] if sample.task.level == "node" else []
+    rows += [(f"states at tap {tap}", state) for tap, states in seen.hidden.items() for state in states]
+    for what, found in rows:
+        if found.dim() == 0 or found.size(0) != nodes:
+            raise UserError(f"source '{source}' gives {what} of the shape {list(found.shape)} for {nodes} nodes.")

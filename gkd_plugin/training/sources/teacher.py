@@ -131,7 +131,9 @@ class Teacher(SourceModel):
         seed = seeds.get(plan["teacher_seed"], f"its seed {plan['teacher_seed']}")
         names = plan["teacher"] or plan["teacher_cfg"]
         if isinstance(names, tuple):
-            how = "the mean of their probabilities" if plan["teacher_target"] == "mean" else "each by itself"
+            of_logits = "the mean of their logits" if plan["peer_target"] == "ensemble_mean" else "each by itself"
+            how = "the mean of their probabilities" if plan["teacher_target"] == "mean" else of_logits
+            how += "; layers are compared with each"
             return f"the teachers {', '.join(names)} ({how}), {seed}, frozen"
         return f"the teacher {show(names)}, {seed}, frozen"
 

@@ -328,7 +328,7 @@ def test_every_combination_agrees_with_loops(
             node_weight=node_weight,
         )
         assert term(learner, source).item() == pytest.approx(value, rel=1e-10, abs=1e-12)
-        assert (term.reported["share"].item() == pytest.approx(share)) if confidence else not term.reported
+        assert (term.reported["counted"].item() == pytest.approx(share)) if confidence else not term.reported
 
 
 LOGITS = st.sampled_from([-1e4, -30.0, -2.0, -0.5, 0.0, 0.5, 1.0, 3.0, 30.0, 1e4])
@@ -377,7 +377,7 @@ def test_odd_targets_agree_with_loops(
         node_weight=node_weight,
     )
     assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-9)
-    assert not confidence or term.reported["share"].item() == pytest.approx(share)
+    assert not confidence or term.reported["counted"].item() == pytest.approx(share)
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])
@@ -494,7 +494,7 @@ def test_confidence_0_lets_every_item_count(loss: str) -> None:
     nearly = build(learner, source, loss=loss, confidence=1e-6)
     assert torch.equal(off(learner, source), nearly(learner, source))
     assert off.reported == {}
-    assert nearly.reported["share"].item() == 1
+    assert nearly.reported["counted"].item() == 1
 
 
 @pytest.mark.parametrize("loss", list(KINDS))
@@ -504,7 +504,7 @@ def test_certainty_is_that_of_the_source_whatever_is_made_of_it(loss: str) -> No
     for keys in ({}, {"temperature": 9.0}, {"sharpen": 0.01}, {"target": "hard"}):
         term = build(learner, source, loss=loss, confidence=0.75, **keys)
         term(learner, source)
-        shares.add(term.reported["share"].item())
+        shares.add(term.reported["counted"].item())
     assert len(shares) == 1 and 0 < shares.pop() < 1
 
 
@@ -517,11 +517,11 @@ def test_where_nothing_is_certain_the_term_is_0(loss: str, node_weight: str) -> 
     value = term(learner, source)
     value.backward()
     assert value.item() == 0 and torch.equal(logits.grad, torch.zeros(5, 3))
-    share = term.reported["share"]
+    share = term.reported["counted"]
     assert (share.item(), share.shape, share.requires_grad) == (0, (), False)
     nobody = seen(logits, [False] * 5)  # a sampled part without training nodes
     term = build(nobody, source, loss=loss, confidence=0.9, node_weight=node_weight, nodes="train")
-    assert term(nobody, source).item() == 0 and term.reported["share"].item() == 0
+    assert term(nobody, source).item() == 0 and term.reported["counted"].item() == 0
 
 
 @pytest.mark.parametrize("loss", list(KINDS))
@@ -564,4 +564,4 @@ def test_a_changed_target_may_come_from_the_learner_itself() -> None:
     for more in ({"sharpen": 0.5}, {"target": "hard"}, {"confidence": 0.5}):
         assert ResponseTerm.learns_from_itself(more)
         assert ResponseTerm.learns_from_itself(defaults | more)
-    assert ResponseTerm.reports({"confidence": 0.5}) == ("share",)
+    assert ResponseTerm.reports({"confidence": 0.5}) == ("counted",)
