@@ -24,7 +24,6 @@ from gkd_plugin.space.axes import Axis
 from gkd_plugin.training.sources.base import Sources
 from tests import toy
 from tests.test_docs import PAGES, ROOT, SOURCES, blocks, docstring_blocks
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
 OURS = "gkd_plugin"
