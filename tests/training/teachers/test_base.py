@@ -144,7 +144,7 @@ def test_numbers_of_one_value_for_each_node(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda batch: None, "gives NoneType"),
+        (lambda batch: None, "the module returned NoneType"),
         (lambda batch: batch.x[:5, :3], "5 rows of logits for 48 nodes"),
         (lambda batch: batch.x[:, :3] * float("nan"), "NaN"),
         (lambda batch: batch.x[:, :2], "classes"),

@@ -306,7 +306,7 @@ def test_the_same_nodes_with_other_labels_or_splits_are_other_data(monkeypatch: 
         data[key] = data[key].flip(0)
         monkeypatch.setitem(toy.SETS, name, lambda data=data: [data])
         run(values(dataset={"name": name}), name=name, quiet=True)
-        with pytest.raises(UserError, match="its nodes, labels or splits are not these"):
+        with pytest.raises(UserError, match="its nodes, labels or splits differ"):
             run(values(kd={"teacher": name}, kd_response={"weight": 1}), name="narrow", quiet=True)
 
 
