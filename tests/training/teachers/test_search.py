@@ -252,8 +252,8 @@ def _mistakes(stock: Path, folder: Path) -> None:
         (path,) = (copy / "0/ckpt").iterdir()
         path.write_bytes(path.read_bytes()[:1000])
 
-    assert "holds no finished run" in refused(longer)
-    assert "holds no finished run" in refused(lambda copy: [shutil.rmtree(p) for p in copy.glob("*/ckpt")])
+    assert "contains no finished run" in refused(longer)
+    assert "contains no finished run" in refused(lambda copy: [shutil.rmtree(p) for p in copy.glob("*/ckpt")])
     assert "are not those of a finished GraphGym run" in refused(torn_rows)
     assert "are not those of a finished GraphGym run" in refused(lambda c: (c / "config.yaml").write_text("optim: 3"))
     assert "stats.json says 0" in refused(other_rows)
