@@ -123,7 +123,7 @@ def test_has_the_published_number_of_parameters(build: Build, size: tuple[Any, .
 
 
 def test_the_page_has_every_size_and_every_key() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
     published = [f"{size[-1]:,}" for size in SIZES.values() if size[0] in ("gcnii", "gat")]
     keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
     missing = [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page]

@@ -257,8 +257,8 @@ def _mistakes(stock: Path, folder: Path) -> None:
     assert "are not those of a finished GraphGym run" in refused(torn_rows)
     assert "are not those of a finished GraphGym run" in refused(lambda c: (c / "config.yaml").write_text("optim: 3"))
     assert "stats.json says 0" in refused(other_rows)
-    assert "is no tensor file, or holds pickled code" in refused(code)
-    assert "is no tensor file" in refused(torn_weights)
+    assert "is not a tensor file, or contains pickled code" in refused(code)
+    assert "is not a tensor file" in refused(torn_weights)
 
 
 def _grids(stock: Path, folder: Path) -> None:
@@ -272,7 +272,7 @@ def _grids(stock: Path, folder: Path) -> None:
     report = run(grid, name="by_grid", quiet=True)
     assert told(report.folder / "0")["name"] == "b"
     (stock / "results/stock_grid_big/c/agg/val/best.json").unlink()
-    with pytest.raises(UserError, match="a grid whose run c is not finished"):
+    with pytest.raises(UserError, match="is a grid, and its run c is not finished"):
         run(grid, name="later", quiet=True)
     report = run({**STUDENT, "kd": {"teacher": "stock_grid_big/a"}}, name="by_name", quiet=True)
     assert told(report.folder / "0")["name"] == "a"
