@@ -156,7 +156,7 @@ def test_a_map_with_a_key_is_explained() -> None:
 def test_a_key_that_a_map_needs_is_asked_for_and_checked() -> None:
     missing = {key: value for key, value in AHEAD.items() if key != "hop"}
     problem = only(check(values(kd={"students": 2}, kd_feature=missing)))
-    assert problem.key == "kd_feature.hop" and problem.found == "missing for layer_map hop"
+    assert problem.key == "kd_feature.hop" and problem.found == "missing, but layer_map hop needs it"
     assert problem.allowed == "Write a whole number of at least 1."
     problem = only(check(values(kd={"students": 2}, kd_feature={**AHEAD, "hop": 0})))
     assert problem.key == "kd_feature.hop" and "0 is not allowed" in problem.found
@@ -252,7 +252,7 @@ def test_keys_of_a_learned_map_are_checked() -> None:
     problem = only(check(values(kd={"students": 2}, kd_feature={"weight": 1}, kd_gate={"heat": 2})))
     assert problem.key == "kd_gate.heat" and "no group has layer_map: gate" in problem.found
     checks = check(values(**TWO, kd_contrast={"weight": 1, "layer_map": "gate", "tap": "conv"}))
-    assert "layer_map gate means one shared map" in only(checks).found
+    assert "groups with layer_map gate share one map" in only(checks).found
     assert check(values(**TWO, kd_gate={"heat": 2})).ok
 
 
@@ -335,7 +335,7 @@ def test_the_control_has_neither_part() -> None:
 def test_mistakes_in_the_second_source_are_told_at_its_own_key() -> None:
     wrong = {"weight": 1, "extra_weight": 1, "extra_source": "teacher"}
     problem = only(check(values(kd={"students": 2}, kd_blend=wrong)))
-    assert problem.key == "kd.teacher" and "kd_blend listens to one (source: teacher, from you)" in problem.found
+    assert problem.key == "kd.teacher" and "kd_blend listens to it (source: teacher, from you)" in problem.found
     assert "or kd_blend.extra_source: peers" in problem.allowed
     checks = check(values(kd={"students": 1}, kd_blend={**wrong, "source": "ema", "extra_source": "cohort"}))
     assert only(checks).key == "kd_blend.extra_source"

@@ -42,8 +42,9 @@ def test_folder_is_graphgyms(tmp_path: Path) -> None:
         for split, count in (("train", 4), ("val", 4), ("test", 1)):
             found = rows(folder / seed, split)
             assert len(found) == count
-            assert {"epoch", "loss", "lr", "params", "time_iter", "accuracy"} <= found[0].keys()
-        assert all('"eta"' in row for row in (folder / seed / "train/stats.json").read_text().splitlines())
+            assert {"epoch", "loss", "lr", "params", "accuracy"} <= found[0].keys()
+        lines = (folder / seed / "train/stats.json").read_text().splitlines()
+        assert all({"eta", "time_iter"} <= json.loads(line).keys() for line in lines)
         assert not (folder / seed / "ckpt").exists()
     for split in ("train", "val", "test"):
         for name in ("stats.json", "best.json"):
@@ -157,14 +158,14 @@ def test_finished_seeds_are_skipped_and_a_larger_repeat_adds(tmp_path: Path, mon
     folder = tmp_path / "results" / "study"
     kept = {name: text for name, text in snapshot(folder).items() if name[0].isdigit()}
     second = run(path, repeat=3, quiet=True)
-    assert seeds == [1, 2, 3]
+    assert seeds == ["study/0", "study/1", "study/2"]
     assert second.results[:2] == first.results and len(second.results) == 3
     assert kept.items() <= snapshot(folder).items()
     scores = [result.answer.test for result in second.results]
     (best,) = [json.loads(line) for line in (folder / "agg" / "test" / "best.json").read_text().splitlines()]
     assert best["accuracy"] == pytest.approx(sum(scores) / 3, abs=1e-4)
     assert run(path, quiet=True).results == first.results[:1]  # asking for less takes nothing away
-    assert seeds == [1, 2, 3]
+    assert seeds == ["study/0", "study/1", "study/2"]
     assert (folder / "2" / "result.json").is_file()
 
 
@@ -255,12 +256,11 @@ def test_repeat_below_one_is_refused(tmp_path: Path) -> None:
     ],
     ids=["alignahead_pp", "mutual", "byot", "unlabelled", "marked", "marked_peers"],
 )
-def test_the_control_is_the_plans_control(groups: dict[str, Any], tmp_path: Path) -> None:
+def test_the_control_trains_the_same_students_on_labels_only(groups: dict[str, Any], tmp_path: Path) -> None:
     path = config(tmp_path, **groups)
     plan = read_config(path).plan
     control = read_config(path, control_overrides(plan)).plan
     assert plan.active and not control.active
-    assert control == plan.control() or control.as_dict() == plan.control().as_dict()
     assert (control.students, control["predict"], control["label_weight"]) == (plan.students, plan["predict"], 1.0)
 
 
@@ -436,7 +436,7 @@ def test_the_first_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     full_after(3, monkeypatch)
     with pytest.raises(RunFailed):
         run(config(tmp_path), repeat=5, quiet=True)
-    assert seeds == [1]  # the others would only be trained in vain
+    assert seeds == ["study/0"]  # the others would only be trained in vain
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])

@@ -191,10 +191,10 @@ def test_a_teacher_of_other_data_or_labels(tmp_path: Path) -> None:
     text = refused(student(tmp_path))
     assert "dataset.name: binary for the teacher, nodes here" in text and "labels or splits differ" in text
     teach(tmp_path, "graphs", dataset={"name": "many"})
-    assert "dataset.name: many there" in refused(student(tmp_path, kd={"teacher": "graphs"}))
+    assert "dataset.name: many for the teacher" in refused(student(tmp_path, kd={"teacher": "graphs"}))
     regression = {"name": "regression", "task_type": "regression"}
     teach(tmp_path, "numbers", dataset=regression, model={"loss_fun": "mse"})
-    assert "task_type: regression there" in refused(student(tmp_path, kd={"teacher": "numbers"}))
+    assert "task_type: regression for the teacher" in refused(student(tmp_path, kd={"teacher": "numbers"}))
     # one number for each item, as the student gives it, of the same items, which means something else
     teach(tmp_path, "values", dataset={"name": "binary", "task_type": "regression"}, model={"loss_fun": "mse"})
     text = refused(student(tmp_path, dataset={"name": "binary"}, kd={"teacher": "values"}))
