@@ -85,6 +85,26 @@ def host_program(host_dir: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def toy_data() -> Iterator[None]:
+    """The data sets of ``tests/toy.py``, under ``dataset.format: toy``."""
+    from torch_geometric.graphgym import register
+
+    from tests import toy
+
+    register.loader_dict.setdefault("toy", toy.load)
+    yield
+    register.loader_dict.pop("toy", None)
+
+
+@pytest.fixture
+def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None) -> Path:
+    """The toy data, in an empty working folder without a store of teachers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GKD_STORE", raising=False)
+    return tmp_path
+
+
 @pytest.fixture(autouse=True)
 def _same_process() -> Iterator[None]:
     """One thread, one seed; afterwards the host's ``cfg`` and registries and our plugins are as they were."""

@@ -1,4 +1,7 @@
-"""Runs on the toy data sets, whole or stopped, and trainers that a test drives by hand."""
+"""Doing what a configuration says: whole, stopped and refused runs, and trainers that a test drives by hand.
+
+What is run stands in ``tests/toy.py``: data sets and configurations.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from torch import Tensor, nn
 from torch_geometric import seed_everything
 from torch_geometric.data import Batch, Data
 from torch_geometric.graphgym.loader import create_loader
 from torch_geometric.graphgym.model_builder import create_model
 
+import gkd_cli
 from gkd_plugin import host
+from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.host import cfg
@@ -34,7 +40,7 @@ class Driven:
     """A trainer under its own cfg, built as a run of seed 1 builds it: ``with Driven(kd=...) as trainer``."""
 
     def __init__(self, **groups: Any) -> None:
-        self.own = read_config(toy.values(Path("results"), **groups)).cfg
+        self.own = read_config(toy.values(**groups)).cfg
         self.own.out_dir = self.own.run_dir = "results/driven"
         self.own.seed = 1
 
@@ -82,20 +88,117 @@ def forward(module: nn.Module, data: Data) -> tuple[Tensor, list[Tensor]]:
         return clone.model.post_mp.layer_post_mp(inside.clone()).x, hidden  # type: ignore[union-attr, operator]
 
 
+# -- whole, stopped and refused runs ------------------------------------------------------------------------------------
+
+OTHER = ["optim.base_lr", "0.1"]
+
+
+def gkd(*words: str) -> Result:
+    """``gkd run`` with these words."""
+    return CliRunner().invoke(gkd_cli.main, ["run", *words])
+
+
+def refused(path: Path, *overrides: str) -> str:
+    """The one message with which ``gkd run`` ends with code 2; nothing of the run is left behind."""
+    before = sorted(path.parent.rglob("*"))
+    done = gkd("--cfg", str(path), *overrides)
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert sorted(path.parent.rglob("*")) == before
+    return "\n".join(line for line in done.output.splitlines() if line and "warning" not in line)
+
+
+def break_seeds(patch: pytest.MonkeyPatch, error: BaseException, seeds: tuple[int, ...] = (2,)) -> list[int]:
+    """These seeds end with an error before anything is trained; the seeds that begin, in order."""
+    begun: list[int] = []
+    plain = Trainer.run
+
+    def breaking(self: Trainer, seed: int) -> Any:
+        begun.append(seed)
+        if seed in seeds:
+            raise error
+        return plain(self, seed)
+
+    patch.setattr(Trainer, "run", breaking)
+    return begun
+
+
+def trained(patch: pytest.MonkeyPatch) -> list[str]:
+    """The seed folders ``run/0`` that are really trained from now on."""
+    folders: list[str] = []
+    plain = Trainer.run
+
+    def watched(self: Trainer, seed: int) -> Any:
+        folders.append("/".join(Path(cfg.run_dir).parts[-2:]))
+        return plain(self, seed)
+
+    patch.setattr(Trainer, "run", watched)
+    return folders
+
+
+class Code:
+    """A pickle that does something when it is read."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("executed"),))
+
+
 class Stop(KeyboardInterrupt):
     """As if the user pressed Ctrl-C."""
 
 
-def stop_in(epoch: int, patch: pytest.MonkeyPatch) -> None:
-    """Runs are stopped before this epoch is evaluated."""
+def stop_in(epoch: int, patch: pytest.MonkeyPatch, by: BaseException | None = None) -> None:
+    """Runs are stopped before this epoch is evaluated: by the user, unless something else is named."""
     plain = Trainer._evaluate
 
     def stopping(self: Trainer, now: int, *rest: Any) -> None:
         if now == epoch:
-            raise Stop
+            raise by or Stop
         plain(self, now, *rest)
 
     patch.setattr(Trainer, "_evaluate", stopping)
+
+
+# -- a teacher and its student ------------------------------------------------------------------------------------------
+
+BIG: dict[str, Any] = {"gnn": {"dim_inner": 16, "dropout": 0.0}, "optim": {"max_epoch": 6}}
+SOFT: dict[str, Any] = {"kd_response": {"weight": 1.0, "nodes": "all"}}
+
+
+def teach(folder: Path, name: str = "wide", repeat: int = 1, **groups: Any) -> Path:
+    """A trained teacher ``results/<name>``."""
+    keys = {**groups, **{group: {**big, **groups.get(group, {})} for group, big in BIG.items()}}
+    return run(toy.config(folder, name, **keys), repeat=repeat, quiet=True).folder
+
+
+def student(folder: Path, name: str = "narrow", **groups: Any) -> Path:
+    """The configuration of a student that listens to it."""
+    return toy.config(folder, name, **{**SOFT, **groups, "kd": {"teacher": "wide", **groups.get("kd", {})}})
+
+
+def kept(holding: str) -> list[Path]:
+    """The files of the store that hold an observation (``logits``) or something derived from one (``value``)."""
+    return [file for file in sorted(Path("kept").iterdir()) if holding in torch.load(file, weights_only=True)]
+
+
+# -- what runs leave behind ---------------------------------------------------------------------------------------------
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def result(folder: Path, seed: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / str(seed) / "result.json").read_text())
+    return found
+
+
+def weights(folder: Path, seed: int = 0) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(folder / str(seed) / "student_1.pt", weights_only=True)
+    return found
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def rows(seed_folder: Path, split: str) -> list[dict[str, Any]]:

@@ -93,8 +93,9 @@ def test_every_hook_and_command_is_documented():
     hooks = {name for name in vars(hookspecs) if name.startswith("gkd_register_")}
     assert hooks == set(re.findall(r"gkd_register_\w+", (ROOT / "docs" / "plugins.md").read_text()))
     for command in gkd_cli.main.commands:
-        assert f"gkd {command}" in (ROOT / "docs" / f"{command}.md").read_text()
-        assert f"gkd {command}" in (ROOT / "README.md").read_text()
+        assert re.search(rf"^gkd {command}\b", (ROOT / "README.md").read_text(), re.MULTILINE), "its line in the readme"
+        page = ROOT / "docs" / f"{command}.md"  # where a line is not enough
+        assert not page.is_file() or f"gkd {command}" in page.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

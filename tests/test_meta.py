@@ -24,7 +24,6 @@ from gkd_plugin.space.axes import Axis
 from gkd_plugin.training.sources.base import Sources
 from tests import toy
 from tests.test_docs import PAGES, ROOT, SOURCES, blocks, docstring_blocks
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
 OURS = "gkd_plugin"
@@ -81,6 +80,86 @@ def test_every_answer_is_named_by_a_test(axis: Axis[Any], name: str) -> None:
         assert f"kd_{name}" in words_of_tests()
     else:
         assert any(means(axis, name, word) for word in words_of_tests())
+
+
+# ------------------------------------------------------------------------------------------------------ the mirror
+WHOLE = {  # tests of no single module, and why
+    "commands/test_run_tasks.py": "every task of the host, from a file to the rows",
+    "commands/test_run_teacher.py": "a student with a teacher found by name, from a file to the rows; what is refused",
+    "config/test_properties.py": "what holds for every configuration, read, explained and switched off",
+    "space/knowledge/test_structure_reuse.py": "memory and reuse in structure.py; test_structure.py has its values",
+    "test_benchmarks.py": "the scripts in benchmarks/",
+    "test_configs.py": "the configurations in graphgym_configs/",
+    "test_docs.py": "the pages in docs/ and the readme",
+    "test_imports.py": "the order of imports between all modules",
+    "test_meta.py": "the tests themselves",
+    "test_third_party_sources.py": "sources of other packages, from the hook to the rows",
+    "test_third_party_terms.py": "layer maps and terms of other packages, from the hook to the rows",
+    "testing/test_example.py": "the package in examples/, installed",
+    "testing/test_our_terms.py": "our own terms under gkd_plugin.testing",
+    "training/test_exactness.py": "switched off, the whole program is the host digit for digit",
+}
+COVERED = {  # modules of more than 60 lines without a test file of their name, and the test that covers them
+    "__init__.py": "test_gkd_cli.py",
+    "builtin.py": "test_meta.py",
+    "commands/report.py": "commands/test_comparison.py",
+    "config/depths.py": "config/test_resolve.py",
+    "config/draft.py": "config/test_resolve.py",
+    "config/files.py": "config/test_load.py",
+    "config/formula.py": "config/test_explain.py",
+    "config/host_keys.py": "config/test_load.py",
+    "errors.py": "commands/test_seed.py",
+    "groups.py": "config/test_resolve.py",
+    "hookspecs.py": "test_meta.py",
+    "models/networks/gat.py": "models/networks/test_network.py",
+    "models/networks/gcnii.py": "models/networks/test_network.py",
+    "models/networks/parts.py": "models/networks/test_network.py",
+    "models/networks/sage.py": "models/networks/test_network.py",
+    "plan.py": "config/test_resolve.py",
+    "registration.py": "training/test_graphgym.py",
+    "space/answers.py": "test_plugins.py",
+    "space/axes.py": "test_plugins.py",
+    "space/knowledge/base.py": "testing/test_suite.py",
+    "space/knowledge/projected.py": "space/knowledge/test_feature.py",
+    "space/knowledge/projectors.py": "space/knowledge/test_feature.py",
+    "space/knowledge/rows.py": "space/knowledge/test_feature.py",
+    "space/observation.py": "models/test_observed.py",
+    "testing/toys.py": "testing/test_suite.py",
+    "training/evaluation.py": "commands/test_run.py",
+    "training/readings.py": "training/test_step.py",
+    "training/result.py": "commands/test_run.py",
+    "training/run_folder.py": "commands/test_run.py",
+    "training/students.py": "training/test_exactness.py",
+    "training/trainer.py": "commands/test_run.py",
+}
+
+
+def module_of(test: Path) -> Path:
+    """The module that a test file is named after: in the package, or beside it (``gkd_cli.py``)."""
+    name = test.relative_to(ROOT / "tests").with_name(test.name.removeprefix("test_"))
+    return ROOT / name if (ROOT / name).is_file() else ROOT / OURS / name
+
+
+def test_every_test_file_is_named_after_a_module() -> None:
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    lost = {path.relative_to(ROOT / "tests").as_posix() for path in files if not module_of(path).is_file()}
+    assert lost <= set(WHOLE), (
+        f"{', '.join(sorted(lost - set(WHOLE)))}: no module has this name. tests/<folder>/test_<x>.py tests "
+        "gkd_plugin/<folder>/<x>.py; a test of the whole program stands in WHOLE with the reason"
+    )
+    assert set(WHOLE) == lost, "WHOLE lists files that are gone, or that mirror a module now"
+
+
+def test_every_module_has_a_test_file() -> None:
+    tested = {module_of(path) for path in (ROOT / "tests").rglob("test_*.py")}
+    large = [path for path in SOURCES if len(path.read_text().splitlines()) > 60]
+    bare = {path.relative_to(ROOT / OURS).as_posix() for path in large if path not in tested}
+    assert bare <= set(COVERED), (
+        f"{', '.join(sorted(bare - set(COVERED)))}: more than 60 lines, and no test. gkd_plugin/<folder>/<x>.py is tested "
+        "in tests/<folder>/test_<x>.py; where another test covers it, name that in COVERED"
+    )
+    assert set(COVERED) == bare, "COVERED lists modules that are gone, small, or have a test file of their name"
+    assert all((ROOT / "tests" / test).is_file() for test in COVERED.values())
 
 
 # ---------------------------------------------------------------------------------------------------------- docs

@@ -25,10 +25,9 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Source
 from gkd_plugin.space.observation import Observation, Outline
 from gkd_plugin.space.sources import SourceModel
-from gkd_plugin.training.teachers.cache import VARIABLE
 from tests import toy
 from tests.running import Driven, compare, outcome, rows, single, stop_in
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests.toy import values
 
 SOFT: dict[str, Any] = {"weight": 1.0, "nodes": "all"}
 LAYERS: dict[str, Any] = {"weight": 1.0, "tap": "layer", "layer_map": "shift"}
@@ -87,10 +86,7 @@ class Plugin:
         register("bank", Source(lambda n, count: ("bank",), "what one said before", "a test", keys=(KEEP,), model=Bank))
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None) -> None:  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 
 @pytest.fixture
@@ -98,10 +94,6 @@ def plugin() -> Iterator[str]:
     name = gkd_plugin.register_plugin(Plugin(), "outside")
     yield name
     gkd_plugin.unregister_plugin(name)
-
-
-def values(**groups: Any) -> dict[str, Any]:
-    return toy.values(Path("results"), **groups)
 
 
 def explained(**groups: Any) -> str:

@@ -27,10 +27,9 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import LayerMap
 from gkd_plugin.space.knowledge.base import Symbols, Term
 from gkd_plugin.space.observation import Observation, Outline
-from gkd_plugin.training.teachers.cache import VARIABLE
 from tests import toy
 from tests.running import Driven, compare, outcome, rows, single, stop_in
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests.toy import values
 
 
 # ---------------------------------------------------------------------------------------------------- what is written
@@ -106,16 +105,10 @@ class Plugin:
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None) -> Iterator[None]:  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
+def _plugin(work_folder: Path) -> Iterator[None]:
     name = gkd_plugin.register_plugin(Plugin(), "outside")
     yield
     gkd_plugin.unregister_plugin(name)
-
-
-def values(**groups: Any) -> dict[str, Any]:
-    return toy.values(Path("results"), **groups)
 
 
 def explained(**groups: Any) -> str:

@@ -1,16 +1,13 @@
-"""Small data sets under ``dataset.format: toy`` and configurations on them, for tests that run the whole program."""
+"""Small data sets under ``dataset.format: toy``, and the configurations of tests; ``tests/running.py`` runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.graphgym import register
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 
@@ -86,18 +83,30 @@ def load(format: str, name: str, dataset_dir: str) -> Toy | None:
     return Toy(SETS[name]()) if format == "toy" else None
 
 
-@pytest.fixture
-def toy_data() -> Iterator[None]:
-    """The data sets are registered; tests/conftest.py takes them out again."""
-    import gkd_plugin  # noqa: F401 - so that conftest knows the registries
-
-    register.loader_dict.setdefault("toy", load)
-    yield
-    register.loader_dict.pop("toy", None)
+def merge(base: dict[str, Any], groups: dict[str, Any]) -> dict[str, Any]:
+    """``groups`` over ``base``, key by key; a plain value replaces."""
+    return {
+        **base,
+        **{name: {**base.get(name, {}), **new} if isinstance(new, dict) else new for name, new in groups.items()},
+    }
 
 
-def values(out_dir: Path, **groups: Any) -> dict[str, Any]:
-    """A small supervised GCN; ``groups`` are merged over it, key by key (a plain value replaces)."""
+def host(**groups: Any) -> dict[str, Any]:
+    """What the rules of a configuration ask of the host: node classification with a 3-layer GCN, nothing to warn of."""
+    base: dict[str, Any] = {
+        "dataset": {"task": "node", "task_type": "classification"},
+        "share": {"dim_in": 1433, "dim_out": 7},
+        "model": {"type": "gnn"},
+        "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": False, "stage_type": "stack"},
+        "train": {"eval_period": 1},
+        "optim": {"max_epoch": 200},
+        "num_threads": 1,
+    }
+    return merge(base, groups)
+
+
+def values(out_dir: Path = Path("results"), **groups: Any) -> dict[str, Any]:
+    """A small supervised GCN; ``groups`` are merged over it."""
     base: dict[str, Any] = {
         "out_dir": str(out_dir),
         "tensorboard_agg": False,
@@ -116,12 +125,7 @@ def values(out_dir: Path, **groups: Any) -> dict[str, Any]:
         },
         "optim": {"max_epoch": 4, "base_lr": 0.05, "scheduler": "none"},
     }
-    for group, content in groups.items():
-        if isinstance(content, dict):
-            base[group] = {**base.get(group, {}), **content}
-        else:
-            base[group] = content
-    return base
+    return merge(base, groups)
 
 
 def config(folder: Path, name: str = "study", **groups: Any) -> Path:

@@ -19,21 +19,16 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.training.result import RunResult, Score
 from gkd_plugin.training.teachers.search import choose
 from tests import toy
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.toy import config
 
-pytestmark = pytest.mark.usefixtures("toy_data")
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 ANSWERS = ("mean", "best", "first", "ensemble")
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def plan() -> Plan:
-    return read_config(toy.values(Path("results"))).plan
+    return read_config(toy.values()).plan
 
 
 def report(plan: Plan, tests: dict[int, float], teacher: dict[int, float], better: bool = True) -> RunReport:

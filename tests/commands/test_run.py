@@ -23,32 +23,12 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, RunFailed, UserError
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.running import rows, snapshot, trained
+from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
 PEERS = {"kd": {"preset": "alignahead_pp", "students": 2}}
-
-
-def rows(folder: Path, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / split / "stats.json").read_text().splitlines()]
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds that are really trained from now on."""
-    seeds: list[int] = []
-    plain = Trainer.run
-
-    def watched(self: Trainer, seed: int) -> Any:
-        seeds.append(seed)
-        return plain(self, seed)
-
-    monkeypatch.setattr(Trainer, "run", watched)
-    return seeds
 
 
 # -- what it writes ---------------------------------------------------------------------------------------------------
@@ -62,8 +42,9 @@ def test_folder_is_graphgyms(tmp_path: Path) -> None:
         for split, count in (("train", 4), ("val", 4), ("test", 1)):
             found = rows(folder / seed, split)
             assert len(found) == count
-            assert {"epoch", "loss", "lr", "params", "time_iter", "accuracy"} <= found[0].keys()
-        assert all("eta" in row for row in rows(folder / seed, "train"))
+            assert {"epoch", "loss", "lr", "params", "accuracy"} <= found[0].keys()
+        lines = (folder / seed / "train/stats.json").read_text().splitlines()
+        assert all({"eta", "time_iter"} <= json.loads(line).keys() for line in lines)
         assert not (folder / seed / "ckpt").exists()
     for split in ("train", "val", "test"):
         for name in ("stats.json", "best.json"):
@@ -177,14 +158,14 @@ def test_finished_seeds_are_skipped_and_a_larger_repeat_adds(tmp_path: Path, mon
     folder = tmp_path / "results" / "study"
     kept = {name: text for name, text in snapshot(folder).items() if name[0].isdigit()}
     second = run(path, repeat=3, quiet=True)
-    assert seeds == [1, 2, 3]
+    assert seeds == ["study/0", "study/1", "study/2"]
     assert second.results[:2] == first.results and len(second.results) == 3
     assert kept.items() <= snapshot(folder).items()
     scores = [result.answer.test for result in second.results]
     (best,) = [json.loads(line) for line in (folder / "agg" / "test" / "best.json").read_text().splitlines()]
     assert best["accuracy"] == pytest.approx(sum(scores) / 3, abs=1e-4)
     assert run(path, quiet=True).results == first.results[:1]  # asking for less takes nothing away
-    assert seeds == [1, 2, 3]
+    assert seeds == ["study/0", "study/1", "study/2"]
     assert (folder / "2" / "result.json").is_file()
 
 
@@ -463,7 +444,7 @@ def test_the_first_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     full_after(3, monkeypatch)
     with pytest.raises(RunFailed):
         run(config(tmp_path), repeat=5, quiet=True)
-    assert seeds == [1]  # the others would only be trained in vain
+    assert seeds == ["study/0"]  # the others would only be trained in vain
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])

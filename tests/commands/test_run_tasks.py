@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ from torch_geometric.graphgym import register
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.trainer import Trainer
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.running import outcome, rows, stop_in
+from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
@@ -37,10 +36,6 @@ TERMS: dict[str, dict[str, Any]] = {
     "soft_heads": {"kd_auxiliary": {"weight": 0.5, "soft_weight": 0.5, "soft_source": "peers", "head": "gnn"}},
     "joint": {"kd": {"preset": "alignahead_pp", "update": "joint", "peer_mode": "train"}},
 }
-
-
-def rows(folder: Path, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / split / "stats.json").read_text().splitlines()]
 
 
 def finite(folder: Path) -> bool:
@@ -148,24 +143,11 @@ def test_the_control_of_a_cohort_has_no_heads_on_marked_layers_either(tmp_path: 
     assert not any("aux" in name for name in without)
 
 
-def interrupted_at(stop: int, path: Path) -> None:
+def interrupt(epoch: int, path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        plain = Trainer._evaluate
-
-        def stopping(self: Trainer, epoch: int, *rest: Any) -> None:
-            if epoch == stop:
-                raise KeyboardInterrupt
-            plain(self, epoch, *rest)
-
-        patch.setattr(Trainer, "_evaluate", stopping)
+        stop_in(epoch, patch)
         with pytest.raises(KeyboardInterrupt):
             run(path, quiet=True)
-
-
-def same_weights(first: Path, second: Path) -> bool:
-    names = [path.name for path in first.glob("student_*.pt")]
-    both = ([torch.load(folder / name, weights_only=True) for folder in (first, second)] for name in names)
-    return bool(names) and all(torch.equal(a[key], b[key]) for a, b in both for key in a)
 
 
 @pytest.mark.parametrize("stop", [1, 4])
@@ -175,10 +157,9 @@ def test_unlike_students_go_on_after_an_interruption(stop: int, tmp_path: Path) 
     groups = {"train": {"ckpt_period": 2}, "optim": {"max_epoch": 6}}
     whole, cut = unlike(tmp_path / "whole", **groups), unlike(tmp_path / "cut", **groups)
     expected = run(whole, quiet=True)
-    interrupted_at(stop, cut)
+    interrupt(stop, cut)
     found = run(cut, quiet=True)
-    assert found.results[0].answers == expected.results[0].answers
-    assert same_weights(found.folder / "0", expected.folder / "0")
+    assert outcome(found.folder / "0") == outcome(expected.folder / "0")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -195,10 +176,9 @@ def test_mini_batches_go_on_after_an_interruption(workers: int, tmp_path: Path) 
         "num_workers": workers,
     }
     expected = run(config(tmp_path / "whole", **groups), quiet=True)
-    interrupted_at(2, config(tmp_path / "cut", **groups))
+    interrupt(2, config(tmp_path / "cut", **groups))
     found = run(config(tmp_path / "cut", **groups), quiet=True)
-    assert found.results[0].answers == expected.results[0].answers
-    assert same_weights(found.folder / "0", expected.folder / "0")
+    assert outcome(found.folder / "0") == outcome(expected.folder / "0")
 
 
 def test_a_cohort_that_predicts_other_classes_is_refused(tmp_path: Path) -> None:

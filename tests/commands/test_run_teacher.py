@@ -1,10 +1,8 @@
-"""``gkd run`` with a teacher: by run name, from a YAML of its own, from a file, as a module; and what is refused."""
+"""``gkd run`` with a teacher by run name, from the search to the rows; and what is refused."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,72 +10,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
-from filelock import FileLock
 from torch import nn
 from torch_geometric.graphgym import register
 
-import gkd_cli
 from gkd_plugin.commands.run import run
-from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import ObservedModel
-from gkd_plugin.space import axes
-from gkd_plugin.space.answers import Kernel
-from gkd_plugin.space.knowledge.structure import StructureTerm
-from gkd_plugin.space.observation import Graph, Observation
 from gkd_plugin.training.teachers.cache import VARIABLE
-from gkd_plugin.training.trainer import Trainer
 from tests import toy
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.running import Code, kept, refused, result, same, stop_in, student, teach, weights
+from tests.toy import config
 
-pytestmark = pytest.mark.usefixtures("toy_data")
-
-BIG = {"gnn": {"dim_inner": 16, "dropout": 0.0}, "optim": {"max_epoch": 6}}
-SOFT = {"kd_response": {"weight": 1.0, "nodes": "all"}}
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
-
-
-def teach(folder: Path, name: str = "wide", repeat: int = 1, **groups: Any) -> Path:
-    """A trained teacher ``results/<name>``."""
-    keys = {**groups, **{group: {**big, **groups.get(group, {})} for group, big in BIG.items()}}
-    return run(config(folder, name, **keys), repeat=repeat, quiet=True).folder
-
-
-def student(folder: Path, name: str = "narrow", **groups: Any) -> Path:
-    return config(folder, name, **{**SOFT, **groups, "kd": {"teacher": "wide", **groups.get("kd", {})}})
-
-
-def weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = torch.load(folder / str(seed) / "student_1.pt", weights_only=True)
-    return found
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def result(folder: Path, seed: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / str(seed) / "result.json").read_text())
-    return found
-
-
-def refused(path: Path, *overrides: str) -> str:
-    """The one message with which ``gkd run`` ends with code 2; nothing of the run is left behind."""
-    before = sorted(path.parent.rglob("*"))
-    done = CliRunner().invoke(gkd_cli.main, ["run", "--cfg", str(path), *overrides])
-    assert done.exit_code == 2, (done.output, done.exception)
-    assert sorted(path.parent.rglob("*")) == before
-    lines = [line for line in done.output.splitlines() if line and "warning" not in line]
-    return "\n".join(lines)
-
-
-# -- by run name ------------------------------------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 
 def test_a_run_of_ours_teaches_and_is_no_part_of_its_student(tmp_path: Path) -> None:
@@ -188,18 +131,12 @@ def test_an_interrupted_taught_run_goes_on_bit_for_bit(tmp_path: Path, monkeypat
     teach(tmp_path)
     keys = {"train": {"enable_ckpt": True, "ckpt_period": 1}}
     whole = run(student(tmp_path, "whole", **keys), quiet=True)
-    plain, calls = Trainer._evaluate, [0]
-
-    def interrupted(self: Trainer, *args: Any) -> None:
-        calls[0] += 1
-        if calls[0] == 3:
-            raise KeyboardInterrupt
-        plain(self, *args)
-
-    monkeypatch.setattr(Trainer, "_evaluate", interrupted)
     path = student(tmp_path, **keys)
+    stop_in(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run(path, quiet=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     (checkpoint,) = sorted((tmp_path / "results/narrow/0/ckpt").iterdir())[-1:]
     state = torch.load(checkpoint, weights_only=True)
     assert [len(s["model"]) for s in state["students"]] == [len(weights(whole.folder))]
@@ -208,206 +145,7 @@ def test_an_interrupted_taught_run_goes_on_bit_for_bit(tmp_path: Path, monkeypat
     assert same(weights(report.folder), weights(whole.folder))
 
 
-# -- a YAML of its own ------------------------------------------------------------------------------------------------
-
-
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The seed folders that are really trained from now on."""
-    from gkd_plugin.host import cfg
-
-    folders: list[Path] = []
-    plain = Trainer.run
-
-    def watched(self: Trainer, seed: int) -> Any:
-        folders.append(Path(cfg.run_dir).relative_to(Path.cwd() / "results"))
-        return plain(self, seed)
-
-    monkeypatch.setattr(Trainer, "run", watched)
-    return folders
-
-
-def test_a_teacher_is_trained_once_for_all_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config(tmp_path, "wide", **BIG)
-    done = trained(monkeypatch)
-    keys = {"teacher": None, "teacher_cfg": "wide.yaml"}
-    run(student(tmp_path, "first", kd=keys), quiet=True)
-    assert list(map(str, done)) == ["wide/0", "first/0"]
-    run(student(tmp_path, "second", kd=keys, num_threads=2), repeat=2, quiet=True)
-    assert list(map(str, done[2:])) == ["wide/1", "second/0", "second/1"]
-    run(student(tmp_path, "third", kd={**keys, "teacher_seed": 4}), quiet=True)
-    assert list(map(str, done[5:])) == ["wide/4", "third/0"]
-    run(student(tmp_path, "fourth", kd={**keys, "teacher_seed": "best"}), quiet=True)
-    assert list(map(str, done[7:])) == ["fourth/0"]
-    run(student(tmp_path, "fifth", kd={"teacher": "other", "teacher_cfg": "wide"}), quiet=True)
-    assert list(map(str, done[8:])) == ["other/0", "fifth/0"]
-
-
-def test_a_student_waits_for_a_teacher_that_another_process_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config(tmp_path, "wide", **BIG)
-    path = student(tmp_path, kd={"teacher": None, "teacher_cfg": "wide.yaml"})
-    teacher = teach(tmp_path)
-    teacher.rename(tmp_path / "made")
-    teacher.mkdir()
-    lock = FileLock(teacher.parent / ".wide.lock")
-    lock.acquire()
-    done = trained(monkeypatch)
-    other = threading.Thread(target=run, args=(path,), kwargs={"quiet": True})
-    other.start()
-    other.join(timeout=1)
-    assert other.is_alive() and not done
-    shutil.copytree(tmp_path / "made", teacher, dirs_exist_ok=True)
-    lock.release()
-    other.join(timeout=60)
-    assert list(map(str, done)) == ["narrow/0"]
-
-
-def test_a_teachers_yaml_that_changed_since_is_told(tmp_path: Path) -> None:
-    config(tmp_path, "wide", **BIG)
-    keys = {"teacher": None, "teacher_cfg": "wide.yaml"}
-    run(student(tmp_path, kd=keys), quiet=True)
-    config(tmp_path, "wide", gnn={"dim_inner": 12}, optim={"max_epoch": 6})
-    text = refused(student(tmp_path, "later", kd=keys))
-    assert "kd.teacher_cfg" in text and "gnn.dim_inner: was 16, now 12" in text and "kd.teacher: NAME" in text
-
-
-def test_a_teachers_yaml_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
-    keys = {"teacher": None, "teacher_cfg": "wide.yaml"}
-    text = refused(student(tmp_path, kd=keys))
-    assert "kd.teacher_cfg: there is no 'wide.yaml'" in text and str(tmp_path) in text
-    config(tmp_path, "wide", gnn={"dim_iner": 3})
-    assert "gnn.dim_iner" in refused(student(tmp_path, kd=keys))
-    config(tmp_path, "wide", dataset={"name": "no_masks"})
-    assert "no_masks" in refused(student(tmp_path, kd=keys))
-    student(tmp_path, "wide", kd={"teacher": None, "teacher_cfg": "narrow"})
-    assert "its own teacher (narrow.yaml -> wide.yaml -> narrow.yaml)" in refused(student(tmp_path, kd=keys))
-
-
-# -- files and modules ------------------------------------------------------------------------------------------------
-
-
-def arrays(seed: int = 0, nodes: int = 48, classes: int = 3) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    shapes = {"logits": (nodes, classes), "layer_1": (nodes, 5), "layer_2": (nodes, 5), "layer_3": (nodes, 5)}
-    return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-class Said(nn.Module):
-    """Answers with fixed numbers, in whatever form."""
-
-    def __init__(self, form: str) -> None:
-        super().__init__()
-        self.form, self.calls = form, 0
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, batch: Any) -> Any:
-        self.calls += 1
-        assert not self.training and not torch.is_grad_enabled()
-        said = {name: self.dropout(torch.from_numpy(array)) for name, array in arrays().items()}
-        if self.form == "observation":
-            layers = tuple(said[f"layer_{n}"] for n in (1, 2, 3))
-            return Observation(said["logits"], {"layer": layers}, Graph(batch.edge_index, batch.num_nodes))
-        return (said["logits"], batch.y) if self.form == "pair" else said["logits"]
-
-
-@pytest.mark.parametrize("form", ["npz", "npz by id", "safetensors", "logits", "pair", "observation"])
-def test_the_same_numbers_teach_the_same_whatever_holds_them(form: str, tmp_path: Path) -> None:
-    layers = {"kd_structure": {"weight": 1.0, "tap": "layer", "layer_map": "uniform"}} if form != "logits" else {}
-    layers = {} if form == "pair" else layers
-    Path("results").mkdir()
-    np.savez("results/said.npz", **arrays())
-    expected = run(student(tmp_path, "expected", kd={"teacher": "said.npz"}, **layers), quiet=True)
-    if form == "npz":  # also where the results' parent holds it
-        shutil.move("results/said.npz", "said.npz")
-        found = run(student(tmp_path, kd={"teacher": "said.npz"}, **layers), quiet=True)
-    elif form == "npz by id":
-        order = np.random.default_rng(3).permutation(48)
-        np.savez("results/mixed.npz", node_id=order, **{name: array[order] for name, array in arrays().items()})
-        found = run(student(tmp_path, kd={"teacher": "mixed.npz"}, **layers), quiet=True)
-    elif form == "safetensors":
-        numpy = pytest.importorskip("safetensors.numpy")
-        numpy.save_file(arrays(), "results/said.safetensors")
-        found = run(student(tmp_path, kd={"teacher": "said.safetensors"}, **layers), quiet=True)
-    else:
-        module = Said(form).train()
-        found = run(config(tmp_path, "narrow", **SOFT, **layers), teacher=module, quiet=True)
-        assert module.training and module.dropout.training
-        assert module.calls == 1  # one fixed graph
-    assert same(weights(found.folder), weights(expected.folder))
-    assert not same(weights(found.folder), weights(run(config(tmp_path, "alone"), quiet=True).folder))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"logits": None}, ["layer_1", "it needs 'logits'"]),
-        ({"logits": np.zeros((40, 3))}, ["layer_1", "48 rows, logits has 40"]),
-        ({"node_id": np.arange(48) // 2}, ["node_id", "0 to 47 once"]),
-        ({"node_id": np.arange(48) + 0.5}, ["node_id"]),
-        ({"node_id": np.arange(47)}, ["node_id"]),
-        ({"logits": np.full((48, 3), np.nan)}, ["logits", "NaN", "48 of 48 nodes (0, 1, 2, 3, 4, ...)"]),
-        ({"layer_2": np.where(np.eye(48, 5) > 0, np.inf, 1.0)}, ["layer_2", "5 of 48 nodes"]),
-        ({"logits": np.full((48, 3), 1e300)}, ["logits", "infinite"]),
-        ({"logits": np.zeros((48, 3, 2))}, ["logits", "[48, 3, 2]"]),
-        ({"logits": np.float64(3)}, ["logits", "[]"]),
-        ({"logits": np.zeros((48, 4))}, ["gives 4 logits for each item", "students give 3", "same classes"]),
-        ({"layer_2": None}, ["layer_1, layer_3", "called layer_1, layer_2"]),
-        ({"layer_x": np.zeros((48, 2))}, ["layer_x"]),
-        ({"logits": np.array([{"a": 1}] * 48, dtype=object)}, ["cannot be read as plain arrays", "allow_pickle"]),
-        ({"logits": np.array(["cat"] * 48)}, ["cannot be read as plain arrays"]),
-    ],
-)
-def test_files_with_something_wrong(change: dict[str, Any], words: list[str], tmp_path: Path) -> None:
-    said = {name: array for name, array in {**arrays(), **change}.items() if array is not None}
-    np.savez(tmp_path / "said.npz", **said)  # type: ignore[arg-type]
-    text = refused(student(tmp_path, kd={"teacher": "said.npz"}))
-    assert all(word in text for word in ["kd.teacher", *words]), text
-
-
-def test_files_of_other_nodes_or_no_file_at_all(tmp_path: Path) -> None:
-    np.savez(tmp_path / "said.npz", **arrays(nodes=40))
-    path = student(tmp_path, kd={"teacher": "said.npz"})
-    assert "has 40 rows, the graph 48 nodes; every node needs one" in refused(path)
-    (tmp_path / "said.npz").write_bytes(b"PK\x03\x04 torn")
-    assert "cannot be read as plain arrays" in refused(path)
-    (tmp_path / "said.npz").unlink()
-    (tmp_path / "said.pkl").write_bytes(b"")
-    assert "Allowed: .npz, .safetensors" in refused(student(tmp_path, kd={"teacher": "said.pkl"}))
-    np.savez(tmp_path / "said.npz", logits=arrays()["logits"])
-    keys = {"kd_feature": {"weight": 1.0, "layer_map": "uniform"}}
-    assert "gives no hidden states" in refused(student(tmp_path, kd={"teacher": "said.npz"}, **keys))
-
-
-def test_files_teach_nodes_only(tmp_path: Path) -> None:
-    np.savez(tmp_path / "said.npz", **arrays())
-    path = student(
-        tmp_path,
-        kd={"teacher": "said.npz"},
-        dataset={"name": "links", "task": "link_pred"},
-        kd_response={"weight": 1.0},
-    )
-    assert "task on edges" in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda batch: None, "returned NoneType"),
-        (lambda batch: batch.x[:5, :3], "5 rows of logits for 48 nodes"),
-        (lambda batch: batch.x[:, :3] * float("nan"), "NaN"),
-        (lambda batch: batch.x[:, :2], "classes"),
-    ],
-)
-def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -> None:
-    module = nn.Module()
-    module.forward = answer  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=words):
-        run(config(tmp_path, "narrow", **SOFT), teacher=module, quiet=True)
-    assert not (tmp_path / "results" / "narrow").exists()
-
-
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- what is refused ----------------------------------------------------------------------------------------------------
 
 
 def test_a_teacher_that_is_missing_or_unfinished(tmp_path: Path) -> None:
@@ -491,17 +229,12 @@ def test_weights_that_are_other_ones(tmp_path: Path) -> None:
     assert "are missing" in refused(student(tmp_path))
 
 
-class _Code:
-    def __reduce__(self) -> Any:
-        return (Path.touch, (Path("executed"),))
-
-
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     teacher = teach(tmp_path)
-    torch.save({"state_dict": _Code()}, teacher / "0" / "student_1.pt")
+    torch.save({"state_dict": Code()}, teacher / "0" / "student_1.pt")
     text = refused(student(tmp_path))
     assert "contains pickled code, which is never run (UnpicklingError: Weights only load failed)" in text
-    np.savez(tmp_path / "said.npz", logits=np.array([_Code()] * 48, dtype=object))
+    np.savez(tmp_path / "said.npz", logits=np.array([Code()] * 48, dtype=object))
     assert "plain arrays" in refused(student(tmp_path, kd={"teacher": "said.npz"}))
     assert not (tmp_path / "executed").exists()
 
@@ -591,188 +324,3 @@ def test_layers_of_a_teacher_without_mp_are_named_by_the_student(
     own = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**own, "kd": {**own["kd"], "layers": "layers.*"}}))
     assert same(weights(found.folder), weights(run(student(tmp_path, "own", **keys), quiet=True).folder))
-
-
-# -- teach once -------------------------------------------------------------------------------------------------------
-
-LAYERS = {"kd_feature": {"weight": 1.0, "layer_map": "uniform"}, "kd_structure": {"weight": 1.0, "tap": "layer"}}
-
-
-def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Widths of the networks that are really observed with layers from now on."""
-    found: list[int] = []
-    plain = ObservedModel.observe
-
-    def watched(self: ObservedModel, sample: Any, taps: Any = (), split: str = "train") -> Observation:
-        if tuple(taps):
-            found.append(int(self.own.gnn.dim_inner))
-        return plain(self, sample, taps, split)
-
-    monkeypatch.setattr(ObservedModel, "observe", watched)
-    return found
-
-
-def test_the_store_changes_no_bit_and_saves_the_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    teach(tmp_path, gnn={"batchnorm": True})
-    without = run(student(tmp_path, "without", **LAYERS), quiet=True)
-    seen = forwards(monkeypatch)
-    monkeypatch.setenv(VARIABLE, "kept")
-    first = run(student(tmp_path, "first", **LAYERS), quiet=True)
-    assert seen.count(16) == 1
-    second = run(student(tmp_path, "second", **LAYERS), quiet=True)
-    assert seen.count(16) == 1
-    for report in (first, second):
-        assert report.results[0].answers == without.results[0].answers
-        assert same(weights(report.folder), weights(without.folder))
-    (file,) = kept("logits")
-    assert set(torch.load(file, weights_only=True)) == {"key", "content", "logits", "labels", "hidden"}
-
-
-def kept(holding: str) -> list[Path]:
-    """The files of the store that hold an observation (``logits``) or something derived from one (``value``)."""
-    return [file for file in sorted(Path("kept").iterdir()) if holding in torch.load(file, weights_only=True)]
-
-
-@pytest.mark.parametrize("holding", ["logits", "value"])
-@pytest.mark.parametrize("damage", ["torn", "empty", "another's", "a number", "code"])
-def test_a_damaged_file_of_the_store_is_written_anew(
-    damage: str, holding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    teach(tmp_path)
-    monkeypatch.setenv(VARIABLE, "kept")
-    first = run(student(tmp_path, "first", **LAYERS), quiet=True)
-    before = sorted(Path("kept").iterdir())
-    (file,) = kept(holding)
-    good = file.read_bytes()
-    values = torch.load(file, weights_only=True)
-    if damage == "torn":
-        file.write_bytes(good[: len(good) // 2])
-    elif damage == "empty":
-        file.write_bytes(b"")
-    elif damage == "another's":
-        torch.save({**values, "key": "0" * 64}, file)
-    elif damage == "a number":
-        torch.save({**values, holding: values[holding] + 1}, file)
-    else:
-        torch.save({**values, holding: _Code()}, file)
-    second = run(student(tmp_path, "second", **LAYERS), quiet=True)
-    assert same(weights(first.folder), weights(second.folder))
-    again = torch.load(file, weights_only=True)
-    assert torch.equal(again[holding], values[holding])
-    assert sorted(Path("kept").iterdir()) == before and not Path("executed").exists()
-
-
-def test_the_store_tells_weights_data_splits_and_taps_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "kept")
-    teach(tmp_path, repeat=2)
-    counts = []
-
-    def taught(name: str, **groups: Any) -> None:
-        run(student(tmp_path, name, **{**LAYERS, **groups}), quiet=True)
-        counts.append(len(kept("logits")))
-
-    taught("plain")
-    taught("student", gnn={"dim_inner": 5, "layers_mp": 3})  # the student's matter is not the teacher's
-    taught("seed", kd={"teacher_seed": 1})
-    taught("taps", kd_feature={"weight": 1.0, "layer_map": "uniform", "tap": "stage"})
-    taught("hidden", kd={"hide_edges": 0.5})  # the teacher sees all
-    assert counts == [1, 1, 2, 3, 3]
-
-    def moved() -> list[Any]:
-        data = toy.community(0)
-        data.test_mask = data.test_mask & (torch.arange(48) < 40)
-        return [data]
-
-    monkeypatch.setitem(toy.SETS, "nodes", moved)
-    taught("split")
-    assert counts[-1] == 4
-
-
-def structures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many values each distribution of a teacher has that is really computed from now on."""
-    found: list[int] = []
-    plain = StructureTerm._compute
-
-    def watched(self: StructureTerm, states: torch.Tensor, domain: Any) -> torch.Tensor:
-        value = plain(self, states, domain)
-        if not states.requires_grad:
-            found.append(value.numel())
-        return value
-
-    monkeypatch.setattr(StructureTerm, "_compute", watched)
-    return found
-
-
-def test_edge_distributions_are_computed_once_for_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = {"dataset": {"format": "PyG", "name": "digits"}, "optim": {"max_epoch": 3}}
-    teach(tmp_path, **digits)
-    keys = {**digits, "kd_structure": {"weight": 10.0, "layer_map": "uniform", "kernel_scale": "median"}}
-    computed = structures(monkeypatch)
-    without = run(student(tmp_path, "without", **keys), quiet=True)
-    assert len(computed) == 2  # the two layers of the teacher, for the whole run
-    monkeypatch.setenv(VARIABLE, "kept")
-    first = run(student(tmp_path, "first", **keys), quiet=True)
-    assert len(computed) == 4 and sorted(computed[:2]) == sorted(
-        torch.load(file, weights_only=True)["value"].numel() for file in kept("value")
-    )
-    second = run(student(tmp_path, "second", **keys), quiet=True)
-    assert len(computed) == 4
-    for report in (first, second):
-        assert report.results[0].answers == without.results[0].answers
-        assert same(weights(report.folder), weights(without.folder))
-
-
-def test_the_store_tells_edge_distributions_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "kept")
-    monkeypatch.setattr(axes.kernels, "_answers", dict(axes.kernels._answers))
-    axes.kernels.add("others", Kernel(lambda x, y, scale: (x * y).sum(-1), "for tests", "-"), "test_others")
-    teach(tmp_path, repeat=2)
-    computed = structures(monkeypatch)
-
-    def taught(name: str, kd: dict[str, Any] | None = None, feature: str | None = None, **structure: Any) -> int:
-        """How many distributions a run computed."""
-        keys = {"weight": 1.0, "tap": "layer", "kernel_scale": 7, **structure}
-        groups = {"kd_structure": {key: value for key, value in keys.items() if value is not None}}
-        if feature is not None:
-            groups["kd_feature"] = {"weight": 1.0, "layer_map": "uniform", "tap": feature}
-        before = len(computed)
-        run(student(tmp_path, name, kd=kd or {}, **groups), quiet=True)
-        return len(computed) - before
-
-    assert taught("plain") == 1 and taught("again") == 0
-    new: dict[str, dict[str, Any]] = {
-        "kernel": {"kernel": "rbf"},
-        "scale": {"kernel_scale": 8},
-        "median": {"kernel_scale": "median"},
-        "rows": {"normalize": "l2"},
-        "raw": {"distribution": "none", "divergence": "mse"},
-        "direction": {"softmax_over": "out_edges"},
-        "loops": {"self_loops": True},
-        "domain": {"domain": "train_edges"},
-        "one tap of two": {"tap": "layer", "feature": "conv"},
-        "the other tap of two": {"tap": "conv", "feature": "layer"},
-        "hidden": {"kd": {"hide_edges": 0.5}},
-        "seed": {"kd": {"teacher_seed": 1}},
-    }
-    assert {name: taught(name, **keys) for name, keys in new.items()} == dict.fromkeys(new, 1)
-    assert {name: taught(f"{name}_again", **keys) for name, keys in new.items()} == dict.fromkeys(new, 0)
-    assert taught("divergence", divergence="js") == taught("sum", reduction="sum") == 0
-    files = len(kept("value"))
-    always = {
-        "draws": {"domain": "all_pairs", "samples": 9, "kernel": "cosine", "kernel_scale": None},
-        "matrix": {"domain": "all_pairs", "kernel": "cosine", "kernel_scale": None},
-        "others": {"kernel": "others", "kernel_scale": None},  # whose code may change under its name
-    }
-    for name, keys in always.items():
-        assert taught(name, **keys) == taught(f"{name}_again", **keys) > 0
-    assert len(kept("value")) == files
-
-
-def test_a_store_that_is_no_folder_or_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    teach(tmp_path)
-    Path("file").write_text("")
-    monkeypatch.setenv(VARIABLE, "file")
-    assert "GKD_STORE: file is not a folder" in refused(student(tmp_path))
-    monkeypatch.setenv(VARIABLE, "file/below")
-    with pytest.warns(UserWarning, match="GKD_STORE: file/below cannot be written"):
-        run(student(tmp_path), quiet=True)

@@ -8,24 +8,18 @@ from gkd_plugin.commands.explain import explain
 from gkd_plugin.config.formula import write_formula
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.space import axes
-
-HOST: dict[str, Any] = {
-    "dataset": {"task": "node", "task_type": "classification"},
-    "share": {"dim_out": 7},
-    "model": {"type": "gnn"},
-    "gnn": {"layers_mp": 3, "layer_type": "gcnconv"},
-}
+from tests.toy import host
 
 
 def loss(layers: int = 3, share: int = 7, **groups: Any) -> list[str]:
     """The formula's lines for a network of so many layers."""
-    cfg = {**HOST, "gnn": {**HOST["gnn"], "layers_mp": layers}, "share": {"dim_out": share}, **groups}
+    cfg = host(gnn={"layers_mp": layers}, share={"dim_out": share}, **groups)
     found = write_formula(resolve(cfg), cfg)
     return [f"{found.left} = {found.parts[0]}", *found.parts[1:]]
 
 
 def meaning(symbol: str, **groups: Any) -> str:
-    cfg = {**HOST, **groups}
+    cfg = host(**groups)
     return dict(write_formula(resolve(cfg), cfg).symbols)[symbol]
 
 
@@ -121,7 +115,8 @@ def test_symbols_say_the_numbers():
 
 
 def test_every_key_with_its_origin():
-    values = {**HOST, "share": {}, "kd": {"preset": "alignahead"}, "kd_structure": {"weight": 10}}
+    values = host(kd={"preset": "alignahead"}, kd_structure={"weight": 10})
+    del values["share"]
     lines = {line.split()[0]: line.split() for line in str(explain(values)).splitlines() if line.startswith("  ")}
     assert lines["weight"][1:3] == ["10", "you"]
     assert lines["kernel_scale"][1:4] == ["100", "preset", "alignahead"]

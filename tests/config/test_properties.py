@@ -18,15 +18,9 @@ from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.schema import Choice, Flag, Key, Kind, Name, Names, Number, Pairs
 from gkd_plugin.space import axes
+from tests.toy import host
 
-HOST: dict[str, Any] = {
-    "dataset": {"task": "node", "task_type": "classification"},
-    "share": {"dim_out": 7},
-    "model": {"type": "gnn"},
-    "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": True, "stage_type": "stack"},
-    "train": {"eval_period": 1},
-    "optim": {"max_epoch": 20},
-}
+HOST = host(gnn={"l2norm": True}, optim={"max_epoch": 20})
 KEYS = [(group, key) for group, keys in kd_keys.groups().items() for key in keys if key.name != "preset"]
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -15,25 +15,10 @@ from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Preset
+from tests.toy import host
 
 NAN = float("nan")
 RAW = {"distribution": "none", "divergence": "mse"}
-
-
-def host(**changes: Any) -> dict[str, Any]:
-    """What matters here of the host's configuration: a node classification with a 3-layer network."""
-    groups: dict[str, Any] = {
-        "dataset": {"task": "node", "task_type": "classification"},
-        "share": {"dim_in": 1433, "dim_out": 7},
-        "model": {"type": "gnn"},
-        "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": False, "stage_type": "stack"},
-        "train": {"eval_period": 1},
-        "optim": {"max_epoch": 200},
-        "num_threads": 1,
-    }
-    for key, value in changes.items():
-        groups[key] = {**groups[key], **value} if isinstance(groups.get(key), dict) else value
-    return groups
 
 
 def problems(**groups: Any) -> dict[str, str]:
@@ -538,3 +523,8 @@ def test_a_plan_travels_to_another_process() -> None:
     plan = read_config({"kd": {"preset": "alignahead_pp"}}).plan
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan and again.as_dict() == plan.as_dict()
+
+
+def test_predict_ema_needs_no_term_that_listens() -> None:
+    plan = resolve({"kd": {"predict": "ema", "ema_decay": 0.9}})
+    assert plan["ema_decay"] == 0.9 and not plan.active

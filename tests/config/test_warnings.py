@@ -8,21 +8,7 @@ import torch
 
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.space import axes
-
-
-def host(**changes: Any) -> dict[str, Any]:
-    """A configuration without anything to warn of."""
-    groups: dict[str, Any] = {
-        "dataset": {"task": "node", "task_type": "classification"},
-        "model": {"type": "gnn"},
-        "gnn": {"layers_mp": 3, "layer_type": "gcnconv", "dim_inner": 16, "l2norm": False, "stage_type": "stack"},
-        "train": {"eval_period": 1},
-        "optim": {"max_epoch": 200},
-        "num_threads": 1,
-    }
-    for key, value in changes.items():
-        groups[key] = {**groups[key], **value} if isinstance(groups.get(key), dict) else value
-    return groups
+from tests.toy import host
 
 
 def warnings(**groups: Any) -> str:

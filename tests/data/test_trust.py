@@ -18,7 +18,7 @@ from gkd_plugin.data.load import load
 from gkd_plugin.data.trust import SAFE, UNSAFE, reading
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.host import cfg
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.toy import config
 
 PATHS = [
     "../evil/Amazon",

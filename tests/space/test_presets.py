@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from gkd_plugin.config.resolve import resolve
 from gkd_plugin.space.knowledge.contrast import ContrastTerm
 from gkd_plugin.space.knowledge.feature import FeatureTerm
 from gkd_plugin.space.knowledge.response import ResponseTerm
@@ -100,3 +101,12 @@ def test_several_labels_have_temperature_one() -> None:
             assert values.get("temperature", 1) == 1, name
         for group, keys in preset.multilabel.items():  # they only replace
             assert set(keys) <= set(preset.groups[group]), name
+
+
+def test_cohort_st_and_its_control_differ_in_who_teaches_only() -> None:
+    together, alone = (resolve({"kd": {"preset": name}}) for name in ("cohort_st", "self_st"))
+    ours, own = together.groups["response"].values, alone.groups["response"].values
+    assert (ours["source"], own["source"]) == ("cohort", "self")
+    assert {**ours, "source": None} == {**own, "source": None}
+    assert ours["sharpen"] == 0.5 and ours["nodes"] == "unlabeled" and ours["schedule"] == "rampup_80"
+    assert (together.students, alone.students) == (2, 1)

@@ -31,9 +31,12 @@ def test_a_source_with_a_model_is_its_own_member(name: str, students: int) -> No
     assert axes.sources[name].needs_students == (2 if name == "cohort" else 1)
 
 
-def test_only_self_is_the_learner_and_only_a_cohort_has_no_layers() -> None:
+def test_only_self_is_the_learner_and_a_cohort_has_no_layers() -> None:
     assert [name for name in axes.sources if is_within(name, 2)] == ["self"] == [own_member()]
-    assert [name for name in axes.sources if not has_layers(name, 2)] == ["cohort"]
+    assert {name: has_layers(name, 2) for name in ("peers", *WITH_MODEL)} == {
+        **dict.fromkeys(("peers", *WITH_MODEL), True),
+        "cohort": False,
+    }
 
 
 def test_a_teacher_is_the_default_where_one_is_named_else_peers() -> None:

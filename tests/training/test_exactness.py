@@ -14,7 +14,7 @@ from gkd_plugin import host
 from gkd_plugin.config.load import read_config
 from gkd_plugin.host import cfg
 from gkd_plugin.training import graphgym
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests import toy
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
@@ -22,24 +22,13 @@ EPOCHS = 20
 NOTHING = (
     1e-300  # a weight whose products are 0 in single precision: all is built, read and drawn, and nothing is added
 )
-BASE: dict[str, Any] = {
-    "tensorboard_agg": False,
-    "num_threads": 1,
-    "accelerator": "cpu",
-    "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
-    "train": {"mode": "distill", "sampler": "full_batch", "eval_period": 1, "enable_ckpt": False},
-    "model": {"type": "gnn", "loss_fun": "cross_entropy"},
-    "gnn": {
-        "layers_mp": 2,
-        "layers_post_mp": 1,
-        "dim_inner": 16,
-        "layer_type": "gcnconv",
-        "batchnorm": False,
-        "l2norm": False,
-        "dropout": 0.5,
-    },
-    "optim": {"optimizer": "adam", "base_lr": 0.01, "max_epoch": EPOCHS, "scheduler": "cos"},
-}
+BASE = toy.values(
+    dataset={"format": "PyG", "name": "digits"},
+    train={"sampler": "full_batch", "enable_ckpt": False},
+    model={"type": "gnn", "loss_fun": "cross_entropy"},
+    gnn={"dim_inner": 16},
+    optim={"optimizer": "adam", "base_lr": 0.01, "max_epoch": EPOCHS, "scheduler": "cos"},
+)
 
 
 def hosts_losses(own: Any, tmp_path: Path) -> list[tuple[str, float]]:
@@ -96,10 +85,8 @@ def our_losses(own: Any, tmp_path: Path, student: int = 1) -> list[tuple[str, fl
 
 
 def configuration(data_dir: Path, name: str, **groups: Any) -> Any:
-    values = {**BASE, "dataset": {**BASE["dataset"], "name": name, "dir": str(data_dir)}}
-    for group, keys in groups.items():
-        values[group] = {**values.get(group, {}), **keys} if isinstance(keys, dict) else keys
-    return read_config(values).cfg
+    base = toy.merge(BASE, {"dataset": {"name": name, "dir": str(data_dir)}})
+    return read_config(toy.merge(base, groups)).cfg
 
 
 @pytest.mark.parametrize("name", ["digits", "Cora"])
@@ -151,7 +138,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 
 
-def toy(name: str, **groups: Any) -> Any:
+def on_toy(name: str, **groups: Any) -> Any:
     """A configuration on a toy data set; seven epochs."""
     dataset = {"format": "toy", "name": name, **groups.pop("dataset", {})}
     optim = {"max_epoch": 7, **groups.pop("optim", {})}
@@ -166,7 +153,7 @@ def test_terms_that_add_nothing_leave_student_one_the_host_s_run(
 ) -> None:
     """Peers read, nodes sampled, heads and projections built: none of it may be seen in student 1's random stream."""
     kd = {"students": 3, "update": update, "peer_mode": peer_mode}
-    own = toy(name, kd=kd, gnn={"batchnorm": True}, train={"batch_size": 2}, **TERMS)
+    own = on_toy(name, kd=kd, gnn={"batchnorm": True}, train={"batch_size": 2}, **TERMS)
     theirs = hosts_losses(own, tmp_path)
     assert len(theirs) == 7 * 2 * (3 if name == "many" else 1)
     assert our_losses(own, tmp_path) == theirs
@@ -174,7 +161,7 @@ def test_terms_that_add_nothing_leave_student_one_the_host_s_run(
 
 @pytest.mark.parametrize("kd", [{}, {"students": 2, "preset": "mutual"}], ids=["supervised", "cohort"])
 def test_mini_batches_of_several_graphs_equal_the_host(kd: dict[str, Any], tmp_path: Path) -> None:
-    own = toy("many", kd=kd, kd_response={"weight": 0}, train={"batch_size": 2})
+    own = on_toy("many", kd=kd, kd_response={"weight": 0}, train={"batch_size": 2})
     ours = our_losses(own, tmp_path)
     assert ours == hosts_losses(own, tmp_path)
     assert len({loss for split, loss in ours if split == "train"}) == 7 * 3
@@ -183,7 +170,7 @@ def test_mini_batches_of_several_graphs_equal_the_host(kd: dict[str, Any], tmp_p
 @pytest.mark.parametrize("name", ["nodes", "many"])
 def test_evaluating_less_often_changes_no_training_step(name: str, tmp_path: Path) -> None:
     """For networks that draw nothing in evaluation; the host itself evaluates in every epoch."""
-    own = toy(name, train={"eval_period": 3, "batch_size": 2})
+    own = on_toy(name, train={"eval_period": 3, "batch_size": 2})
     theirs, ours = hosts_losses(own, tmp_path), our_losses(own, tmp_path)
     batches = 3 if name == "many" else 1
     assert [loss for split, loss in ours if split == "train"] == [loss for split, loss in theirs if split == "train"]
@@ -210,8 +197,8 @@ def test_a_network_that_draws_in_evaluation(students: int, tmp_path: Path) -> No
 
 def test_the_second_student_differs_and_does_not_depend_on_the_first_one_s_stream(tmp_path: Path) -> None:
     """Under weights of 0 student 2 is a run of its own: the same beside one student or two."""
-    two = toy("nodes", kd={"students": 2, "preset": "mutual"}, kd_response={"weight": 0})
-    three = toy("nodes", kd={"students": 3, "preset": "mutual"}, kd_response={"weight": 0})
+    two = on_toy("nodes", kd={"students": 2, "preset": "mutual"}, kd_response={"weight": 0})
+    three = on_toy("nodes", kd={"students": 3, "preset": "mutual"}, kd_response={"weight": 0})
     second = our_losses(two, tmp_path, student=2)
     assert second == our_losses(three, tmp_path, student=2)
     assert second != our_losses(two, tmp_path)
@@ -224,5 +211,5 @@ def test_loaders_with_workers(name: str, students: int, tmp_path: Path) -> None:
     """The host keeps its workers, which draw when they start; validation's start unseen, in its sanity check."""
     kd = {"students": students, "update": "epoch_alternate"}
     feature = {"weight": NOTHING if students > 1 else 0}
-    own = toy(name, num_workers=1, train={"batch_size": 2}, optim={"max_epoch": 3}, kd=kd, kd_feature=feature)
+    own = on_toy(name, num_workers=1, train={"batch_size": 2}, optim={"max_epoch": 3}, kd=kd, kd_feature=feature)
     assert our_losses(own, tmp_path) == hosts_losses(own, tmp_path)

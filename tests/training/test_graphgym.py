@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gkd_plugin.commands.run import run
+from tests import toy
 
 EPOCHS = 5
 
@@ -69,22 +70,14 @@ if __name__ == '__main__':
 
 
 def values(**groups: Any) -> dict[str, Any]:
-    base: dict[str, Any] = {
-        "out_dir": "results",
-        "tensorboard_agg": False,
-        "num_threads": 1,
-        "accelerator": "cpu",
-        "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
-        "train": {"mode": "distill", "eval_period": 1, "enable_ckpt": False},
-        "gnn": {"layers_post_mp": 1, "dim_inner": 8, "layer_type": "gcnconv", "batchnorm": False, "l2norm": False},
-        "optim": {"max_epoch": EPOCHS, "scheduler": "none"},
-        "kd": {"preset": "alignahead_pp"},
-        "kd_structure": {"weight": 5.0},
-    }
-    base["gnn"]["dropout"] = 0.5
-    for group, keys in groups.items():
-        base[group] = {**base.get(group, {}), **keys}
-    return base
+    base = toy.values(
+        dataset={"format": "PyG", "name": "digits"},
+        train={"enable_ckpt": False},
+        optim={"max_epoch": EPOCHS},
+        kd={"preset": "alignahead_pp"},
+        kd_structure={"weight": 5.0},
+    )
+    return toy.merge(base, groups)
 
 
 def execute(command: list[str], folder: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -21,20 +21,13 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.data.loaders import SplitGraphs
 from gkd_plugin.training.scoring import agreement, decide
 from gkd_plugin.training.teachers.base import ModelTeacher
-from gkd_plugin.training.teachers.cache import VARIABLE
 from tests import toy
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.toy import config
 
-pytestmark = pytest.mark.usefixtures("toy_data")
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 SOFT: dict[str, Any] = {"kd_response": {"weight": 1.0, "nodes": "all"}}
 LAYERS: dict[str, Any] = {"kd_feature": {"weight": 1.0, "layer_map": "uniform"}}
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 def teach(folder: Path, name: str = "wide", **groups: Any) -> RunReport:

@@ -12,7 +12,7 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.checkpoint import Checkpoints
 from tests.running import Driven, rows, stop_in
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 

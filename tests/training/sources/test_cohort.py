@@ -13,7 +13,6 @@ from gkd_plugin.commands.check import check
 from gkd_plugin.training.sources.cohort import mean_probability
 from tests import toy
 from tests.running import Driven, compare, single
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 

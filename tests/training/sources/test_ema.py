@@ -21,7 +21,7 @@ from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.sources.ema import MovingAverage
 from tests import toy
 from tests.running import Driven, outcome, rows, single, stop_in
-from tests.toy import config, toy_data  # noqa: F401 - a fixture
+from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 

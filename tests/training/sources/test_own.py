@@ -11,7 +11,6 @@ from torch.nn import functional
 from gkd_plugin.commands.check import check
 from tests import toy
 from tests.running import Driven, compare, single
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 

@@ -17,24 +17,16 @@ from gkd_plugin.commands.explain import explain
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.teachers.cache import VARIABLE
 from tests import toy
 from tests.running import Driven, compare, forward, outcome, rows, stop_in
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests.toy import values
 
 SOFT: dict[str, Any] = {"kd_response": {"weight": 1.0, "nodes": "all"}}
 LAYERS: dict[str, Any] = {"kd_feature": {"weight": 1.0, "tap": "layer", "layer_map": "one_to_one"}}
 QUIET: dict[str, Any] = {"gnn": {"dropout": 0.0}}
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None) -> None:  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
-
-
-def values(**groups: Any) -> dict[str, Any]:
-    return toy.values(Path("results"), **groups)
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 
 def teach(*names: str) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from torch_geometric.graphgym.model_builder import create_model
 
 from gkd_plugin import host
+from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
@@ -22,7 +23,7 @@ from gkd_plugin.space.observation import Task
 from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Record
 from gkd_plugin.training.teachers.file import StoredTeacher
 from tests import toy
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests.running import SOFT
 
 TASK = Task("node", "multiclass")
 
@@ -32,7 +33,7 @@ def sample(nodes: int = 48) -> Sample:
 
 
 def own_cfg(**gnn: Any) -> Any:
-    own = read_config(toy.values(Path("results"), gnn={"batchnorm": True, "layers_pre_mp": 1, **gnn})).cfg
+    own = read_config(toy.values(gnn={"batchnorm": True, "layers_pre_mp": 1, **gnn})).cfg
     own.share.dim_in, own.share.dim_out, own.share.num_splits = 6, 3, 3
     return own
 
@@ -137,3 +138,21 @@ def test_a_sampled_part_with_a_node_that_has_no_row(tmp_path: Path) -> None:
 def test_numbers_of_one_value_for_each_node(tmp_path: Path) -> None:
     found = file(tmp_path, logits=np.arange(48))
     assert found.outline(found.observe(sample(), ())).dim_out == 1
+
+
+@pytest.mark.usefixtures("work_folder")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda batch: None, "the module returned NoneType"),
+        (lambda batch: batch.x[:5, :3], "5 rows of logits for 48 nodes"),
+        (lambda batch: batch.x[:, :3] * float("nan"), "NaN"),
+        (lambda batch: batch.x[:, :2], "classes"),
+    ],
+)
+def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -> None:
+    module = nn.Module()
+    module.forward = answer  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=words):
+        run(toy.config(tmp_path, "narrow", **SOFT), teacher=module, quiet=True)
+    assert not (tmp_path / "results" / "narrow").exists()

@@ -30,24 +30,17 @@ from gkd_plugin.training.batches import SplitLoader, hide_edges, make_split_load
 from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.sources.teacher import Teacher as TeacherSource
 from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher
-from gkd_plugin.training.teachers.cache import VARIABLE, Store
+from gkd_plugin.training.teachers.cache import Store
 from gkd_plugin.training.teachers.prepare import PreparedTeacher
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
-from tests.toy import toy_data  # noqa: F401 - a fixture
+from tests.toy import values
 
 TASK, CPU = Task("node", "multiclass"), torch.device("cpu")
 LAYERS = {"kd_feature": {"weight": 1.0, "layer_map": "uniform"}, "kd_structure": {"weight": 1.0, "domain": "union"}}
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None) -> None:  # noqa: F811
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
-
-
-def values(**groups: Any) -> dict[str, Any]:
-    return toy.values(Path("results"), **groups)
+pytestmark = pytest.mark.usefixtures("work_folder")
 
 
 def teach(**groups: Any) -> Path:

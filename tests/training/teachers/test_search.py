@@ -20,6 +20,7 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.teachers import search
+from tests import toy
 
 # -- places -----------------------------------------------------------------------------------------------------------
 
@@ -144,19 +145,13 @@ def karate() -> Iterator[None]:
 
 
 def values(**groups: Any) -> dict[str, Any]:
-    base: dict[str, Any] = {
-        "out_dir": "results",
-        "tensorboard_agg": False,
-        "num_threads": 1,
-        "accelerator": "cpu",
-        "dataset": {"format": "PyG", "name": "KarateMasked", "task": "node", "task_type": "classification"},
-        "train": {"eval_period": 1},
-        "gnn": {"layers_post_mp": 1, "dim_inner": 16, "layer_type": "gcnconv", "batchnorm": True, "l2norm": False},
-        "optim": {"max_epoch": 3, "base_lr": 0.1, "scheduler": "none"},
-    }
-    for group, content in groups.items():
-        base[group] = {**base.get(group, {}), **content}
-    return base
+    base = toy.values(
+        dataset={"format": "PyG", "name": "KarateMasked"},
+        gnn={"dim_inner": 16, "batchnorm": True},
+        optim={"max_epoch": 3, "base_lr": 0.1},
+    )
+    del base["train"]["mode"]  # a key of ours: the stock program does not know it
+    return toy.merge(base, groups)
 
 
 STUDENT = values(

@@ -27,7 +27,7 @@ from gkd_plugin.errors import ConfigError
 from gkd_plugin.models.networks import GROUP, KEYS, NETWORKS, check, join_keys
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.schema import BadValue, Key, Number
-from tests.models.network_oracles import EQUATIONS
+from tests.models.networks.network_oracles import EQUATIONS
 
 PLAIN = {"batchnorm": False, "l2norm": False, "dropout": 0.0}
 Build = Callable[..., nn.Module]
@@ -123,7 +123,7 @@ def test_has_the_published_number_of_parameters(build: Build, size: tuple[Any, .
 
 
 def test_the_page_has_every_size_and_every_key() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
     published = [f"{size[-1]:,}" for size in SIZES.values() if size[0] in ("gcnii", "gat")]
     keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
     missing = [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page]
@@ -136,7 +136,7 @@ def test_the_page_has_every_size_and_every_key() -> None:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_every_network_has_an_equation(kind: str) -> None:
     assert kind in EQUATIONS, (
-        f"the network '{kind}' has no slow version: write it into tests/models/network_oracles.py from its equation, with "
+        f"the network '{kind}' has no slow version: write it into tests/models/networks/network_oracles.py from its equation, with "
         "dense matrices or loops over nodes, and name it in EQUATIONS with the keys to compare it under"
     )
 

@@ -25,6 +25,7 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Source
 from gkd_plugin.space.knowledge.base import LayerTerm
 from gkd_plugin.space.observation import Observation
+from tests.toy import config, values
 
 
 class Energy(LayerTerm):
@@ -80,49 +81,37 @@ def demo() -> Any:
     gkd_plugin.unregister_plugin(name)
 
 
-def configuration(tmp_path: Path, **groups: Any) -> Path:
-    values: dict[str, Any] = {
-        "out_dir": str(tmp_path / "results"),
-        "tensorboard_agg": False,
-        "num_threads": 1,
-        "accelerator": "cpu",
-        "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
-        "train": {"mode": "distill", "eval_period": 1},
-        "gnn": {"layers_post_mp": 1, "dim_inner": 8, "layer_type": "gcnconv", "batchnorm": False, "l2norm": False},
-        "optim": {"max_epoch": 2},
-        "kd": {"students": 2},
-        "kd_structure": {
-            "weight": 1,
-            "kernel": "chebyshev",
-            "kernel_scale": 2,
-            "divergence": "hellinger",
-            "layer_map": "backwards",
-        },
-        "kd_energy": {"weight": 0.5, "power": 2, "layer_map": "backwards", "tap": "layer"},
-    }
-    values.update(groups)
-    path = tmp_path / "third.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+USED: dict[str, Any] = {
+    "kd": {"students": 2},
+    "kd_structure": {
+        "weight": 1,
+        "kernel": "chebyshev",
+        "kernel_scale": 2,
+        "divergence": "hellinger",
+        "layer_map": "backwards",
+    },
+    "kd_energy": {"weight": 0.5, "power": 2, "layer_map": "backwards", "tap": "layer"},
+}
 
 
+@pytest.mark.usefixtures("toy_data")
 def test_everything_is_used_from_yaml(demo: str, tmp_path: Path) -> None:
     assert "kd_energy" in cfg and cfg.kd_energy.power is None
     Energy.seen.clear()
-    report = run(configuration(tmp_path), quiet=True)
+    report = run(config(tmp_path, **USED), quiet=True)
     assert report.plan.groups["energy"]["power"] == 2.0
     assert set(Energy.seen) == {2.0}
-    plan = yaml.safe_load((tmp_path / "results/third/plan.yaml").read_text())
+    plan = yaml.safe_load((tmp_path / "results/study/plan.yaml").read_text())
     assert plan["kd_energy"]["power"] == 2.0 and plan["kd_structure"]["kernel"] == "chebyshev"
     assert plan["kd_structure"]["divergence"] == "hellinger"
-    row = (tmp_path / "results/third/0/train/stats.json").read_text()
+    row = (tmp_path / "results/study/0/train/stats.json").read_text()
     assert "s1_kd_energy" in row and "s2_kd_structure" in row
 
 
-def test_its_keys_are_checked_like_ours(demo: str, tmp_path: Path) -> None:
-    bad = configuration(tmp_path, kd_energy={"weight": 1, "power": 0, "powr": 1})
+def test_its_keys_are_checked_like_ours(demo: str) -> None:
+    bad = {**USED, "kd_energy": {"weight": 1, "power": 0, "powr": 1}}
     with pytest.raises(ConfigError) as error:
-        read_config(bad)
+        read_config(values(**bad))
     assert "kd_energy.power" in str(error.value) and "kd_energy.powr" in str(error.value)
     assert "Did you mean 'power'" in str(error.value) or "kd_energy.power" in str(error.value)
 

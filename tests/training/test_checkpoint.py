@@ -2,94 +2,53 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from gkd_plugin.commands.run import run
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.trainer import Trainer
+from tests import toy
+from tests.running import Code, outcome, rows, stop_in
 
-EPOCHS = 8
-
-
-class Stop(KeyboardInterrupt):
-    """As if the user pressed Ctrl-C."""
+pytestmark = pytest.mark.usefixtures("toy_data")
 
 
-def configuration(tmp_path: Path, **groups: Any) -> Path:
-    values: dict[str, Any] = {
-        "out_dir": str(tmp_path / "results"),
-        "tensorboard_agg": False,
-        "num_threads": 1,
-        "accelerator": "cpu",
-        "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
-        "train": {"mode": "distill", "eval_period": 1, "ckpt_period": 2},
-        "gnn": {"layers_post_mp": 1, "dim_inner": 8, "layer_type": "gcnconv", "batchnorm": True, "l2norm": False},
-        "optim": {"max_epoch": EPOCHS, "scheduler": "cos"},
+def configuration(folder: Path, **groups: Any) -> Path:
+    cohort: dict[str, Any] = {
+        "train": {"ckpt_period": 2},
+        "gnn": {"batchnorm": True},
+        "optim": {"max_epoch": 8, "scheduler": "cos"},
         "kd": {"preset": "alignahead_pp", "students": 2},
         "kd_feature": {"projector": "linear"},
     }
-    values["gnn"]["dropout"] = 0.5
-    for group, keys in groups.items():
-        values[group] = {**values.get(group, {}), **keys}
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def interrupt_after(epochs: int, patch: pytest.MonkeyPatch) -> None:
-    plain = Trainer._evaluate
-
-    def stopping(self: Trainer, epoch: int, *rest: Any) -> None:
-        if epoch == epochs:
-            raise Stop
-        plain(self, epoch, *rest)
-
-    patch.setattr(Trainer, "_evaluate", stopping)
-
-
-def rows(folder: Path, split: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / split / "stats.json").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("eta", "time_iter")} for row in found]
-
-
-def outcome(folder: Path) -> tuple[Any, ...]:
-    result = json.loads((folder / "result.json").read_text())
-    weights = torch.load(next(folder.glob("student_*.pt")), weights_only=True)
-    return result["answers"], rows(folder, "train"), rows(folder, "val"), rows(folder, "test"), weights
-
-
-def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    return a[:4] == b[:4] and all(torch.equal(a[4][name], b[4][name]) for name in b[4])
+    folder.mkdir(exist_ok=True)
+    return toy.config(folder, **toy.merge(cohort, groups))
 
 
 @pytest.mark.parametrize("update", ["joint", "epoch_alternate"])
 @pytest.mark.parametrize("peer_mode", ["eval", "train"])
 @pytest.mark.parametrize("stop", [1, 5])
 def test_resumed_equals_uninterrupted(update: str, peer_mode: str, stop: int, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     keys = {"preset": "alignahead_pp", "students": 2, "update": update, "peer_mode": peer_mode}
     whole, cut = configuration(tmp_path / "a", kd=keys), configuration(tmp_path / "b", kd=keys)
     run(whole, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(stop, patch)
+        stop_in(stop, patch)
         with pytest.raises(KeyboardInterrupt):
             run(cut, quiet=True)
     run(cut, quiet=True)
-    assert same(outcome(tmp_path / "a/results/study/0"), outcome(tmp_path / "b/results/study/0"))
+    assert outcome(tmp_path / "a/results/study/0") == outcome(tmp_path / "b/results/study/0")
     assert not (tmp_path / "b/results/study/0/ckpt").exists()
 
 
 def test_a_torn_checkpoint_costs_one_checkpoint(tmp_path: Path) -> None:
     path = configuration(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(5, patch)
+        stop_in(5, patch)
         with pytest.raises(KeyboardInterrupt):
             run(path, quiet=True)
     folder = tmp_path / "results/study/0"
@@ -106,9 +65,8 @@ def test_a_torn_checkpoint_costs_one_checkpoint(tmp_path: Path) -> None:
         patch.setattr(Trainer, "_resume", watched)
         run(path, quiet=True)
     assert started == [2]
-    (tmp_path / "whole").mkdir()
     run(configuration(tmp_path / "whole"), quiet=True)
-    assert same(outcome(tmp_path / "whole/results/study/0"), outcome(folder))
+    assert outcome(tmp_path / "whole/results/study/0") == outcome(folder)
 
 
 def test_only_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
@@ -120,14 +78,10 @@ def test_only_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert loaded == {"done": 12}
 
 
-def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "hacked",))
-
-    torch.save({"done": Evil()}, tmp_path / "epoch=3.pt")
-    assert Checkpoints(tmp_path, 1).load() is None
-    assert not (tmp_path / "hacked").exists()
+def test_a_checkpoint_with_code_in_it_is_not_run(work_folder: Path) -> None:
+    torch.save({"done": Code()}, work_folder / "epoch=3.pt")
+    assert Checkpoints(work_folder, 1).load() is None
+    assert not (work_folder / "executed").exists()
 
 
 def test_early_stop_pads_rows_and_resumes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gkd_plugin.commands.init import init, packed_configs
 from gkd_plugin.errors import ConfigError, Problem, RunFailed, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", "check", "explain", "list", "plugins", "init"]
+COMMANDS = list(gkd_cli.main.commands)
 
 
 def gkd(*words: str) -> Any:

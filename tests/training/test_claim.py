@@ -1,0 +1,99 @@
+"""Whose a folder is: a run that never began holds no place, and ``--fresh`` moves what was there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gkd_plugin.commands.run import run
+from gkd_plugin.errors import RunFailed, UserError
+from tests.running import OTHER, break_seeds, gkd, snapshot, stop_in
+from tests.toy import config
+
+pytestmark = pytest.mark.usefixtures("toy_data")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a layer"), MemoryError(), RunFailed("no"), KeyboardInterrupt()])
+def test_a_crash_before_the_first_epoch_holds_no_place(error: BaseException, tmp_path: Path) -> None:
+    path = config(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        break_seeds(patch, error, (1,))
+        with pytest.raises((RunFailed, KeyboardInterrupt)):
+            run(path, quiet=True)
+    mended = run(path, overrides=OTHER, quiet=True)
+    assert len(mended.results) == 1
+    assert yaml.safe_load((mended.folder / "config.yaml").read_text())["optim"]["base_lr"] == 0.1
+
+
+def test_a_crash_after_the_first_epoch_holds_its_place(tmp_path: Path) -> None:
+    path = config(tmp_path, train={"ckpt_period": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(1, patch, RuntimeError("a layer"))
+        with pytest.raises(RunFailed, match="a layer"):
+            run(path, quiet=True)
+    with pytest.raises(UserError, match=r"another configuration.*--fresh"):
+        run(path, overrides=OTHER, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ["plan.yaml.part"],
+        ["plan.yaml", "config.yaml.part"],
+        ["plan.yaml", "config.yaml", "0/ckpt/epoch=0.pt.part"],
+        ["plan.yaml", "config.yaml", "0/diagnostics.json", "0/failed.json"],
+    ],
+)
+def test_leftovers_of_a_process_that_was_killed_are_no_content(left: list[str], tmp_path: Path) -> None:
+    path, folder = config(tmp_path), tmp_path / "results" / "study"
+    run(path, quiet=True)
+    claims = {name: (folder / name).read_text() for name in ("plan.yaml", "config.yaml")}
+    shutil.rmtree(folder)
+    for name in left:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(claims.get(name, "op"))
+    report = run(path, overrides=OTHER, quiet=True)
+    assert len(report.results) == 1 and not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("foreign", ["movie.mp4.part", "mine/0.part", "config.yaml"])
+def test_files_of_others_are_no_leftovers(foreign: str, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "study"
+    (folder / foreign).parent.mkdir(parents=True)
+    (folder / foreign).write_text("mine")
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
+        run(config(tmp_path), quiet=True)
+    assert snapshot(folder) == {foreign: b"mine"}
+
+
+# -- started anew -------------------------------------------------------------------------------------------------------
+
+
+def test_fresh_keeps_what_was_there_under_a_dated_name(tmp_path: Path) -> None:
+    path, results = config(tmp_path), tmp_path / "results"
+    run(path, control=True, quiet=True)
+    before = {name: snapshot(results / name) for name in ("study", "study-control")}
+    for count in (1, 2):  # twice in one second, too
+        done = gkd("--cfg", str(path), "--control", "--fresh", *OTHER)
+        assert done.exit_code == 0 and "is kept in" in done.output
+        for name, content in before.items():
+            kept = [p for p in results.iterdir() if re.fullmatch(rf"{name}\.\d{{8}}-\d{{6}}(-\d)?", p.name)]
+            assert len(kept) == count and content in [snapshot(folder) for folder in kept]
+            new = yaml.safe_load((results / name / "config.yaml").read_text())
+            assert new["optim"]["base_lr"] == 0.1
+
+
+def test_fresh_without_a_run_is_a_plain_run_and_moves_nothing_of_others(tmp_path: Path) -> None:
+    path, folder = config(tmp_path), tmp_path / "results" / "study"
+    run(path, fresh=True, quiet=True)
+    assert [path.name for path in folder.parent.iterdir()] == ["study"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="contains no run"):
+        run(path, fresh=True, quiet=True)
+    assert snapshot(folder) == {"thesis.tex": b"mine"}
