@@ -118,6 +118,9 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
             raise UserError(
                 f"{axis.name}: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
             )
+    groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
+    if groups.count(name) > 1:
+        raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
     if axis is axes.sources:
         _require_own_keys(name, answer)
         _require_own_name(name, answer)
@@ -125,9 +128,6 @@ def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
         _require_map_keys()
     if axis is axes.knowledge:
         _require_parts(name, answer)
-    groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
-    if groups.count(name) > 1:
-        raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
 
 
 def _require_own_keys(name: str, source: Source) -> None:
@@ -143,7 +143,8 @@ def _require_own_name(name: str, source: Source) -> None:
     """The name of a source that stands in for a student is an answer to ``kd.predict``, and a column of the results."""
     if source.model is not None and not (isinstance(source.model, type) and issubclass(source.model, SourceModel)):
         raise UserError(f"sources: the model of '{name}' is {source.model!r}. Allowed: a subclass of SourceModel.")
-    if name in (*kd_keys.PREDICT, "mean") or re.fullmatch(r"s\d+", name):
+    stands_in = source.model is not None and source.model.stands_in
+    if stands_in and (name in (*kd_keys.PREDICT, "mean") or re.fullmatch(r"s\d+", name)):
         raise UserError(f"sources: '{name}' is the name of an answer already (kd.predict). Choose another name.")
 
 

@@ -57,7 +57,7 @@ def test_user_above_preset_above_default():
     assert plan.origins["kd_structure.weight"] == "you"
     assert plan.origins["kd_structure.shift"] == "preset alignahead_pp"
     assert plan.origins["kd_structure.reduction"] == "default"
-    assert {group.name: group.weight for group in plan.active} == {"structure": 10, "feature": 0.01, "auxiliary": 0.1}
+    assert {group.name: group.weight for group in plan.active} == {"structure": 10, "feature": 0.01, "auxiliary": 1.0}
 
 
 def test_undecided_is_not_written():
