@@ -15,6 +15,7 @@ from typing import Any
 from studies import Job, arguments, markdown, percent, prepare, seconds, study
 
 DATA = {"Cora": 5, "CiteSeer": 5, "PubMed": 3}
+WEIGHTS = ("kd_auxiliary.weight", "0.1", "kd_auxiliary.layer_reduction", "sum")  # the preset's when this was measured
 LAYERS = {"GCN": "gcnconv", "GAT": "gatconv"}
 STUDENTS = (2, 4)
 HEAD = (
@@ -38,7 +39,7 @@ def jobs() -> list[Job]:
         kind = ("gnn.layer_type", layer, "gnn.dim_inner", "16")
         found.append(Job(f"{data.lower()}/supervised.yaml", f"{data}_{name}_supervised", seeds, kind))
         for students in STUDENTS:
-            several = (*kind, "kd.students", str(students))
+            several = (*kind, "kd.students", str(students), *WEIGHTS)
             config = f"{data.lower()}/alignahead_pp.yaml"
             found.append(Job(config, f"{data}_{name}_{students}", seeds, several, control=True))
     return found

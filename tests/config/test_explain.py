@@ -48,7 +48,7 @@ def meaning(symbol: str, **groups: Any) -> str:
                 "L_m = 1 · CE(z_m, y)",
                 "0.01 · Σ D_feature(h_m[l], h_n[k])   for l←k: 1←2  2←3  3←1",
                 "1 · Σ D_structure(h_m[l], h_n[k])   for l←k: 1←2  2←3  3←1",
-                "1 · 1/(number of heads) Σ CE(c_l(h_m[l]), y)   for heads on l = 1, 2, 3",
+                "1 · 1/3 Σ CE(c_l(h_m[l]), y)   for heads on l = 1, 2, 3",
             ],
         ),
         ("mutual", ["L_m = 1 · CE(z_m, y)", "1 · D_response(z_m, z_n)"]),

@@ -136,11 +136,13 @@ class AuxiliaryTerm(Term):
 
     @classmethod
     def write(cls, group: GroupPlan, part: Part, symbols: Symbols) -> str:
-        over = f"   for heads on {str(group['layers']).replace('_', ' ')} layers"
+        over, number = f"   for heads on {str(group['layers']).replace('_', ' ')} layers", "(number of heads)"
         if symbols.depth is not None and group["layers"] != MARKED:
             last = symbols.depth if group["layers"] == "all" else symbols.depth - 1
-            over = f"   for heads on l = {', '.join(map(str, range(1, last + 1)))}"
-        front = "1/(number of heads) Σ " if group["layer_reduction"] == "mean" else "Σ "
+            over, number = f"   for heads on l = {', '.join(map(str, range(1, last + 1)))}", str(last)
+            if last == 0:
+                over = "   (no layer has a head)"
+        front = "Σ " if group["layer_reduction"] == "sum" else f"1/{number} Σ "
         front += "g_l " if group["growth"] == "increasing" else ""
         if part.source is None:
             return f"{front}{symbols.label}(c_l(h{symbols.me}[l]), y){over}"

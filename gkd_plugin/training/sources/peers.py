@@ -12,4 +12,4 @@ def list_others(learner: int, students: int) -> tuple[Member, ...]:
     return tuple(number for number in range(1, students + 1) if number != learner)
 
 
-SOURCE = Source(list_others, "students trained together, each by all others", "Alignahead (arXiv 2205.02468)", 2)
+SOURCE = Source(list_others, "the other students, trained at the same time", "Alignahead (arXiv 2205.02468)", 2)
