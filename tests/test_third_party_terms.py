@@ -298,7 +298,7 @@ def test_each_part_is_a_line_of_the_formula_with_its_own_members() -> None:
     text = explained(**BOTH)
     assert "+ 0.5 · 1/2 Σ_n |z_m - z_n|^2" in text and "+ 0.25 · |z_m - z_C|" in text
     assert "|·| distance of logits to the power of 2" in text
-    assert "n students trained together, each by all others, read in eval mode, no gradient" in text
+    assert "n the other students, trained at the same time, read in eval mode, no gradient" in text
     assert "C the mean probability of all 3 students, read in evaluation mode, no gradient" in text
     only_extra = explained(kd={"students": 2}, kd_blend={"extra_weight": 1})
     assert "+ 1 · |z_m - z_n|" in only_extra and "^2" not in only_extra

@@ -51,7 +51,8 @@ def meaning(symbol: str, **groups: Any) -> str:
                 "1 · 1/3 Σ CE(c_l(h_m[l]), y)   for heads on l = 1, 2, 3",
             ],
         ),
-        ("mutual", ["L_m = 1 · CE(z_m, y)", "1 · D_response(z_m, z_n)"]),
+        ("dml", ["L_m = 1 · CE(z_m, y)", "1 · D_response(z_m, z_n)"]),
+        ("mutual", ["L_m = 1 · CE(z_m, y)", "1 · rampup_80 · D_response(z_m, z_n)"]),
         (
             "byot",
             [
