@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -53,6 +54,18 @@ def break_seeds(patch: pytest.MonkeyPatch, error: BaseException, seeds: tuple[in
 
     patch.setattr(Trainer, "run", breaking)
     return begun
+
+
+def stop_in(epoch: int, patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Runs end with an error before this epoch is evaluated."""
+    plain = Trainer._evaluate
+
+    def stopping(self: Trainer, now: int, *rest: Any) -> None:
+        if now == epoch:
+            raise error
+        plain(self, now, *rest)
+
+    patch.setattr(Trainer, "_evaluate", stopping)
 
 
 # -- one process at a time ----------------------------------------------------------------------------------------------
@@ -139,14 +152,7 @@ def test_a_crash_before_the_first_epoch_holds_no_place(error: BaseException, tmp
 def test_a_crash_after_the_first_epoch_holds_its_place(tmp_path: Path) -> None:
     path = config(tmp_path, train={"ckpt_period": 1})
     with pytest.MonkeyPatch.context() as patch:
-        plain = Trainer._evaluate
-
-        def stopping(self: Trainer, epoch: int, *rest: Any) -> None:
-            if epoch == 1:
-                raise RuntimeError("a layer")
-            plain(self, epoch, *rest)
-
-        patch.setattr(Trainer, "_evaluate", stopping)
+        stop_in(1, patch, RuntimeError("a layer"))
         with pytest.raises(RunFailed, match="a layer"):
             run(path, quiet=True)
     with pytest.raises(UserError, match=r"another configuration.*--fresh"):
@@ -169,19 +175,118 @@ def test_leftovers_of_a_process_that_was_killed_are_no_content(left: list[str], 
     shutil.rmtree(folder)
     for name in left:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(claims.get(name, "op"))
+        (folder / name).write_text(claims.get(name, claims.get(name.removesuffix(".part"), "op")[:2]))
     report = run(path, overrides=OTHER, quiet=True)
     assert len(report.results) == 1 and not list(folder.rglob("*.part"))
 
 
-@pytest.mark.parametrize("foreign", ["movie.mp4.part", "mine/0.part", "config.yaml"])
+FOREIGN = [
+    "movie.mp4.part",
+    "mine/0.part",
+    "config.yaml",
+    "config.yaml+plan.yaml",
+    "config.yaml.part",
+    "cohort.yaml",
+    "plan.yaml",
+    "diagnostics.json",
+    "0/attention.json",
+    "0/failed.json",
+    "0/ckpt/epoch=3.pt.part",
+    "0/train/events.out.tfevents.1",
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
 def test_files_of_others_are_no_leftovers(foreign: str, tmp_path: Path) -> None:
     folder = tmp_path / "results" / "study"
-    (folder / foreign).parent.mkdir(parents=True)
-    (folder / foreign).write_text("mine")
+    for name in foreign.split("+"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("kd: {mine: 1}\n")
+    before = snapshot(folder)
     with pytest.raises(UserError, match="contains no run of gkd_plugin"):
         run(config(tmp_path), quiet=True)
-    assert snapshot(folder) == {foreign: b"mine"}
+    assert snapshot(folder) == before and before
+
+
+def test_empty_folders_and_links_of_others_are_left_alone(tmp_path: Path) -> None:
+    folder, mine = tmp_path / "results" / "study", tmp_path / "mine"
+    (folder / "figures").mkdir(parents=True)
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
+        run(config(tmp_path), quiet=True)
+    (folder / "figures").rmdir()
+    mine.mkdir()
+    (mine / "failed.json").write_text("mine")
+    (folder / "0").symlink_to(mine)
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
+        run(config(tmp_path), quiet=True)
+    assert (folder / "0").is_symlink() and snapshot(mine) == {"failed.json": b"mine"}
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "0/notes.txt", "0/ckpt/best.pt.part", "figures", "0/link"])
+def test_files_of_others_in_a_run_that_never_began_are_content(foreign: str, tmp_path: Path) -> None:
+    path, folder = config(tmp_path), tmp_path / "results" / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        break_seeds(patch, RuntimeError("a layer"), (1,))
+        with pytest.raises(RunFailed):
+            run(path, quiet=True)
+    (folder / foreign).parent.mkdir(parents=True, exist_ok=True)
+    if foreign == "figures":
+        (folder / foreign).mkdir()
+    elif foreign == "0/link":
+        (folder / foreign).symlink_to(path)
+    else:
+        (folder / foreign).write_text("mine")
+    before = sorted(str(path) for path in folder.rglob("*"))
+    with pytest.raises(UserError, match="contains a run of another configuration"):
+        run(path, overrides=OTHER, quiet=True)
+    assert sorted(str(path) for path in folder.rglob("*")) == before
+    assert len(run(path, quiet=True).results) == 1  # the same configuration goes on beside them
+
+
+def test_a_mistake_that_shows_late_removes_nothing(tmp_path: Path) -> None:
+    path, folder = config(tmp_path, train={"ckpt_period": 1}), tmp_path / "results" / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(2, patch, UserError("a mistake"))
+        with pytest.raises(UserError, match="a mistake"):
+            run(path, quiet=True)
+    assert {"0/train/stats.json", "0/ckpt/epoch=1.pt", "config.yaml"} <= snapshot(folder).keys()
+    assert run(path, quiet=True).results[0].epochs == 4
+
+
+# -- names ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 300, "too long"),
+        ("a/" * 3000, "too long"),
+        ("afile/x", "afile is a file"),
+        ("afile", "afile is a file"),
+        ("a\0b", "NUL character"),
+        ("../x", "leads out of"),
+        ("x/../..", "leads out of"),
+        (".", "leads out of"),
+        ("/gkd-abs", "leads out of"),
+        ("locked", r"\.locked\.lock is a folder"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--control"]])
+def test_a_name_that_cannot_be_a_folder_is_one_message(words: list[str], name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "results" / ".locked.lock").mkdir(parents=True)
+    (tmp_path / "results" / "afile").write_text("mine")
+    path = config(tmp_path)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    done = gkd("--cfg", str(path), "--name", name, *words)
+    assert done.exit_code == 2, done.output
+    assert re.search(said, done.output) and "Traceback" not in done.output and len(done.output) < 600
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_an_out_dir_that_is_a_file_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("mine")
+    done = gkd("--cfg", str(config(tmp_path)))
+    assert done.exit_code == 2 and "results is a file" in done.output
 
 
 # -- started anew -------------------------------------------------------------------------------------------------------
@@ -260,6 +365,48 @@ DAMAGES: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
+def put(key: str, value: Any) -> Callable[[Path], Any]:
+    """Another value under a key of a JSON file, ``a.b`` for one inside; ``None`` takes it out."""
+
+    def change(path: Path) -> None:
+        values = json.loads(path.read_text())
+        *outer, last = key.split(".")
+        inside = values
+        for name in outer:
+            inside = inside[name]
+        if value is None:
+            del inside[last]
+        else:
+            inside[last] = value
+        path.write_text(json.dumps(values))
+
+    return change
+
+
+DAMAGES += [
+    ("result.json", put(key, value), "damaged")
+    for key, value in [
+        ("answers.best", None),
+        ("answers.mean", None),
+        ("answers.s1.val", "0.5"),
+        ("answers", [1]),
+        ("answers", {"best": 3}),
+        ("predict", "ensemble"),
+        ("predict", ["best"]),
+        ("metric", 3),
+        ("better", "yes"),
+        ("parameters", {"a": 1}),
+        ("parameters", []),
+        ("best_student", 7),
+        ("epochs", "4"),
+        ("seconds", True),
+        ("warnings", [3]),
+        ("teacher", {"test": "high"}),
+        ("agreement", {"best": "all"}),
+    ]
+]
+
+
 @pytest.mark.parametrize(("name", "damage", "said"), DAMAGES, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(DAMAGES)])
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "earlier"])
 def test_a_damaged_seed_is_told_and_left_out(
@@ -295,6 +442,30 @@ def test_a_damaged_seed_that_was_not_asked_for_is_told_too(finished: Path, tmp_p
     cut(tmp_path / "results" / "study" / "1" / "val" / "stats.json")
     done = gkd("--cfg", str(config(tmp_path)))
     assert done.exit_code == 0 and "study/1/val/stats.json is damaged" in done.output
+
+
+def test_a_damaged_result_is_no_teacher(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results" / "study", tmp_path / "results" / "big")
+    put("answers.s1", {"epoch": 1, "val": None, "test": 1})(tmp_path / "results" / "big" / "0" / "result.json")
+    path = config(tmp_path, kd={"teacher": "big"}, kd_response={"weight": 1.0})
+    done = gkd("--cfg", str(path))
+    assert done.exit_code == 2 and "big/0/result.json is not a result" in done.output
+
+
+def test_a_seed_with_other_rows_is_named_and_left_out_of_the_tables(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results")
+    folder = tmp_path / "results" / "study"
+    stats = folder / "0" / "val" / "stats.json"
+    stats.write_text("".join([*stats.read_text().splitlines(keepends=True)[:2], "\0\0\n"]))
+    files = json.loads((folder / "0" / "result.json").read_text())["files"]
+    content = stats.read_bytes()
+    files["val/stats.json"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    put("files", files)(folder / "0" / "result.json")
+    done = gkd("--cfg", str(config(tmp_path)), "--repeat", "2")
+    assert done.exit_code == 0, done.output
+    assert f"{folder / '0'}: its rows (train 4, val 2)" in done.output and "left out" in done.output
+    score = json.loads((folder / "1" / "result.json").read_text())["answers"]["best"]["test"]
+    assert json.loads((folder / "agg" / "test" / "best.json").read_text())["accuracy"] == pytest.approx(score, abs=1e-4)
 
 
 def test_every_file_is_named_with_its_length(finished: Path) -> None:
