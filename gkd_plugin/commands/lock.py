@@ -38,10 +38,10 @@ def hold_lock(folder: Path, *, wait: bool = False, quiet: bool = False) -> Itera
             written then.
         DiskFailed: If the lock cannot be written.
     """
-    made = not folder.parent.exists()
+    made = not os.path.exists(folder.parent)
     path = folder.parent.resolve() / f".{folder.name}.lock"
     holder = path.with_name(f"{path.name}.json")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path} is a folder, but a run keeps its lock there. Move it away, or choose another --name.")
     lock = FileLock(path, is_singleton=True)  # a single object for each path counts how often its thread took it
     with guarded(folder):

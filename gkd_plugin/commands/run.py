@@ -113,7 +113,7 @@ def _require_name(out_dir: Path, name: str) -> None:
     if base not in folder.parents:
         raise UserError(f"--name: {shown} leads out of {out_dir}. A name must stay in its folder. {other}")
     for place in (*reversed(folder.parents), folder):
-        if os.path.lexists(place) and not place.is_dir():
+        if os.path.lexists(place) and not os.path.isdir(place):
             raise UserError(f"{place} is a file, where a folder is needed for {shown}. {other}")
 
 

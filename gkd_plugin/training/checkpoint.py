@@ -97,7 +97,7 @@ class Checkpoints:
                 torch.load(path, weights_only=True, map_location="cpu")
                 self._proven = True
         except Exception as error:
-            culprit = None if is_disk_error(error) else _find_culprit(state)
+            culprit = None if is_disk_error(error) or isinstance(error, MemoryError) else _find_culprit(state)
             if culprit is None:
                 raise
             path.unlink(missing_ok=True)

@@ -391,7 +391,7 @@ DAMAGES += [
         ("answers.s1.val", "0.5"),
         ("answers", [1]),
         ("answers", {"best": 3}),
-        ("predict", "ensemble"),
+        ("predict", "everybody"),
         ("predict", ["best"]),
         ("metric", 3),
         ("better", "yes"),

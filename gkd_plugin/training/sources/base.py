@@ -156,7 +156,7 @@ def fitting(part: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, (UserError, MemoryError, torch.OutOfMemoryError)) or is_disk_error(error):
+        if isinstance(error, (UserError, MemoryError, torch.cuda.OutOfMemoryError)) or is_disk_error(error):
             raise
         text = " ".join(str(error).split())
         raise UserError(f"the checkpoint's state of {part} does not fit: {text}. {_ADVICE}") from None
