@@ -53,6 +53,10 @@ class RunFailed(RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 
+class Diverged(RunFailed):
+    """Training that is not finite any more: going on from a checkpoint would end in the same place."""
+
+
 def describe_error(error: BaseException) -> str:
     """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]

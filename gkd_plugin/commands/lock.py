@@ -34,12 +34,15 @@ def hold_lock(folder: Path, *, wait: bool = False, quiet: bool = False) -> Itera
         quiet (bool): Does not say so where it waits.
 
     Raises:
-        UserError: If another process holds it and ``wait`` is off; nothing is written then.
+        UserError: If another process holds it and ``wait`` is off, or a folder lies in the lock's place; nothing is
+            written then.
         DiskFailed: If the lock cannot be written.
     """
-    made = not folder.parent.exists()
+    made = not os.path.exists(folder.parent)
     path = folder.parent.resolve() / f".{folder.name}.lock"
     holder = path.with_name(f"{path.name}.json")
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder, but a run keeps its lock there. Move it away, or choose another --name.")
     lock = FileLock(path, is_singleton=True)  # a single object for each path counts how often its thread took it
     with guarded(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,12 +28,15 @@ from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
-from gkd_plugin.training.claim import claim, is_begun, set_aside, withdraw
+from gkd_plugin.training.claim import claim, set_aside, withdraw
 from gkd_plugin.training.disk import DiskFailed, guarded
 from gkd_plugin.training.result import RunResult, read_result
 from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.base import ModuleTeacher
+
+# of a name, in bytes: disks allow 255, and files beside a run's folder have longer names than it
+_LONGEST, _LONGEST_PATH = 200, 1000
 
 
 def run(
@@ -73,6 +77,7 @@ def run(
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
     label = name or plain.name
+    _require_name(Path(plain.cfg.out_dir), label)
     if teacher is None:
         _train_teacher(plain, label, repeat, quiet)
     names = [label, f"{label}-control"] if control else [label]
@@ -89,6 +94,27 @@ def run(
     if not report.results:
         raise RunFailed("\n".join(f"seed {seed}: {why}" for seed, why in report.failures.items()))
     return report
+
+
+def _require_name(out_dir: Path, name: str) -> None:
+    """Refuses a name whose folder cannot be made, or would not lie in ``out_dir``."""
+    shown = repr(name if len(name) <= _LONGEST else f"{name[:20]}...")
+    other = "Choose another --name (or out_dir). Nothing was written."
+    if "\0" in f"{out_dir}{name}":
+        raise UserError(f"--name: {shown} in {str(out_dir)!r} has a NUL character in it. {other}")
+    longest = max(len(os.fsencode(part)) for part in Path(name, "-").parts)
+    if longest > _LONGEST or len(os.fsencode(name)) > _LONGEST_PATH:
+        raise UserError(
+            f"--name: {shown} is too long ({len(os.fsencode(name))} bytes). Allowed: up to {_LONGEST} for a folder, "
+            f"{_LONGEST_PATH} in all. {other}"
+        )
+    base = Path(os.path.abspath(out_dir))
+    folder = Path(os.path.normpath(base / name))
+    if base not in folder.parents:
+        raise UserError(f"--name: {shown} leads out of {out_dir}. A name must stay in its folder. {other}")
+    for place in (*reversed(folder.parents), folder):
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise UserError(f"{place} is a file, where a folder is needed for {shown}. {other}")
 
 
 def control_overrides(plan: Plan) -> list[str]:
@@ -138,6 +164,7 @@ def _run_one(
         show_warnings(config.plan.warnings)
     results: list[RunResult] = []
     failures: dict[int, str] = {}
+    left_out: list[str] = []
     threads = torch.get_num_threads()
     with host.scoped(own), warnings.catch_warnings():
         # the host's loaders ask for pinned memory, also where there is no accelerator
@@ -172,14 +199,14 @@ def _run_one(
                 results.append(done)
             if results:
                 with guarded(folder):
-                    aggregate(folder, results[0], own)
+                    left_out = aggregate(folder, results[0], own)
         finally:
             torch.set_num_threads(threads)
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
         found = {warning for result in results for warning in result.warnings}
-        show_warnings(sorted({*found, *(damage for damage in others if damage is not None)}))
+        show_warnings(sorted({*found, *left_out, *(damage for damage in others if damage is not None)}))
     return RunReport(name, folder, config.plan, results, failures)
 
 
@@ -190,7 +217,6 @@ def _withdraw_unless_begun(folder: Path, seed_folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        refused = isinstance(error, UserError)
-        if not begun and (refused or (not isinstance(error, Exception) and not is_begun(seed_folder))):
+        if not begun and (isinstance(error, UserError) or not isinstance(error, Exception)):
             withdraw(folder, seed_folder)
         raise

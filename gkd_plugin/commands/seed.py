@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
-from gkd_plugin.errors import RunFailed, describe_error
+from gkd_plugin.errors import Diverged, RunFailed, describe_error
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import guarded
@@ -29,6 +29,8 @@ from gkd_plugin.training.result import RunResult
 from gkd_plugin.training.run_folder import FAILED, write_outcome, write_text
 from gkd_plugin.training.seed_files import SPLITS
 from gkd_plugin.training.trainer import Progress
+
+CHECKPOINTS, ASIDE = "ckpt", "failed"  # in a seed's folder; the second holds the rows of one that failed
 
 
 def train_seed(
@@ -47,13 +49,14 @@ def train_seed(
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).unlink(missing_ok=True)
+        _restore_rows(folder)
         cfg.run_dir, cfg.seed = str(folder), seed
         seed_everything(seed)
         auto_select_device()
         loaders = load(cfg)
         model = create_model()
         cfg.params = params_count(model)
-        checkpoints = Checkpoints(folder / "ckpt", int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
+        checkpoints = Checkpoints(folder / CHECKPOINTS, int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
         if checkpoints is None:  # an interrupted seed starts again, and its rows with it
             _remove_rows(folder)
         trainer = make_trainer(
@@ -75,7 +78,10 @@ def train_seed(
 
 
 def record_failure(folder: Path, error: Exception) -> str:
-    """Records why a seed failed and moves away what it wrote: the host's aggregation needs whole seeds.
+    """Records why a seed failed and moves its rows away: the host's aggregation needs whole seeds.
+
+    Checkpoints are kept, and the rows with them, so that the seed goes on from there once the cause is mended; only
+    where the training itself diverged, it would end in the same place again.
 
     Args:
         folder (Path): The seed's folder.
@@ -90,12 +96,13 @@ def record_failure(folder: Path, error: Exception) -> str:
         values["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # the failure itself is reported in any case
         write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
-        shutil.rmtree(folder / "failed", ignore_errors=True)
-        (folder / "failed").mkdir()
+        shutil.rmtree(folder / ASIDE, ignore_errors=True)
+        (folder / ASIDE).mkdir()
         for split in SPLITS:
             if (folder / split).is_dir():
-                (folder / split).rename(folder / "failed" / split)
-    shutil.rmtree(folder / "ckpt", ignore_errors=True)  # resuming from it would fail again
+                (folder / split).rename(folder / ASIDE / split)
+    if isinstance(error, Diverged):
+        Checkpoints(folder / CHECKPOINTS).clear()
     return values["error"]
 
 
@@ -104,6 +111,17 @@ def _find_place(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or list(frames)
     return f"{own[-1].filename}, line {own[-1].lineno}" if own else "nowhere"
+
+
+def _restore_rows(folder: Path) -> None:
+    """Puts the rows of a seed that failed back beside its checkpoints."""
+    if not (folder / CHECKPOINTS).is_dir():
+        return
+    for split in SPLITS:
+        if (folder / ASIDE / split).is_dir() and not (folder / split).exists():
+            (folder / ASIDE / split).rename(folder / split)
+    with contextlib.suppress(OSError):  # something else lies there, or nothing
+        (folder / ASIDE).rmdir()
 
 
 def _remove_rows(folder: Path) -> None:

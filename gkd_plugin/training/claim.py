@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +13,15 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from gkd_plugin.config.host_keys import is_kd
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.recorders import gradients, learned_maps
-from gkd_plugin.training.run_folder import FAILED, PLAN, write_plan, write_text
+from gkd_plugin.training.run_folder import FAILED, PLAN, dump_plan, write_text
+from gkd_plugin.training.seed_files import SPLITS
 
 CONFIG, COHORT = "config.yaml", "cohort.yaml"
+_ORDER = (PLAN, COHORT, CONFIG)  # the configuration last: it makes the claim
 # differ between two runs of one configuration, or do not change its numbers
 _NOT_COMPARED = (
     "out_dir",
@@ -29,9 +34,21 @@ _NOT_COMPARED = (
     "tensorboard_agg",
     "tensorboard_each_run",
 )
-# in the folder of a seed that did not get through its first epoch
-_BEFORE_ROWS = (FAILED, gradients.FILE, learned_maps.FILE)
 _SHOWN = 6
+_WRITTEN = ("out_dir", "run_dir", "dataset", "gnn", "optim", "train", "kd")  # in every configuration that we claim with
+# in the folder of a seed that did not get through its first epoch, or that a process which was killed left half-written
+_BEFORE_ROWS = re.compile(
+    "|".join(
+        [
+            *(re.escape(name) + r"(\.part)?" for name in (FAILED, gradients.FILE, learned_maps.FILE)),
+            rf"(failed/)?({'|'.join(SPLITS)})/(stats\.json\.part|events\.out\.tfevents[^/]*)",
+            r"ckpt/epoch=\d+\.pt\.part",
+            r"student_\d+\.(pt|yaml)\.part",
+            r"result\.json\.part",
+        ]
+    )
+)
+_SEED_FOLDERS = (*SPLITS, "ckpt", "failed", *(f"failed/{split}" for split in SPLITS))
 
 
 def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = ()) -> None:
@@ -49,27 +66,25 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
     advice = "Choose another folder with --name NAME (or out_dir). Nothing was changed."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {advice}")
+    texts = {PLAN: dump_plan(plan), **_dump(own, further)}
     if _is_claimed(folder):
         changes = find_changes(folder, own, further)
-        if changes is None:
-            raise UserError(f"{folder} contains a {CONFIG} that is not a configuration. {advice}")
         if not changes:
             return
-        if is_begun(folder):
+        begun = [path for path in _list_entries(folder) if not _is_leftover(folder, path)]
+        if begun:
             fresh = "Or use --fresh: it keeps that run under a dated name and starts anew."
             raise UserError(f"{folder} contains a run of another configuration ({changes}). {advice} {fresh}")
-    elif is_begun(folder) or (folder / CONFIG).is_file():  # ours is written after the plan
+    elif not all(_is_half_claim(folder, path, texts) for path in _list_entries(folder)):
         raise UserError(f"{folder} is not empty and contains no run of gkd_plugin. {advice}")
-    shutil.rmtree(folder, ignore_errors=True)  # what a run that never began has left
-    write_plan(folder, plan)
-    texts = _dump(own, further)
-    for name in sorted(texts, reverse=True):  # the configuration last: it makes the claim
+    _remove(folder, list(_list_entries(folder)))  # what a run that never began has left
+    for name in sorted(texts, key=_ORDER.index):
         write_text(folder / name, texts[name])
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a folder holds more than a claim, reasons of failures, and what is written before an epoch has ended."""
-    return any(path.name not in _BEFORE_ROWS for path in _list_content(folder))
+def has_begun(seed_folder: Path) -> bool:
+    """Whether a seed's folder holds more than is written before its first epoch has ended."""
+    return any(not _is_before_rows(path, path.relative_to(seed_folder)) for path in _list_entries(seed_folder))
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -110,31 +125,89 @@ def find_changes(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ig
 
 
 def withdraw(folder: Path, seed_folder: Path) -> None:
-    """Removes a seed that could not begin, and the claim where the folder contains nothing else.
+    """Removes a seed that has not begun, and the claim where the folder contains nothing else.
 
     Args:
         folder (Path): The run's folder.
         seed_folder (Path): The seed's, which was made for it.
     """
-    shutil.rmtree(seed_folder, ignore_errors=True)
-    if folder.is_dir() and not any(_list_content(folder)):
-        shutil.rmtree(folder, ignore_errors=True)
+    if has_begun(seed_folder):
+        return
+    _remove(seed_folder, list(_list_entries(seed_folder)))
+    with contextlib.suppress(OSError):
+        seed_folder.rmdir()
+    left = list(_list_entries(folder))
+    if all(len(path.relative_to(folder).parts) == 1 and _is_leftover(folder, path) for path in left):
+        _remove(folder, left)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _is_claimed(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / PLAN).is_file()
+    """Whether a folder has a configuration and a plan as :func:`claim` writes them."""
+    own, plan = _load(folder / CONFIG), _load(folder / PLAN)
+    if own is None or plan is None or not own.keys() >= set(_WRITTEN) or own["out_dir"] != own["run_dir"]:
+        return False
+    groups = all(is_kd(str(key)) and isinstance(part, dict) for key, part in plan.items())
+    return groups and "kd" in plan and _read(folder) is not None
 
 
-def _list_content(folder: Path) -> Iterator[Path]:
-    """The files in a run's folder besides the claim and what a killed process leaves half-written."""
-    claims = {name + suffix for name in (PLAN, COHORT, CONFIG) for suffix in ("", ".part")}
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_dir() or (len(parts) == 1 and path.name in claims):
-            continue
-        leftover = path.suffix == ".part" or path.name.startswith("events.out.tfevents")
-        if not (leftover and len(parts) > 1 and parts[0].lstrip("-").isdigit()):
-            yield path
+def _list_entries(folder: Path) -> Iterator[Path]:
+    """Everything below a folder; links are listed and not followed."""
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place) / name for name in (*folders, *files))
+
+
+def _is_leftover(folder: Path, path: Path) -> bool:
+    """Whether something in a run's folder is its claim, or was written before an epoch had ended."""
+    place = path.relative_to(folder)
+    seed, *inside = place.parts
+    if not inside:
+        if path.is_dir() and not path.is_symlink():
+            return re.fullmatch(r"-?\d+", seed) is not None
+        return seed.removesuffix(".part") in _ORDER and _is_plain_file(path)
+    return re.fullmatch(r"-?\d+", seed) is not None and _is_before_rows(path, Path(*inside))
+
+
+def _is_before_rows(path: Path, place: Path) -> bool:
+    """The same for something in a seed's folder, at that place in it."""
+    if path.is_dir() and not path.is_symlink():
+        return place.as_posix() in _SEED_FOLDERS
+    return _BEFORE_ROWS.fullmatch(place.as_posix()) is not None and _is_plain_file(path)
+
+
+def _is_half_claim(folder: Path, path: Path, texts: dict[str, str]) -> bool:
+    """Whether something is a part of this very claim, as a process that was killed while it claimed leaves it."""
+    name = path.relative_to(folder).as_posix()
+    text = texts.get(name.removesuffix(".part"))
+    if text is None or not _is_plain_file(path):
+        return False
+    found = path.read_bytes()
+    return text.encode().startswith(found) if name.endswith(".part") else text.encode() == found
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _remove(folder: Path, entries: Sequence[Path]) -> None:
+    """Removes the files that were listed and are known, the claim last of all, then the folders that are empty now."""
+    files = [path for path in entries if path.is_symlink() or not path.is_dir()]
+    for path in sorted(files, key=lambda path: path.parent == folder):
+        path.unlink(missing_ok=True)
+    folders = [path for path in entries if path.is_dir() and not path.is_symlink()]
+    for path in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # something lies there by now
+            path.rmdir()
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """The mapping in a YAML file, or ``None``."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _dump(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
@@ -147,16 +220,11 @@ def _dump(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = {
-            name: yaml.safe_load((folder / name).read_text()) for name in (CONFIG, COHORT) if (folder / name).is_file()
-        }
-    except (yaml.YAMLError, UnicodeDecodeError):
+    found = {name: _load(folder / name) for name in (CONFIG, COHORT) if (folder / name).is_file()}
+    own, students = found.get(CONFIG), found.get(COHORT, {})
+    if own is None or students is None or not all(isinstance(part, dict) for part in students.values()):
         return None
-    students = found.get(COHORT, {})
-    if not all(isinstance(part, dict) for part in (found[CONFIG], students)):
-        return None
-    return _flatten(found) if all(isinstance(part, dict) for part in students.values()) else None
+    return _flatten({CONFIG: own, COHORT: students})
 
 
 def _flatten(found: dict[str, dict[str, Any]]) -> dict[str, Any]:

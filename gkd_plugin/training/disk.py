@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gkd_plugin.errors import RunFailed
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 
 
 class DiskFailed(RunFailed):
@@ -18,7 +19,7 @@ class DiskFailed(RunFailed):
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error is about the disk and not about the program."""
-    return isinstance(error, OSError) and error.errno in _DISK
+    return isinstance(error, OSError) and error.errno in (*_FULL, *_IN_THE_WAY)
 
 
 @contextlib.contextmanager
@@ -29,14 +30,17 @@ def guarded(folder: Path) -> Iterator[None]:
         folder (Path): Named where an error has no file name.
 
     Raises:
-        DiskFailed: If something inside met a full or protected disk.
+        DiskFailed: If something inside met a full or protected disk, or something in the way.
     """
     try:
         yield
     except OSError as error:
         if not is_disk_error(error):
             raise
+        advice = "Free some space (or make the folder writable, or choose another out_dir)"
+        if error.errno in _IN_THE_WAY:
+            advice = "Move away what lies there (or choose a shorter or another --name or out_dir)"
         raise DiskFailed(
-            f"{error.filename or folder}: {error.strerror}. Finished seeds and checkpoints are kept. Free some "
-            "space (or make the folder writable, or choose another out_dir) and run the same command again."
+            f"{error.filename or folder}: {error.strerror}. Finished seeds and checkpoints are kept. {advice} and run "
+            "the same command again."
         ) from error

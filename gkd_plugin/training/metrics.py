@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch_geometric.graphgym.logger import Logger, infer_task
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import write_atomically
+from gkd_plugin.training.rows import read_rows
 
 ERRORS = ("mae", "mse", "rmse", "loss")  # less is better
 
@@ -89,8 +89,7 @@ def cut_rows(log: Any, epochs: int) -> None:
     """Drops the rows of a log that were written after a checkpoint, a half-written one included."""
     path = Path(log.out_dir) / "stats.json"
     if path.is_file():
-        rows = [row for row in path.read_text().splitlines(keepends=True) if row.endswith("\n")]
-        kept = "".join(row for row in rows if json.loads(row)["epoch"] < epochs)
+        kept = "".join(f"{line}\n" for line, row in read_rows(path) if row["epoch"] < epochs)
         write_atomically(path, lambda file: file.write(kept.encode()))
 
 

@@ -102,6 +102,45 @@ class RunResult:
         known["answers"] = {name: Score(**answer) for name, answer in values["answers"].items()}
         return cls(**known)
 
+    def check(self) -> None:
+        """Checks what was read from a file of any origin.
+
+        Raises:
+            TypeError: If a value is of another kind.
+            ValueError: If values do not go together.
+        """
+        for name in ("seed", "epochs", "best_student"):
+            _require(name, getattr(self, name), int)
+        for name in ("metric", "predict"):
+            _require(name, getattr(self, name), str)
+        _require("better", self.better, bool)
+        _require("seconds", self.seconds, int, float)
+        _require("parameters", self.parameters, list)
+        for part in self.parameters:
+            _require("parameters", part, int)
+        for warning in self.warnings:
+            _require("warnings", warning, str)
+        for name, score in self.answers.items():
+            for key, value in asdict(score).items():
+                _require(f"answers.{name}.{key}", value, int, float)
+        for name, share in self.agreement.items():
+            _require(f"agreement.{name}", share, int, float)
+        for name in ("val", "test"):
+            _require(f"teacher.{name}", self.teacher.get(name, 0.0), int, float)
+        for name in ("name", "metric", "from"):
+            _require(f"teacher.{name}", self.teacher.get(name, ""), str)
+        if not 1 <= self.best_student <= len(self.parameters):
+            raise ValueError(f"best_student is {self.best_student} of {len(self.parameters)}")
+        singles = [f"s{number}" for number in range(1, len(self.parameters) + 1)]
+        missing = [name for name in (*singles, "mean", "first", "best", self.predict) if name not in self.answers]
+        if missing:
+            raise ValueError(f"answers lack {', '.join(missing)}")
+
+
+def _require(name: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{name} is {value!r:.50}")
+
 
 def read_result(folder: Path) -> RunResult | None:
     """The result of one seed's folder, or ``None`` where it is not finished.
@@ -117,9 +156,8 @@ def read_result(folder: Path) -> RunResult | None:
         return None
     try:
         result = RunResult.from_dict(json.loads(path.read_text()))
-        if not all(f"s{number}" in result.answers for number in result.answering):
-            raise KeyError(f"s{result.answering[-1]}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        result.check()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is not a result of gkd_plugin, or it is damaged ({type(error).__name__}: {error}). "
             "Remove it and train that seed again."

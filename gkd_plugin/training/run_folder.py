@@ -13,12 +13,12 @@ import torch
 import yaml
 from torch import Tensor
 from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
-from torch_geometric.graphgym.utils.io import json_to_dict_list
 from yacs.config import CfgNode
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
+from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.seed_files import FILES, find_damage, list_files
 
 PLAN = "plan.yaml"
@@ -42,9 +42,14 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def dump_plan(plan: Plan) -> str:
+    """The resolved plan, every key decided, as it is written."""
+    return str(yaml.safe_dump(plan.as_dict(), sort_keys=False))
+
+
 def write_plan(folder: Path, plan: Plan) -> None:
-    """The resolved plan, every key decided."""
-    write_text(folder / PLAN, yaml.safe_dump(plan.as_dict(), sort_keys=False))
+    """Writes the resolved plan into a folder."""
+    write_text(folder / PLAN, dump_plan(plan))
 
 
 def write_outcome(
@@ -74,8 +79,10 @@ def aggregate_tests(out_dir: Path, seeds: Sequence[Path] | None = None) -> None:
     """
     seeds = finished_seeds(out_dir) if seeds is None else seeds
     files = [seed / "test" / "stats.json" for seed in seeds]
-    rows = [json_to_dict_list(str(path))[0] for path in files if path.is_file()]
+    rows = [found[0][1] for path in files if (found := read_rows(path))]
     if rows:
+        shared = set.intersection(*(set(row) for row in rows))  # earlier versions wrote fewer columns
+        rows = [{key: row[key] for key in row if key in shared} for row in rows]
         line = json.dumps(_plain(agg_dict_list(rows))) + "\n"
         for name in ("stats.json", "best.json"):
             write_text(out_dir / "agg" / "test" / name, line)

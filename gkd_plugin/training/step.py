@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import torch
 
 from gkd_plugin import host
-from gkd_plugin.errors import RunFailed
+from gkd_plugin.errors import Diverged
 from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
@@ -102,7 +102,7 @@ class Updates:
         """One optimizer step of one student.
 
         Raises:
-            RunFailed: If the objective is not finite; names epoch, student and term.
+            Diverged: If the objective is not finite; names epoch, student and term.
         """
         objective, model = student.objective, student.model
         if targets is None:
@@ -138,7 +138,7 @@ class Updates:
 
     def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
         broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]
-        raise RunFailed(
+        raise Diverged(
             f"epoch {epoch}, student {student.number}: {', '.join(broken) or 'the weighted sum'} "
             f"{'are' if len(broken) > 1 else 'is'} not finite "
             f"(task loss {loss:g}{''.join(f', {n} {v:g}' for n, v in numbers.items())}). Nothing finished is lost; "

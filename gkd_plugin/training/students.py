@@ -128,6 +128,8 @@ def build_students(
             taught = _outline_sources(sources, plan, number, outlines, sample)
         with run.streams.use(f"objective/{number}"), host.scoped(model.own):
             objective = Objective(plan, number, taught, model.task, sources).to(device)
+        for term in objective.each_term():
+            term.require(sample.graph("train"))
         maps = list(objective.maps.parameters())
         extras = [p for p in objective.parameters() if not any(p is other for other in maps)]
         if number == 1 and optimizer is not None:

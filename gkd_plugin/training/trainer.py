@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -21,18 +22,22 @@ from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
+from gkd_plugin.training.rows import find_gap
 from gkd_plugin.training.scoring import TeacherScores, score_tests
 from gkd_plugin.training.selection import ENSEMBLE, Selection, State, copy_state, name_of
-from gkd_plugin.training.sources.base import Sources
+from gkd_plugin.training.sources.base import Sources, fitting
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
 
 T = TypeVar("T")
+_ENTRIES = ("done", "students", "streams", "random", "selection", "seconds", "threads")  # of every checkpoint
 Progress = Callable[[int, int, float], None]
 
 
 class Log(Protocol):
     """What the loop asks of a logger: the host's methods, which every fork's own class has too."""
+
+    out_dir: Any
 
     def update_stats(self, **values: Any) -> None: ...
 
@@ -331,21 +336,37 @@ class Trainer:
     def _resume(self) -> None:
         if self.checkpoints is None:
             return
-        state = self.checkpoints.load()
+        state = self.checkpoints.load(self._find_fault)
         if state is None:
             self._cut(0)
             return
-        for student, theirs in zip(self.students, state["students"], strict=True):
-            student.load_state_dict(theirs)
-            self.sources.run.readings.note_change(student.number)
+        with fitting("the students"):
+            for student, theirs in zip(self.students, state["students"], strict=True):
+                student.load_state_dict(theirs)
+                self.sources.run.readings.note_change(student.number)
         self.sources.load_state_dict(state.get("sources", {}))
-        self.streams.states = {name: list(states) for name, states in state["streams"].items()}
-        self.selection.load_state_dict(state["selection"])
-        self.seconds, self.done = float(state["seconds"]), int(state["done"])
-        torch.set_num_threads(int(state["threads"]))
-        self.feeds[0].start()
-        set_global_random_state(state["random"])
+        with fitting("the run"):
+            self.streams.states = {name: list(states) for name, states in state["streams"].items()}
+            self.selection.load_state_dict(state["selection"])
+            self.seconds, self.done = float(state["seconds"]), int(state["done"])
+            torch.set_num_threads(int(state["threads"]))
+            self.feeds[0].start()
+            set_global_random_state(state["random"])
         self._cut(self.done)
+
+    def _find_fault(self, state: Mapping[str, Any]) -> str | None:
+        """Why a checkpoint cannot be used: it lacks something, or rows before it are lost."""
+        lacking = [name for name in _ENTRIES if name not in state]
+        if lacking:
+            return f"it has no {', '.join(lacking)}"
+        done = state["done"]
+        if not isinstance(done, int):
+            return f"done is {done!r}"
+        for split, log in enumerate(self.logs[:2]):
+            epochs = [epoch for epoch in range(done) if split == 0 or self._due(epoch)]
+            if (gap := find_gap(Path(log.out_dir) / "stats.json", epochs, done)) is not None:
+                return gap
+        return None
 
     def _cut(self, epochs: int) -> None:
         """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gkd_plugin.errors import Problem
 from gkd_plugin.plan import GroupPlan, Part
 from gkd_plugin.schema import Key, show
-from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,13 @@ class Term(nn.Module):
         yield f"D_{group.name}", cls.describe(group)
 
     # --------------------------------------------------------------------------------------------------- training
+    def require(self, graph: Graph) -> None:
+        """Called once before training, with a graph of the training data; raises where the data lack what it needs.
+
+        Raises:
+            UserError: If they do.
+        """
+
     def forward(
         self, learner: Observation, source: Observation, weights: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:

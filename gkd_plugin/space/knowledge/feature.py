@@ -14,7 +14,7 @@ from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
 from gkd_plugin.space.knowledge.projectors import PROJECTORS
 from gkd_plugin.space.knowledge.rows import NODES, node_mean, normalize, select
-from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 
 def _projects_nothing(values: Mapping[str, Any]) -> str | None:
@@ -136,6 +136,9 @@ class FeatureTerm(ProjectedTerm):
         text += {"l2": ", then scaled to length 1", "batchnorm": ", then batch-normalised"}.get(group["normalize"], "")
         pooled = ", averaged over nodes first" if group["pool"] == "mean" else ""
         return f"{text}; {NODES[group['nodes']]}{pooled}"
+
+    def require(self, graph: Graph) -> None:
+        select(graph, str(self.group["nodes"]), "kd_feature.nodes")
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         nodes = str(self.group["nodes"])

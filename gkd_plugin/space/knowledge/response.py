@@ -15,7 +15,7 @@ from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.knowledge.rows import NODES, select
-from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 LOSS_BY_TASK = {"multiclass": "kl", "binary": "bce_soft", "multilabel": "bce_soft", "regression": "mse"}
 ALLOWED = {
@@ -287,6 +287,10 @@ class ResponseTerm(Term):
         }
         by_what = weighed.get(group.get("node_weight", "none"))
         return f"{text}, each node weighed by {by_what} (mean 1)" if by_what else text
+
+    def require(self, graph: Graph) -> None:
+        if self.task.level == "node":
+            select(graph, str(self.group["nodes"]), "kd_response.nodes")
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)

@@ -14,6 +14,7 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.space import schedules
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
+from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
 EVERY = 20  # epochs between two records; each costs one backward pass for every term
@@ -76,7 +77,7 @@ class Diagnostics(Recorder):
         """Drops the rows of epochs that will be trained again."""
         kept = [row for row in self._rows() if row["epoch"] < done]
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        if self.path.is_file() and self.path.read_text() != text:  # also a row that was torn
+        if self.path.is_file() and self.path.read_text(errors="replace") != text:  # also a row that was torn
             write_atomically(self.path, lambda file: file.write(text.encode()))
         for row in kept:
             self._note(row)
@@ -131,6 +132,4 @@ class Diagnostics(Recorder):
                 self.shares.setdefault(name, []).append(value)
 
     def _rows(self) -> list[dict[str, float]]:
-        if not self.path.is_file():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
+        return [row for _, row in read_rows(self.path)]

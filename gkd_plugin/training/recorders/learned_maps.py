@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
+from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
 FILE, FIGURE = "attention.json", "attention.png"
@@ -67,9 +68,7 @@ class LearnedMaps(Recorder):
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows."""
-        path = self.folder / FILE
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return [row for _, row in read_rows(self.folder / FILE)]
 
     def finish(self) -> None:
         self.draw()

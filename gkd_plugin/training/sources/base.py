@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from gkd_plugin.errors import UserError
@@ -18,6 +20,7 @@ from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.space.sources import SourceModel, everybody, stand_ins, taps_read
 from gkd_plugin.training.batches import SplitLoader
+from gkd_plugin.training.disk import is_disk_error
 from gkd_plugin.training.readings import Readings
 
 
@@ -140,13 +143,27 @@ class Sources:
             there, here = ", ".join(sorted(state)) or "none", ", ".join(sorted(self.models)) or "none"
             raise UserError(f"the checkpoint has the state of the sources {there}, but this run has {here}. {_ADVICE}")
         for name, model in self.models.items():
-            try:
+            with fitting(f"the source '{name}'"):
                 model.load_state_dict(state[name])
-            except (ValueError, KeyError, TypeError, RuntimeError) as error:
-                text = " ".join(str(error).split())
-                raise UserError(
-                    f"the checkpoint's state of the source '{name}' does not fit: {text}. {_ADVICE}"
-                ) from None
+
+
+@contextlib.contextmanager
+def fitting(part: str) -> Iterator[None]:
+    """Turns an error while a checkpoint is put back into one of the user's, who gave it to another run.
+
+    Args:
+        part (str): Whose state is put back.
+
+    Raises:
+        UserError: For any error but those of the memory and the disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (UserError, MemoryError, torch.cuda.OutOfMemoryError)) or is_disk_error(error):
+            raise
+        text = " ".join(str(error).split())
+        raise UserError(f"the checkpoint's state of {part} does not fit: {text}. {_ADVICE}") from None
 
 
 _ADVICE = "Remove the folder ckpt of that seed to train it from the start, or choose another --name."
