@@ -26,6 +26,7 @@ from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.batches import make_split_loaders
 from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.depends import find_depends
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.gradients import Diagnostics
@@ -78,8 +79,9 @@ def make_trainer(
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
     recorders = [Diagnostics(folder), LearnedMaps(folder)] if logs else []
+    depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
     return Trainer(
-        plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders
+        plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders, depends
     )
 
 

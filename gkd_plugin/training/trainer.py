@@ -17,6 +17,7 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
+from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.recorders.base import Recorder
@@ -53,6 +54,7 @@ class Trainer:
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
         recorders (sequence of Recorder): Who writes down how it goes.
+        depends (mapping): What :func:`~gkd_plugin.training.depends.find_depends` gave.
 
     Raises:
         UserError: If there is no validation split.
@@ -70,6 +72,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
         recorders: Sequence[Recorder] = (),
+        depends: Mapping[str, Any] | None = None,
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -78,7 +81,7 @@ class Trainer:
             )
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
-        self.sources, self.recorders = sources, recorders
+        self.sources, self.recorders, self.depends = sources, recorders, dict(depends or {})
         teachers = [(model.name, each) for model in sources.models.values() for each in model.scored]
         taps = {tap for name, _ in teachers for tap in sources.taps_of(name)}
         self.teachers = TeacherScores([each for _, each in teachers], sorted(taps), feeds, kind, streams)
@@ -265,6 +268,7 @@ class Trainer:
             tuple(self._warnings(teacher)),
             teacher,
             self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
+            self.depends,
         )
         if tests:
             self._write_test(result, tests)
@@ -326,6 +330,7 @@ class Trainer:
             "selection": self.selection.state_dict(),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
+            "depends": self.depends,
         }
 
     def _resume(self) -> None:
@@ -335,6 +340,9 @@ class Trainer:
         if state is None:
             self._cut(0)
             return
+        change = describe_change(state.get("depends", {}), self.depends)
+        if change:
+            raise UserError(f"{self.checkpoints.folder.parent} was interrupted, and {change}. {ADVICE}")
         for student, theirs in zip(self.students, state["students"], strict=True):
             student.load_state_dict(theirs)
             self.sources.run.readings.note_change(student.number)
