@@ -160,6 +160,9 @@ class Trainer:
         main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
+        for student, outcome in zip(self.students, outcomes, strict=True):
+            if student.awaits_loss:
+                student.scheduler.step(outcome.loss)
 
     def _validate(self, epoch: int) -> list[Predictions]:
         outcomes = [Predictions() for _ in self.students]
