@@ -33,6 +33,15 @@ def _place(registry: dict[Any, Any], key: str, value: Any) -> None:
         registry[key] = value
 
 
+def _place_in_front(registry: dict[Any, Any], ours: dict[str, Any]) -> None:
+    """The same before all others: the host asks its loaders one by one, and one may refuse what is not its own."""
+    ours = {key: value for key, value in ours.items() if key not in registry}
+    if ours:
+        others = dict(registry)
+        registry.clear()
+        registry.update({**ours, **others})
+
+
 def _set_cfg(node: Any) -> None:
     """Our groups and ``train.mode`` in any configuration that the host passes."""
     set_cfg_kd(node)
@@ -76,10 +85,10 @@ def register_all() -> None:
     _place(register.train_dict, MODE, distill)
     for registry, ours in (
         (register.network_dict, networks.NETWORKS),
-        (register.loader_dict, LOADERS),
         (register.metric_dict, METRICS),
     ):
         for name, answer in ours.items():
             _place(registry, name, answer)
+    _place_in_front(register.loader_dict, LOADERS)
     aux_layers.install()
     _install_dispatch()

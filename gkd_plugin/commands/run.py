@@ -20,6 +20,7 @@ from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.progress import run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
+from gkd_plugin.commands.reuse import require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
@@ -67,8 +68,8 @@ def run(
         RunReport: Prints as a table.
 
     Raises:
-        UserError: For mistakes in the configuration or the data, and for a folder that contains something else or is
-            in use by another process.
+        UserError: For mistakes in the configuration or the data, for a folder that contains something else or is in use
+            by another process, and for finished or interrupted seeds whose teacher or data have changed since.
         RunFailed: If no seed could be finished.
     """
     if repeat < 1:
@@ -174,6 +175,7 @@ def _run_one(
         torch.set_num_threads(int(cfg.num_threads))
         try:
             first = int(cfg.seed)
+            require_unchanged(config.plan, own, folder, range(first, first + repeat), teacher)
             for position in range(repeat):
                 number, seed = first + position, first + position + 1
                 seed_folder = folder / str(number)

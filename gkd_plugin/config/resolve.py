@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from gkd_plugin.config import kd_keys
+from gkd_plugin.config import fork_keys, kd_keys
 from gkd_plugin.config.depths import find_layer_problems, has_marked_layers, infer_depth
 from gkd_plugin.config.draft import fill, get_group, read_drafts
 from gkd_plugin.config.warnings import find_warnings
@@ -109,6 +109,7 @@ class _Resolution:
     def find_problems(self) -> Iterator[Problem]:
         """Fills in what the user left open and yields the mistakes."""
         yield from self._fill_preset()
+        yield from fork_keys.settle(self.cfg, self.kd)
         self._fill_marks()
         self._fill_sources()
         self._fill_by_task()

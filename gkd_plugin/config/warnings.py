@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gkd_plugin.config.draft import get_group
+from gkd_plugin.config.fork_keys import find_unread
 from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
@@ -34,6 +35,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         yield from axes.knowledge[group.name].warn(group, within)
     yield from _warn_of_unused(plan)
     yield from _warn_of_machine(cfg, train)
+    yield from find_unread(cfg)
 
 
 def _find_cause_of_unit_rows(group: GroupPlan, gnn: Mapping[str, Any]) -> str | None:

@@ -88,7 +88,7 @@ def has_begun(seed_folder: Path) -> bool:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Keeps a run under a dated name, so that another one can begin; ``None`` where there is none.
+    """Keeps a run under a dated name (:data:`DATED`), so that another one can begin; ``None`` where there is none.
 
     Args:
         folder (Path): The run's folder.

@@ -26,11 +26,12 @@ from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.batches import make_split_loaders
 from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.depends import find_depends
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.gradients import Diagnostics
 from gkd_plugin.training.recorders.learned_maps import LearnedMaps
-from gkd_plugin.training.run_folder import aggregate_tests, write_outcome, write_plan
+from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.students import build_models, build_students
 from gkd_plugin.training.trainer import Progress, Trainer
@@ -78,8 +79,9 @@ def make_trainer(
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
     recorders = [Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []
+    depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
     return Trainer(
-        plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders
+        plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders, depends
     )
 
 
@@ -112,6 +114,7 @@ def distill(
         trainer = make_trainer(plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler)
         with guarded(folder):
             if loggers:
+                clear_earlier(folder, loggers)
                 write_plan(folder, plan)
             result = trainer.run(int(cfg.seed))
             if loggers:
@@ -120,8 +123,8 @@ def distill(
                 aggregate_tests(Path(cfg.out_dir))
         for warning in result.warnings:
             logging.warning("gkd_plugin: %s", warning)
-        if cfg.metric_best == "auto" and result.metric not in ("accuracy", "auc"):
-            # the host's aggregation, which comes next, would need an accuracy that was not measured
+        if cfg.metric_best == "auto":
+            # the program's aggregation, which comes next, must select by what selected here: its loggers may measure more
             cfg.metric_best, cfg.metric_agg = result.metric, "argmax" if result.better else "argmin"
         answer = result.answer
         logging.info(

@@ -94,7 +94,17 @@ def cut_rows(log: Any, epochs: int) -> None:
 
 
 def choose_metric(names: Sequence[str]) -> tuple[str, bool]:
-    """The metric that selects and whether more of it is better, as the host's aggregation decides it."""
+    """The metric that selects and whether more of it is better.
+
+    Under ``metric_best: auto`` the metric is the host's choice, of an error less is better, and ``metric_agg`` decides of
+    a metric whose direction is unknown.
+
+    Args:
+        names (sequence of str): What is measured.
+
+    Raises:
+        UserError: If ``metric_best`` is not measured, or ``metric_agg`` asks for the worst epoch.
+    """
     if cfg.metric_best != "auto":
         if cfg.metric_best not in names:
             raise UserError(
@@ -106,5 +116,10 @@ def choose_metric(names: Sequence[str]) -> tuple[str, bool]:
         return cfg.metric_best, cfg.metric_agg != "argmin"
     for name in ("auc", "accuracy"):
         if name in names:
+            if cfg.metric_agg == "argmin":
+                raise UserError(
+                    f"metric_agg: argmin selects the epoch with the smallest {name} (metric_best: auto). Write argmax, or "
+                    f"name another metric in metric_best: {', '.join(names)}."
+                )
             return name, True
-    return names[0], names[0] not in ERRORS
+    return names[0], names[0] not in ERRORS and cfg.metric_agg != "argmin"

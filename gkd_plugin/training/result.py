@@ -57,6 +57,8 @@ class RunResult:
             which that is, and its ``test`` score in the metric that selects; empty where no term listens to one.
         agreement (dict): For each answer the share of test items on which it decides as the teacher does; empty without
             a teacher, for regression and edge tasks, and in results of earlier versions.
+        depends (dict): The sha256 of what the result depends on beside its configuration: ``data`` (its tensors, masks
+            too) and ``teachers`` by name; empty in results of earlier versions.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     teacher: dict[str, Any] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
+    depends: dict[str, Any] = field(default_factory=dict)
 
     @property
     def answer(self) -> Score:
@@ -87,7 +90,7 @@ class RunResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``result.json``."""
         values = asdict(self)
-        for name in ("teacher", "agreement"):
+        for name in ("teacher", "agreement", "depends"):
             if not values[name]:
                 del values[name]
         return values
@@ -95,7 +98,7 @@ class RunResult:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
         """Reads what :meth:`as_dict` gave."""
-        late = ("warnings", "teacher", "agreement")  # results may lack them
+        late = ("warnings", "teacher", "agreement", "depends")  # results may lack them
         known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
         known |= {key: dict(values.get(key, {})) for key in late[1:]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,9 +20,10 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.result import RESULT, RunResult
 from gkd_plugin.training.rows import read_rows
-from gkd_plugin.training.seed_files import FILES, find_damage, list_files
+from gkd_plugin.training.seed_files import FILES, LISTED, find_damage, list_files
 
 PLAN = "plan.yaml"
+DATED = re.compile(r".+\.\d{8}-\d{6}(-\d+)?")  # the names under which --fresh keeps runs
 FAILED = "failed.json"  # in a seed's folder: why it was not finished
 
 
@@ -50,6 +52,27 @@ def dump_plan(plan: Plan) -> str:
 def write_plan(folder: Path, plan: Plan) -> None:
     """Writes the resolved plan into a folder."""
     write_text(folder / PLAN, dump_plan(plan))
+
+
+def clear_earlier(folder: Path, logs: Sequence[Any]) -> None:
+    """Removes what an earlier run of ours left in a seed's folder that a host program uses again.
+
+    Rows would stand beside the new ones, and weights of a student that answers no more would stay.
+
+    Args:
+        folder (Path): The seed's folder.
+        logs (sequence): The program's loggers; nothing is removed where none of them writes into the folder, nor rows of a
+            logger that writes elsewhere.
+    """
+    here = folder.resolve()
+    inside = [path for log in logs if here in (path := Path(str(getattr(log, "out_dir", "/"))).resolve()).parents]
+    if not inside or not (folder / PLAN).is_file():  # the plan is written first of all, by every run of ours
+        return
+    (folder / RESULT).unlink(missing_ok=True)  # first: the seed is finished no more
+    for pattern in LISTED:
+        for path in folder.glob(pattern):
+            if path.parent == folder or path.parent.resolve() in inside:
+                path.unlink(missing_ok=True)
 
 
 def write_outcome(

@@ -12,7 +12,7 @@ from gkd_plugin.training.result import RESULT, RunResult, read_result
 
 SPLITS = ("train", "val", "test")
 FILES = "files"  # the key in result.json
-_LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", "diagnostics.json", "attention.json")
+LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", "diagnostics.json", "attention.json")
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -21,7 +21,7 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     Args:
         folder (Path): The seed's folder.
     """
-    paths = sorted(path for pattern in _LISTED for path in folder.glob(pattern) if path.is_file())
+    paths = sorted(path for pattern in LISTED for path in folder.glob(pattern) if path.is_file())
     return {path.relative_to(folder).as_posix(): _measure(path) for path in paths}
 
 

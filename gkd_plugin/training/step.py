@@ -65,7 +65,8 @@ class Updates:
                 for student, outcome, known in zip(self.students, outcomes, targets, strict=True):
                     self.step(student, sample, epoch, outcome, known)
         for student in self.students:
-            student.scheduler.step()
+            if not student.awaits_loss:
+                student.scheduler.step()
         return outcomes
 
     def begin_epoch(self, epoch: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.graphgym.optim import create_optimizer, create_scheduler
 from yacs.config import CfgNode
@@ -23,6 +24,9 @@ from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Outline
 from gkd_plugin.training.objective import Objective, list_taps
 from gkd_plugin.training.sources.base import Run, Sources
+
+# what torch's schedulers keep for each group of parameters
+_PER_GROUP = ("base_lrs", "lr_lambdas", "_last_lr", "min_lrs", "max_lrs", "base_momentums", "max_momentums")
 
 
 @dataclass(eq=False)
@@ -46,6 +50,11 @@ class Student:
     def parameters(self) -> list[nn.Parameter]:
         """Everything its optimizer moves."""
         return [*self.model.module.parameters(), *self.objective.parameters()]
+
+    @property
+    def awaits_loss(self) -> bool:
+        """Whether its scheduler goes by the validation loss, and so steps after an evaluation only."""
+        return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs of it."""
@@ -185,10 +194,20 @@ def _add_undecayed(optimizer: torch.optim.Optimizer, scheduler: Any, parameters:
     first = optimizer.param_groups[0]
     settings = {key: 0.0 if key == "weight_decay" else value for key, value in first.items() if key != "params"}
     optimizer.add_param_group({**settings, "params": parameters})
-    for name in ("base_lrs", "lr_lambdas", "_last_lr"):  # what schedulers keep for each group
-        values = getattr(scheduler, name, None)
-        if isinstance(values, list):
-            values.append(values[0])
+    known: list[Any] = []
+    for each in _list_schedulers(scheduler):
+        for name in _PER_GROUP:
+            values = getattr(each, name, None)
+            if isinstance(values, list) and not any(values is other for other in known):  # nested ones share some
+                values.append(values[0])
+                known.append(values)
+
+
+def _list_schedulers(scheduler: Any) -> Iterator[Any]:
+    """A scheduler with those that it is composed of (torch's SequentialLR and ChainedScheduler)."""
+    yield scheduler
+    for inner in getattr(scheduler, "_schedulers", ()):
+        yield from _list_schedulers(inner)
 
 
 def _require_same_answers(models: Sequence[ObservedModel], answers: Sequence[list[int]]) -> None:

@@ -18,6 +18,7 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
+from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
 from gkd_plugin.training.recorders.base import Recorder
@@ -58,6 +59,7 @@ class Trainer:
         checkpoints (Checkpoints, optional): Where to keep the run's state.
         progress (callable, optional): ``progress(epoch, epochs, validation score)`` after every epoch.
         recorders (sequence of Recorder): Who writes down how it goes.
+        depends (mapping): What :func:`~gkd_plugin.training.depends.find_depends` gave.
 
     Raises:
         UserError: If there is no validation split.
@@ -75,6 +77,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
         recorders: Sequence[Recorder] = (),
+        depends: Mapping[str, Any] | None = None,
     ) -> None:
         if len(feeds) < 2:
             raise UserError(
@@ -83,7 +86,7 @@ class Trainer:
             )
         self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
-        self.sources, self.recorders = sources, recorders
+        self.sources, self.recorders, self.depends = sources, recorders, dict(depends or {})
         teachers = [(model.name, each) for model in sources.models.values() for each in model.scored]
         taps = {tap for name, _ in teachers for tap in sources.taps_of(name)}
         self.teachers = TeacherScores([each for _, each in teachers], sorted(taps), feeds, kind, streams)
@@ -162,6 +165,9 @@ class Trainer:
         main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
+        for student, outcome in zip(self.students, outcomes, strict=True):
+            if student.awaits_loss:
+                student.scheduler.step(outcome.loss)
 
     def _validate(self, epoch: int) -> list[Predictions]:
         outcomes = [Predictions() for _ in self.students]
@@ -270,6 +276,7 @@ class Trainer:
             tuple(self._warnings(teacher)),
             teacher,
             self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
+            self.depends,
         )
         if tests:
             self._write_test(result, tests)
@@ -331,6 +338,7 @@ class Trainer:
             "selection": self.selection.state_dict(),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
+            "depends": self.depends,
         }
 
     def _resume(self) -> None:
@@ -340,6 +348,9 @@ class Trainer:
         if state is None:
             self._cut(0)
             return
+        change = describe_change(state.get("depends", {}), self.depends)
+        if change:
+            raise UserError(f"{self.checkpoints.folder.parent} was interrupted, and {change}. {ADVICE}")
         with fitting("the students"):
             for student, theirs in zip(self.students, state["students"], strict=True):
                 student.load_state_dict(theirs)

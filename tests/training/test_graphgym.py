@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from gkd_plugin.commands.run import run
+from gkd_plugin.training.run_folder import clear_earlier
 from tests import toy
 
 EPOCHS = 5
@@ -271,3 +273,75 @@ def test_a_full_disk_in_a_host_program_is_one_message(host_program: Path) -> Non
     (host_program / "run.yaml").write_text(yaml.safe_dump(toy_values(dataset={"format": "toy", "name": "nodes"})))
     done = execute([sys.executable, "main.py", "--cfg", "run.yaml"], host_program, expect=1)
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+MANY = """
+import gkd_plugin
+from torch_geometric.graphgym.logger import Logger
+plain = Logger.classification_multi
+def more(self):  # a metric of the fork's, which the loop does not measure, best in the first epoch
+    self.asked = getattr(self, 'asked', 0) + 1
+    return {**plain(self), 'auc': 1 / self.asked}
+Logger.classification_multi = more
+"""
+
+
+def test_the_program_aggregates_the_epoch_that_was_selected(host_program: Path) -> None:
+    """Where its loggers measure more, ``metric_best: auto`` would pick another one."""
+    toy_program(host_program)
+    with open(host_program / "custom_graphgym" / "train" / "gkd.py", "a") as file:
+        file.write(MANY)
+    content = toy_values(dataset={"format": "toy", "name": "nodes"}, optim={"max_epoch": 8, "base_lr": 0.05})
+    (host_program / "run.yaml").write_text(yaml.safe_dump(content))
+    execute([sys.executable, "main.py", "--cfg", "run.yaml"], host_program)
+    folder = host_program / "results/run"
+    test = json.loads((folder / "0/test/stats.json").read_text())
+    best = json.loads((folder / "agg/val/best.json").read_text())
+    assert "auc" in test and test["epoch"] > 0
+    assert best["epoch"] == test["epoch"]
+
+
+@pytest.mark.parametrize("earlier", ["ours", "ours, interrupted", "another program's"])
+def test_a_seed_folder_used_again_holds_one_run(earlier: str, host_program: Path) -> None:
+    toy_program(host_program)
+    content = toy_values(dataset={"format": "toy", "name": "nodes"}, optim={"max_epoch": 3})
+    path, folder = host_program / "run.yaml", host_program / "results/run/0"
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "main.py", "--cfg", "run.yaml"]
+    execute(command, host_program)
+    (folder / "student_7.pt").write_bytes(b"stale")
+    if earlier == "ours, interrupted":
+        (folder / "result.json").unlink()
+    if earlier == "another program's":
+        (folder / "plan.yaml").unlink()
+    execute([*command, "train.auto_resume", "True", "optim.max_epoch", "6"], host_program)
+    found = numbers(folder)
+    epochs = {split: [row["epoch"] for row in found[f"{split}/stats.json"]] for split in ("train", "val", "test")}
+    if earlier == "another program's":  # not ours to remove
+        assert epochs["val"] == [0, 1, 2, 0, 1, 2, 3, 4, 5] and (folder / "student_7.pt").is_file()
+        return
+    assert epochs["train"] == epochs["val"] == list(range(6)) and len(epochs["test"]) == 1
+    assert len(list(folder.glob("student_*.pt"))) == 1
+    agg = json.loads((folder.parent / "agg/test/best.json").read_text())
+    assert agg["epoch"] == epochs["test"][0]
+
+
+@pytest.mark.parametrize(
+    ("where", "plan", "kept"),
+    [("inside", True, False), ("inside", False, True), ("elsewhere", True, True), ("nowhere", True, True)],
+)
+def test_what_an_earlier_run_left_goes_where_loggers_write_into_the_folder(
+    where: str, plan: bool, kept: bool, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "run" / "0", tmp_path / "other"
+    names = ("val/stats.json", "test/stats.json", "student_1.pt", "student_1.yaml", "result.json", "diagnostics.json")
+    for name in (*names, "mine.txt", "student/mine.pt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("earlier")
+    if plan:
+        (folder / "plan.yaml").write_text("{}")
+    place = {"inside": folder, "elsewhere": other}.get(where)
+    logs = [SimpleNamespace(out_dir=str(place / split)) for split in ("val", "test")] if place else [object()]
+    clear_earlier(folder, logs)
+    assert [(folder / name).is_file() for name in names] == [kept] * len(names)
+    assert (folder / "mine.txt").is_file() and (folder / "student/mine.pt").is_file()

@@ -103,7 +103,11 @@ def test_a_task_without_metric_asks_for_one() -> None:
         ("auto", "argmax", ["accuracy", "auc"], ("auc", True)),
         ("auto", "argmax", ["accuracy"], ("accuracy", True)),
         ("auto", "argmax", ["mae", "mse", "rmse"], ("mae", False)),
+        ("auto", "argmin", ["mae", "mse", "rmse"], ("mae", False)),
         ("auto", "argmax", ["f1_micro"], ("f1_micro", True)),
+        ("auto", "argmax", ["err"], ("err", True)),
+        ("auto", "argmin", ["err"], ("err", False)),
+        ("err", "argmin", ["err"], ("err", False)),
         ("rmse", "argmin", ["mae", "mse", "rmse"], ("rmse", False)),
         ("accuracy", "argmax", ["accuracy", "auc"], ("accuracy", True)),
     ],
@@ -137,3 +141,10 @@ def test_an_error_is_not_maximised() -> None:
     cfg.metric_best = "rmse"  # metric_agg is the host's default, argmax
     with pytest.raises(UserError, match=r"metric_agg.*largest rmse.*argmin"):
         choose_metric(["mae", "mse", "rmse"])
+
+
+@pytest.mark.parametrize("names", [["accuracy"], ["accuracy", "auc"], ["err", "accuracy"]])
+def test_the_worst_epoch_is_not_selected_by_accuracy(names: list[str]) -> None:
+    cfg.metric_agg = "argmin"  # metric_best is the host's default, auto
+    with pytest.raises(UserError, match=r"metric_agg: argmin.*smallest (accuracy|auc).*argmax.*metric_best"):
+        choose_metric(names)

@@ -123,6 +123,19 @@ class ModuleTeacher:
         return make_outline(seen)
 
 
+def list_content(module: nn.Module) -> list[Any]:
+    """What tells one module from another: the class, weights and tensors of each of its parts.
+
+    Args:
+        module (nn.Module): The module. Private attributes are left out: they hold what a layer keeps for its next call.
+    """
+    found: list[Any] = [module.state_dict()]
+    for name, part in module.named_modules():
+        kept = {key: value for key, value in vars(part).items() if isinstance(value, Tensor) and key[0] != "_"}
+        found.append([name, type(part).__module__, type(part).__qualname__, kept])
+    return found
+
+
 def make_outline(seen: Observation) -> Outline:
     """The outline of a teacher that is known by its hidden states only."""
     return Outline.of(seen, max((len(states) for states in seen.hidden.values()), default=0))

@@ -8,10 +8,9 @@ its own, whose names add the keys and the pairs of nodes. Nothing but tensors an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.space.observation import Keep, Observation
 from gkd_plugin.training.checkpoint import write_tensors
+from gkd_plugin.training.digest import compute_digest
 
 VARIABLE = "GKD_STORE"
 # do not change what the network computes
@@ -78,7 +78,7 @@ class Store:
         """Keeps what is derived on ``device`` from the observation under ``key``, in a file for each tensor."""
 
         def derived(parts: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
-            own = _hash([key, parts])
+            own = compute_digest([key, parts])
             with contextlib.suppress(Exception):  # as above
                 kept: Tensor = self._read(own)["value"].to(device)
                 return kept
@@ -90,13 +90,13 @@ class Store:
 
     def _read(self, key: str) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu")
-        if found["key"] != key or found.pop("content") != _hash(found):
+        if found["key"] != key or found.pop("content") != compute_digest(found):
             raise ValueError("not what its name says")
         return found
 
     def _write(self, key: str, values: dict[str, Any]) -> None:
         values["key"] = key
-        values["content"] = _hash(values)
+        values["content"] = compute_digest(values)
         own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,32 +120,4 @@ def key_of(model: ObservedModel, sample: Sample, taps: Iterable[str]) -> str:
     versions, kind = (torch.__version__, host_version, __version__), sample.batch.edge_index.device.type
     where = (versions, torch.get_num_threads(), kind, torch.backends.cpu.get_cpu_capability())
     parts: list[Any] = [own.dump(), where, sorted(taps), repr(model.module)]
-    return _hash([*parts, model.module.state_dict(), sample.batch.to_dict()])
-
-
-def _hash(value: Any) -> str:
-    found = hashlib.sha256()
-    for part in _flatten(value):
-        if isinstance(part, Tensor):
-            found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
-            # as bytes: numpy has no bfloat16
-            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:
-            text = repr(part).encode()
-            found.update(f"{len(text)} ".encode() + text)
-    return found.hexdigest()
-
-
-def _flatten(value: Any) -> Iterator[Any]:
-    """Tensors and plain values one by one: the text of a tensor within a list would leave most of it out."""
-    if isinstance(value, Mapping):
-        yield len(value)
-        for name in sorted(value):
-            yield name
-            yield from _flatten(value[name])
-    elif isinstance(value, (list, tuple)):
-        yield len(value)
-        for part in value:
-            yield from _flatten(part)
-    else:
-        yield value
+    return compute_digest([*parts, model.module.state_dict(), sample.batch.to_dict()])

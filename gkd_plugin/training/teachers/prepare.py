@@ -24,11 +24,19 @@ from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
+from gkd_plugin.training.digest import compute_digest
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
-from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Teacher, build_teacher
+from gkd_plugin.training.teachers.base import (
+    ModelTeacher,
+    ModuleTeacher,
+    Teacher,
+    build_teacher,
+    list_content,
+    load_weights,
+)
 from gkd_plugin.training.teachers.cache import Store, key_of
 from gkd_plugin.training.teachers.file import StoredTeacher
 
@@ -151,6 +159,34 @@ def find_teacher(
     if not other:
         return PreparedTeacher(teacher, whole, store=store)
     return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store)
+
+
+def digest_teachers(plan: Plan, run_folder: Path, seed_folder: int, given: nn.Module | None = None) -> dict[str, str]:
+    """The sha256 of each of a plan's teachers by name: of its weights, of a file's arrays, or of a module's tensors.
+
+    Args:
+        plan (Plan): The plan.
+        run_folder (Path): The folder of the student's run, above which names are looked up.
+        seed_folder (int): Number of the student's seed folder.
+        given (nn.Module, optional): A teacher handed over by ``gkd_plugin.run(teacher=...)``.
+
+    Raises:
+        UserError: If one is missing, unfinished or unreadable.
+    """
+    found = {}
+    for name in list_names(plan):
+        target = search.find_folder(name, run_folder) if given is None else None
+        if given is not None:
+            content: Any = list_content(given)
+        elif target is None:
+            raise _report_missing(plan, name, run_folder)
+        elif search.is_file(target):
+            stored = StoredTeacher(target)
+            content = [stored.logits, *stored.layers]
+        else:
+            content = load_weights(search.choose(target, plan["teacher_seed"], seed_folder).weights)
+        found[name] = compute_digest(content)
+    return found
 
 
 def _report_missing(plan: Plan, name: str, run_folder: Path) -> UserError:

@@ -16,6 +16,7 @@ from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.result import RESULT, read_result
+from gkd_plugin.training.run_folder import DATED
 from gkd_plugin.training.teachers.base import Record
 from gkd_plugin.training.teachers.file import SUFFIXES
 
@@ -195,8 +196,9 @@ def _choose_metric(row: dict[str, Any]) -> str:
 
 
 def _list_grid(folder: Path) -> list[Path]:
-    """The folders of a grid's runs."""
-    return sorted(path.parent for path in folder.glob("*/config.yaml")) if folder.is_dir() else []
+    """The folders of a grid's runs; not those that ``--fresh`` set aside."""
+    found = sorted(path.parent for path in folder.glob("*/config.yaml")) if folder.is_dir() else []
+    return [run for run in found if not DATED.fullmatch(run.name)]
 
 
 def _choose_best_of_grid(folder: Path) -> Path:

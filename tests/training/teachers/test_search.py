@@ -115,6 +115,29 @@ def test_predict_first_serves_the_first_student(tmp_path: Path) -> None:
     assert (found.weights.name, found.record.val) == ("student_1.pt", 0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("wide.20240131-235959", False),
+        ("wide.20240131-235959-2", False),
+        ("gcn.v2.20240131-235959-13", False),
+        ("wide", True),
+        ("wide.v2", True),
+        ("wide-20240131-235959", True),
+        ("wide.20240131-235959-lr=2", True),
+    ],
+)
+def test_what_fresh_set_aside_is_no_run_of_a_grid(name: str, counts: bool, tmp_path: Path) -> None:
+    for each, accuracy in (("plain", 0.5), (name, 0.9)):
+        best = tmp_path / "grid" / each / "agg" / "val" / "best.json"
+        best.parent.mkdir(parents=True)
+        best.write_text(json.dumps({"epoch": 1, "accuracy": accuracy}))
+        (tmp_path / "grid" / each / "config.yaml").write_text("{}")
+        ours(tmp_path / "grid" / each, 0, accuracy)
+    assert search.choose(tmp_path / "grid", "match", 0).name == (name if counts else "plain")
+    assert search.choose(tmp_path / "grid" / name, "match", 0).name == name  # by its own name it teaches
+
+
 # -- the host's own program -------------------------------------------------------------------------------------------
 
 KARATE = """
