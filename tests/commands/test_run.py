@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import control_overrides, run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, RunFailed, UserError
+from gkd_plugin.models.observed import Sample
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
-from tests.running import rows, snapshot, trained
+from tests.running import gkd, rows, snapshot, trained
 from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -292,6 +294,42 @@ def test_control_runs_beside_and_the_difference_is_paired(tmp_path: Path) -> Non
     assert "paired difference" in text and str(report.folder) in text and "mean over students" in text
 
 
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 300, "too long"),
+        ("a/" * 3000, "too long"),
+        ("afile/x", "afile is a file"),
+        ("afile", "afile is a file"),
+        ("a\0b", "NUL character"),
+        ("../x", "leads out of"),
+        ("x/../..", "leads out of"),
+        (".", "leads out of"),
+        ("/gkd-abs", "leads out of"),
+        ("locked", r"\.locked\.lock is a folder"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--control"]])
+def test_a_name_that_cannot_be_a_folder_is_one_message(words: list[str], name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "results" / ".locked.lock").mkdir(parents=True)
+    (tmp_path / "results" / "afile").write_text("mine")
+    path = config(tmp_path)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    done = gkd("--cfg", str(path), "--name", name, *words)
+    assert done.exit_code == 2, done.output
+    assert re.search(said, done.output) and "Traceback" not in done.output and len(done.output) < 600
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_an_out_dir_that_is_a_file_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("mine")
+    done = gkd("--cfg", str(config(tmp_path)))
+    assert done.exit_code == 2 and "results is a file" in done.output
+
+
 # -- what goes wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +377,19 @@ def test_a_learning_rate_out_of_hand_names_epoch_student_and_term(tmp_path: Path
 def test_data_without_validation_split_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no .*val_mask.*split"):
         run(config(tmp_path, dataset={"name": name}), quiet=True)
+
+
+@pytest.mark.parametrize("group", ["kd_response", "kd_feature"])
+def test_unlabelled_nodes_that_are_not_there_are_said_before_training(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule would ask for them only in epoch 3."""
+    keys = {"weight": 1.0, "source": "peers", "nodes": "unlabeled", "schedule": "warmup_3"}
+    path = config(tmp_path, kd={"students": 2}, **{group: keys})
+    monkeypatch.setattr(Sample, "mask", lambda self, split: torch.ones(self.batch.num_nodes, dtype=torch.bool))
+    with pytest.raises(UserError, match=f"{group}.nodes: unlabeled, but all .* nodes are in the training mask"):
+        run(path, quiet=True)
+    assert not (tmp_path / "results" / "study").exists()
 
 
 def test_missing_and_damaged_data(tmp_path: Path, data_sets: Any) -> None:

@@ -55,19 +55,82 @@ def test_leftovers_of_a_process_that_was_killed_are_no_content(left: list[str], 
     shutil.rmtree(folder)
     for name in left:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(claims.get(name, "op"))
+        (folder / name).write_text(claims.get(name, claims.get(name.removesuffix(".part"), "op")[:2]))
     report = run(path, overrides=OTHER, quiet=True)
     assert len(report.results) == 1 and not list(folder.rglob("*.part"))
 
 
-@pytest.mark.parametrize("foreign", ["movie.mp4.part", "mine/0.part", "config.yaml"])
+FOREIGN = [
+    "movie.mp4.part",
+    "mine/0.part",
+    "config.yaml",
+    "config.yaml+plan.yaml",
+    "config.yaml.part",
+    "cohort.yaml",
+    "plan.yaml",
+    "diagnostics.json",
+    "0/attention.json",
+    "0/failed.json",
+    "0/ckpt/epoch=3.pt.part",
+    "0/train/events.out.tfevents.1",
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
 def test_files_of_others_are_no_leftovers(foreign: str, tmp_path: Path) -> None:
     folder = tmp_path / "results" / "study"
-    (folder / foreign).parent.mkdir(parents=True)
-    (folder / foreign).write_text("mine")
+    for name in foreign.split("+"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("kd: {mine: 1}\n")
+    before = snapshot(folder)
     with pytest.raises(UserError, match="contains no run of gkd_plugin"):
         run(config(tmp_path), quiet=True)
-    assert snapshot(folder) == {foreign: b"mine"}
+    assert snapshot(folder) == before and before
+
+
+def test_empty_folders_and_links_of_others_are_left_alone(tmp_path: Path) -> None:
+    folder, mine = tmp_path / "results" / "study", tmp_path / "mine"
+    (folder / "figures").mkdir(parents=True)
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
+        run(config(tmp_path), quiet=True)
+    (folder / "figures").rmdir()
+    mine.mkdir()
+    (mine / "failed.json").write_text("mine")
+    (folder / "0").symlink_to(mine)
+    with pytest.raises(UserError, match="contains no run of gkd_plugin"):
+        run(config(tmp_path), quiet=True)
+    assert (folder / "0").is_symlink() and snapshot(mine) == {"failed.json": b"mine"}
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "0/notes.txt", "0/ckpt/best.pt.part", "figures", "0/link"])
+def test_files_of_others_in_a_run_that_never_began_are_content(foreign: str, tmp_path: Path) -> None:
+    path, folder = config(tmp_path), tmp_path / "results" / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        break_seeds(patch, RuntimeError("a layer"), (1,))
+        with pytest.raises(RunFailed):
+            run(path, quiet=True)
+    (folder / foreign).parent.mkdir(parents=True, exist_ok=True)
+    if foreign == "figures":
+        (folder / foreign).mkdir()
+    elif foreign == "0/link":
+        (folder / foreign).symlink_to(path)
+    else:
+        (folder / foreign).write_text("mine")
+    before = sorted(str(path) for path in folder.rglob("*"))
+    with pytest.raises(UserError, match="contains a run of another configuration"):
+        run(path, overrides=OTHER, quiet=True)
+    assert sorted(str(path) for path in folder.rglob("*")) == before
+    assert len(run(path, quiet=True).results) == 1  # the same configuration goes on beside them
+
+
+def test_a_mistake_that_shows_late_removes_nothing(tmp_path: Path) -> None:
+    path, folder = config(tmp_path, train={"ckpt_period": 1}), tmp_path / "results" / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(2, patch, UserError("a mistake"))
+        with pytest.raises(UserError, match="a mistake"):
+            run(path, quiet=True)
+    assert {"0/train/stats.json", "0/ckpt/epoch=1.pt", "config.yaml"} <= snapshot(folder).keys()
+    assert run(path, quiet=True).results[0].epochs == 4
 
 
 # -- started anew -------------------------------------------------------------------------------------------------------

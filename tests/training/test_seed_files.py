@@ -61,6 +61,48 @@ DAMAGES: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
+def put(key: str, value: Any) -> Callable[[Path], Any]:
+    """Another value under a key of a JSON file, ``a.b`` for one inside; ``None`` takes it out."""
+
+    def change(path: Path) -> None:
+        values = json.loads(path.read_text())
+        *outer, last = key.split(".")
+        inside = values
+        for name in outer:
+            inside = inside[name]
+        if value is None:
+            del inside[last]
+        else:
+            inside[last] = value
+        path.write_text(json.dumps(values))
+
+    return change
+
+
+DAMAGES += [
+    ("result.json", put(key, value), "damaged")
+    for key, value in [
+        ("answers.best", None),
+        ("answers.mean", None),
+        ("answers.s1.val", "0.5"),
+        ("answers", [1]),
+        ("answers", {"best": 3}),
+        ("predict", "everybody"),
+        ("predict", ["best"]),
+        ("metric", 3),
+        ("better", "yes"),
+        ("parameters", {"a": 1}),
+        ("parameters", []),
+        ("best_student", 7),
+        ("epochs", "4"),
+        ("seconds", True),
+        ("warnings", [3]),
+        ("teacher", {"test": "high"}),
+        ("agreement", {"best": "all"}),
+    ]
+]
+
+
 @pytest.mark.parametrize(("name", "damage", "said"), DAMAGES, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(DAMAGES)])
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "earlier"])
 def test_a_damaged_seed_is_told_and_left_out(
@@ -96,6 +138,14 @@ def test_a_damaged_seed_that_was_not_asked_for_is_told_too(finished: Path, tmp_p
     cut(tmp_path / "results" / "study" / "1" / "val" / "stats.json")
     done = gkd("--cfg", str(config(tmp_path)))
     assert done.exit_code == 0 and "study/1/val/stats.json is damaged" in done.output
+
+
+def test_a_damaged_result_is_no_teacher(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results" / "study", tmp_path / "results" / "big")
+    put("answers.s1", {"epoch": 1, "val": None, "test": 1})(tmp_path / "results" / "big" / "0" / "result.json")
+    path = config(tmp_path, kd={"teacher": "big"}, kd_response={"weight": 1.0})
+    done = gkd("--cfg", str(path))
+    assert done.exit_code == 2 and "big/0/result.json is not a result" in done.output
 
 
 def test_every_file_is_named_with_its_length(finished: Path) -> None:
