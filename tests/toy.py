@@ -61,6 +61,10 @@ def without(data: Data, *names: str) -> Data:
     return data
 
 
+def swap_masks(data: Data) -> None:
+    data.val_mask, data.test_mask = data.test_mask, data.val_mask
+
+
 class Toy(InMemoryDataset):  # type: ignore[misc]
     def __init__(self, graphs: list[Data]) -> None:
         super().__init__()

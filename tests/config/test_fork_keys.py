@@ -13,7 +13,6 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import ConfigError
 from tests import toy
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 
 def add_keys(cfg: Any) -> None:

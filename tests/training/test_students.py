@@ -20,7 +20,6 @@ from torch_geometric.graphgym import register
 from gkd_plugin.commands.run import run
 from tests import toy
 from tests.running import Driven, Stop, outcome, rows, stop_in
-from tests.toy import toy_data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
