@@ -183,7 +183,7 @@ def test_evaluating_less_often_changes_no_training_step(name: str, tmp_path: Pat
 @pytest.mark.parametrize("students", [1, 2])
 def test_a_network_that_draws_in_evaluation(students: int, tmp_path: Path) -> None:
     """The reading of student 1 for its peers draws from a stream of its own, its evaluation from the global one."""
-    own = toy(
+    own = on_toy(
         "edge_features",
         dataset={"edge_dim": 4},
         gnn={"layer_type": "generalsampleedgeconv", "keep_edge": 0.5, "dropout": 0.3},

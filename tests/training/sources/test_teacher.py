@@ -193,4 +193,4 @@ def test_several_are_explained() -> None:
     for target, how in (("mean", "the mean of their probabilities"), ("each", "each by itself")):
         plan = values(kd={"teacher": ["a", "b"], "teacher_target": target}, **SOFT)
         text = " ".join(str(explain(plan)).split())
-        assert f"T the teachers a, b ({how}), of the same seed, frozen" in text
+        assert f"T the teachers a, b ({how}; layers are compared with each), of the same seed, frozen" in text
