@@ -135,14 +135,13 @@ class ContrastTerm(ProjectedTerm):
             return learner.logits[:0].sum()
         index, like = self.draw(learner), learner.layer(self.tap, 1)
 
-        def rows(seen: Observation, layer: int) -> Tensor:
+        def pick(seen: Observation, layer: int) -> Tensor:
             states = seen.layer(self.tap, layer)
             return states if index is None else states[index]
 
-        sampled = self.reduced(learner, {row for row, _ in self.pairs}, lambda layer: rows(learner, layer), None)
-        targets = self.reduced(
-            source, {column for _, column in self.pairs}, lambda layer: rows(source, layer).detach().to(like), None
-        )
+        ours = {row: pick(learner, row) for row, _ in self.pairs}
+        theirs = {column: pick(source, column).detach().to(like) for _, column in self.pairs}
+        sampled, targets = self.replace_rows(learner, ours, None), self.replace_rows(source, theirs, None)
         return super().forward(sampled, targets, weights)
 
     def distances(self, learner: Observation, source: Observation, pairs: Sequence[tuple[int, int]]) -> Tensor:

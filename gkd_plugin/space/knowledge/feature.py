@@ -153,10 +153,9 @@ class FeatureTerm(ProjectedTerm):
             states = seen.layer(self.tap, layer)
             return states if index is None else states[index]
 
-        rows = self.reduced(learner, {row for row, _ in self.pairs}, lambda layer: reduce(learner, layer), index)
-        targets = self.reduced(
-            source, {column for _, column in self.pairs}, lambda layer: reduce(source, layer).detach().to(like), index
-        )
+        ours = {row: reduce(learner, row) for row, _ in self.pairs}
+        theirs = {column: reduce(source, column).detach().to(like) for _, column in self.pairs}
+        rows, targets = self.replace_rows(learner, ours, index), self.replace_rows(source, theirs, index)
         return super().forward(rows, targets, weights)
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch_geometric.utils import subgraph
@@ -51,27 +51,24 @@ class ProjectedTerm(LayerTerm):
             width = self.projectors.common_width(group.name)
             self.subspace = nn.Linear(width, width, bias=False)
 
-    def reduced(
-        self, seen: Observation, layers: set[int], reduce: Callable[[int], Tensor], index: Tensor | None
-    ) -> Observation:
-        """The observation with the rows that are compared in place of the states of ``layers``.
+    def replace_rows(self, seen: Observation, rows: Mapping[int, Tensor], index: Tensor | None) -> Observation:
+        """The observation with the rows that are compared in place of the states of some layers.
 
         It lives for one forward only, and so does what is remembered on it: projected rows depend on weights that are
         trained, and a frozen teacher's own observation outlives many steps.
 
         Args:
             seen (Observation): One side.
-            layers (set of int): The layers that are compared.
-            reduce (callable): ``reduce(layer)`` gives their rows.
+            rows (mapping): The compared rows by layer, from 1.
             index (Tensor, optional): The nodes that the rows stand for, where a projector needs the edges between them.
         """
         states = seen.hidden[self.tap]
-        rows = tuple(reduce(layer) if layer in layers else state for layer, state in enumerate(states, start=1))
+        compared = tuple(rows.get(layer, state) for layer, state in enumerate(states, start=1))
         graph = seen.graph
         if index is not None and self.projectors.kind == "gnn":
             edges, _ = subgraph(index, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)
             graph = Graph(edges, index.numel())
-        return Observation(seen.logits, {self.tap: rows}, graph)
+        return Observation(seen.logits, {self.tap: compared}, graph)
 
     def projected(self, learner: Observation, source: Observation, row: int, column: int) -> tuple[Tensor, Tensor]:
         """The rows of both sides as they are compared; each side's are computed once for all its pairs."""
