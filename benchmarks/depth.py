@@ -14,7 +14,7 @@ from pathlib import Path
 from studies import Job, arguments, markdown, over, percent, prepare, seconds, study
 
 DEPTHS = ("2", "4", "8", "16")
-DATA = {"digits": ("digits", (10, 10, 5, 3)), "Cora": ("cora", (5, 5, 5, 3))}  # seeds by depth
+DATA = {"digits": ("digits", (10, 10, 5, 3)), "Cora": ("cora", (5, 5, 3, 3))}  # seeds by depth
 HEADS = ("kd_structure.weight", "0", "kd_feature.weight", "0")
 METHODS = {
     "labels only": ("supervised", ()),
