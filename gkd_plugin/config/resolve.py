@@ -19,7 +19,7 @@ from gkd_plugin.schema import show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Preset
 from gkd_plugin.space.observation import KINDS, Task
-from gkd_plugin.space.sources import default_source, everybody, has_layers, is_within, members_of
+from gkd_plugin.space.sources import default_source, everybody, has_layers, is_within, members_of, stand_ins
 
 BY_TASK, BY_MARKS = "the task", "marked layers"
 
@@ -313,6 +313,7 @@ class _Resolution:
                 continue
             if self.kd.wrote(name) and name not in self.kd.broken:
                 found = f"{show(self.kd.values[name])} does not apply: no group has source: {', '.join(sources)}"
+                found += "".join(f", and kd.predict is not {word}" for word in sources if word in stand_ins())
                 yield self.kd.problem(name, found, "Remove the key, or choose that source.")
             self.kd.values.pop(name, None)
             self.kd.origins.pop(name, None)
