@@ -27,7 +27,7 @@ DATA: dict[str, tuple[int, str, tuple[str, ...]]] = {
     ),
     "PubMed": (3, "pubmed", WIDE),
     "AmazonPhoto": (3, "cora", (*WIDE, "dataset.format", "gkd", "dataset.name", "AmazonPhoto", *SPLIT)),
-    "CoauthorCS": (3, "cora", (*WIDE, "dataset.format", "gkd", "dataset.name", "CoauthorCS", *SPLIT)),
+    "CoauthorCS": (1, "cora", (*WIDE, "dataset.format", "gkd", "dataset.name", "CoauthorCS", *SPLIT)),
 }
 METHODS = ("labels", "cohort_st", "self_st", "mutual", "dml")
 FEW = ("labels", "cohort_st", "self_st")  # where a run takes long
