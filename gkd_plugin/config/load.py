@@ -69,19 +69,22 @@ def _make_plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): _make_plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
-def read_config(source: Source, overrides: Sequence[Any] = ()) -> Config:
+def read_config(source: Source, overrides: Sequence[Any] = (), *, path: Path | None = None) -> Config:
     """The configuration in a file, with every mistake reported at once. The global ``cfg`` does not change.
 
     Args:
         source (str or Path or mapping or Config): A GraphGym YAML, or nested values.
         overrides (sequence): ``key value`` pairs as on the command line.
+        path (Path, optional): For nested values the file that they stem from, in whose folder the files that they name are
+            looked for first.
 
     Raises:
         UserError: If the file is missing or cannot be read.
         ConfigError: With all mistakes in it.
     """
     values = read_values(source, overrides)
-    path, name = _locate(source)
+    found, name = _locate(source)
+    path = path or found
     own = host_keys.fresh()
     problems = host_keys.place(values, own)
     wrong = {problem.key for problem in problems}

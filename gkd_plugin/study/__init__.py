@@ -1,0 +1,1 @@
+"""Studies: many runs from one grid or search, spread over workers, aggregated and reported."""
