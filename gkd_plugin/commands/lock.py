@@ -63,6 +63,22 @@ def hold_lock(folder: Path, *, wait: bool = False, quiet: bool = False) -> Itera
                 folder.parent.rmdir()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process is writing into a run's folder; nothing is changed.
+
+    Args:
+        folder (Path): The run's folder.
+    """
+    path = folder.parent.resolve() / f".{folder.name}.lock"
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError, NotImplementedError):
+        return True
+
+
 def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool) -> bool:
     """Whether the lock is held now; a disk that has no locks gives none, and the run goes on without."""
     try:

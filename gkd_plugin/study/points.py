@@ -21,6 +21,7 @@ class Point:
         role (str): ``point``, or what it is there for: ``control``, ``teacher``, ``shuffled_teacher``, ``label_smoothing``.
         control (str, optional): The name of the point that is its control.
         of (str, optional): For a placebo the name of the point whose placebo it is.
+        epochs (int, optional): Where a search gave it fewer epochs than the others.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Point:
     role: str = POINT
     control: str | None = None
     of: str | None = None
+    epochs: int | None = None

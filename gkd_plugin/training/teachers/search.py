@@ -49,12 +49,15 @@ def teacher_name(plan: Plan) -> str:
 
 
 def list_places(run_folder: Path) -> list[Path]:
-    """The folders above a run's own (its ``out_dir``, then each parent) up to the working folder."""
+    """The folders above a run's own (its ``out_dir``, then each parent) up to the working folder.
+
+    Where results are kept elsewhere: its ``out_dir`` and the two above, where a study keeps teachers, and the working folder.
+    """
     here, own = Path.cwd().resolve(), run_folder.resolve()
     found = [own.parent]
     while here in found[-1].parents:
         found.append(found[-1].parent)
-    return found if here in found else [*found, here]  # results may be kept elsewhere
+    return found if here in found else [*list(own.parents)[:3], here]
 
 
 def find_folder(name: str, run_folder: Path) -> Path | None:

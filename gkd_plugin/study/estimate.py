@@ -1,0 +1,109 @@
+"""``gkd grid --dry-run``: how many runs, and about how long, from a few short trials."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+
+from gkd_plugin.commands.run import run
+from gkd_plugin.config.load import Config
+from gkd_plugin.errors import RunFailed, UserError
+from gkd_plugin.printing import Printable
+from gkd_plugin.study.display import format_seconds
+from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.study.study import Study
+
+_EPOCHS, _TRIALS = 5, 3
+
+
+@dataclass(frozen=True, repr=False)
+class DryRun(Printable):
+    """What a study would run.
+
+    Args:
+        study (Study): The study, not yet begun.
+        configs (Path): The folder of the configurations, as plain YAML.
+        duplicates (int): Configurations that were left out because another is the same.
+        seconds (float, optional): About how long all of it takes; ``None`` where no trial could be made.
+        trial (str): What that is taken from, or why there is nothing to take it from.
+        workers (int): How many run at a time.
+        warnings (tuple of str): What is legal, but probably a mistake.
+    """
+
+    WIDTH, SOFT_WRAP = 110, True
+
+    study: Study
+    configs: Path
+    duplicates: int
+    seconds: float | None
+    trial: str
+    workers: int
+    warnings: tuple[str, ...] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        roles = Counter(point.role for point in self.study.points)
+        count, repeat = len(self.study.points), self.study.repeat
+        parts = ", ".join(f"{number} {role.replace('_', ' ')}{'s' if number > 1 else ''}" for role, number in roles.items())
+        yield f"[bold]{escape(self.study.name)}[/]: {count} configurations ({parts}) of {repeat} seed{'s' if repeat > 1 else ''}"
+        if self.duplicates:
+            yield f"{self.duplicates} left out: the same as another"
+        for alias, key in self.study.dimensions.items():
+            values = list(dict.fromkeys(str(p.choices[alias]) for p in self.study.points if alias in p.choices))
+            shown = ", ".join(values[:12]) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
+            yield f"  {escape(alias)} ({escape(key)}): {escape(shown)}"
+        yield from (f"[yellow]warning:[/] {escape(warning)}" for warning in self.warnings)
+        if self.seconds is None:
+            yield f"time: no estimate ({escape(self.trial)})"
+        else:
+            yield f"about {format_seconds(self.seconds)} with {max(1, self.workers)} at a time ({escape(self.trial)})"
+        yield f"the configurations are in {escape(str(self.configs))}; nothing was trained"
+
+
+def estimate(points: Sequence[Point], configs: Mapping[str, Config], repeat: int, workers: int) -> tuple[float | None, str]:
+    """About how long points take, from short trials of a few that need no teacher.
+
+    Args:
+        points (sequence of Point): The points.
+        configs (mapping): Their configurations by name.
+        repeat (int): Seeds of each.
+        workers (int): How many run at a time.
+
+    Returns:
+        tuple: Seconds, or ``None``; and what that is taken from.
+    """
+    alone = [p for p in points if configs[p.name].plan.get("teacher") is None and configs[p.name].plan.get("teacher_cfg") is None]
+    # of each role, since students of a cohort cost more than one
+    ordered = sorted(alone, key=lambda point: (point.role != POINT, configs[point.name].plan.students))
+    step = max(1, (len(ordered) - 1) // (_TRIALS - 1)) if len(ordered) > 1 else 1
+    chosen = ordered[::step][:_TRIALS]
+    if not chosen:
+        return None, "every configuration needs a teacher"
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for point in chosen:
+            config = configs[point.name]
+            epochs = int(config.cfg.optim.max_epoch)
+            short = min(_EPOCHS, epochs)
+            begin = time.perf_counter()
+            try:
+                report = run(
+                    config,
+                    overrides=["out_dir", folder, "optim.max_epoch", short],
+                    name=f"trial-{len(found)}",
+                    quiet=True,
+                )
+            except (UserError, RunFailed) as error:
+                return None, f"the trial of {point.name} failed: {str(error).splitlines()[-1].strip()}"
+            training = report.results[0].seconds
+            fixed = time.perf_counter() - begin - training
+            found.append(fixed + training / short * epochs)
+    mean = sum(found) / len(found)
+    trial = f"{len(chosen)} trial{'s' if len(chosen) > 1 else ''} of {_EPOCHS} epochs: {mean:.1f} s a seed"
+    return mean * repeat * len(points) / max(1, min(workers, len(points))), trial

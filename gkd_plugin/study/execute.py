@@ -1,0 +1,170 @@
+"""Runs what a study still lacks: teachers first, then controls and points, on whatever engine was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gkd_plugin.config.load import Config, read_values
+from gkd_plugin.errors import UserError
+from gkd_plugin.study.display import Display
+from gkd_plugin.study.engine import Engine, InProcess
+from gkd_plugin.study.job import Job
+from gkd_plugin.study.ledger import Entry, Ledger
+from gkd_plugin.study.points import POINT, TEACHER, Point
+from gkd_plugin.study.study import Study
+from gkd_plugin.study.teachers import find_orders
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and how runs are trained.
+
+    Args:
+        workers (int, optional): Processes; 0 runs in this one. (default: one for each core)
+        scheduler (str, optional): The address of a running Dask scheduler, instead of workers of our own.
+        threads (int, optional): Threads of each run. (default: cores / workers)
+        memory (str, optional): Largest memory of a worker, such as ``4GB``.
+        timeout (float, optional): Seconds after which a run is given up.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    threads: int | None = None
+    memory: str | None = None
+    timeout: float | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many run at a time on this machine."""
+        return count_cores() if self.workers is None else self.workers
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of each run."""
+        return self.threads or max(1, count_cores() // max(1, self.processes))
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def open_engine(resources: Resources, threads: int) -> Iterator[Engine]:
+    """The engine that was asked for.
+
+    Args:
+        resources (Resources): What was asked for.
+        threads (int): Threads of each run.
+    """
+    if resources.scheduler is None and resources.processes == 0:
+        with InProcess() as inside:
+            yield inside
+        return
+    from gkd_plugin.study.cluster import Dask  # Dask is an extra, and heavy
+
+    workers = None if resources.scheduler else resources.processes
+    with Dask(workers=workers, scheduler=resources.scheduler, memory=resources.memory, threads=threads) as cluster:
+        yield cluster
+
+
+def make_jobs(study: Study, points: Sequence[Point], configs: Mapping[str, Config], session: str, timeout: float | None) -> list[Job]:
+    """The jobs of points; a control's comes before the first point that it is compared with."""
+    jobs = []
+    for point in sorted(points, key=lambda each: each.role == POINT):
+        config = configs[point.name]
+        jobs.append(
+            Job(
+                name=point.name,
+                values=dict(config.values),
+                base=str(config.path) if config.path else None,
+                out_dir=str(study.place(point)),
+                repeat=study.repeat,
+                cwd=os.getcwd(),
+                ledger=str(study.ledger),
+                session=session,
+                timeout=timeout,
+            )
+        )
+    return jobs
+
+
+def run_study(
+    study: Study,
+    points: Sequence[Point],
+    configs: Mapping[str, Config],
+    resources: Resources,
+    *,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> list[Entry]:
+    """Runs what is not finished yet; the caller holds the study's lock.
+
+    Args:
+        study (Study): The study.
+        points (sequence of Point): What is to be run.
+        configs (mapping): Their configurations by name.
+        resources (Resources): Where and how.
+        retry_failed (bool): Also runs again what failed before.
+        quiet (bool): Shows nothing.
+
+    Returns:
+        list of Entry: The state of every run that was asked for, teachers included.
+
+    Raises:
+        UserError: If a finished run is one of another configuration; nothing is run then.
+    """
+    session = secrets.token_hex(4)
+    ledger = Ledger(study.ledger)
+    orders = find_orders((configs[point.name] for point in points), study.folder, study.repeat)
+    teachers = [
+        Job(
+            name=f"{TEACHER}-{order.name}".replace("/", "-"),
+            values=read_values(order.path, order.overrides),
+            base=str(order.path),
+            out_dir=str(study.out_dir),
+            repeat=len(order.seeds),
+            cwd=os.getcwd(),
+            ledger=str(study.ledger),
+            session=session,
+            timeout=resources.timeout,
+            run_name=order.name,
+        )
+        for order in orders
+    ]
+    jobs = make_jobs(study, points, configs, session, resources.timeout)
+    todo = [ledger.choose(part, retry_failed=retry_failed) for part in (teachers, jobs)]
+    chosen = {job.name for part in todo for job in part}
+    before = {name: entry for name, entry in ledger.entries().items() if name not in chosen}
+    kept = [before[job.name] for job in (*teachers, *jobs) if job.name in before]
+    total = len(teachers) + len(jobs)
+    workers = "this process" if resources.processes == 0 and not resources.scheduler else resources.scheduler or f"{resources.processes} workers"
+    title = f"{study.name}: {total} runs of {study.repeat} seed{'s' if study.repeat > 1 else ''}, {workers}, {study.threads} thread{'s' if study.threads > 1 else ''} each"
+    with Display(title, total, kept, ledger.find_running, quiet) as display:
+        if chosen:
+            try:
+                with open_engine(resources, study.threads) as engine:
+                    for part in todo:
+                        _run_all(engine, part, display)
+            except BaseException:
+                ledger.mark_interrupted(session)
+                raise
+    return list(ledger.entries().values())
+
+
+def _run_all(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
+    """Keeps the engine's slots filled, and few more than that, until all jobs have ended."""
+    waiting = list(jobs)[::-1]
+    while waiting or engine.pending:
+        while waiting and engine.pending < engine.slots + 1:
+            engine.submit(waiting.pop())
+        entry = engine.next(timeout=1.0)
+        if entry is None:
+            display.wait()
+        else:
+            display.end(entry)

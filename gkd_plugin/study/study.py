@@ -1,0 +1,194 @@
+"""A study on disk: what was asked, in ``study.json`` beside the folder of its runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.errors import UserError
+from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.training.run_folder import versions, write_text
+
+FILE, FORMAT, SUFFIX = "study.json", 1, ".gkd"
+GRID, SEARCH = "grid", "search"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study runs and where.
+
+    Args:
+        name (str): Its name, ``<base>_grid_<grid>`` as the host's generator has it.
+        out_dir (Path): The folder that its runs' folder lies in.
+        kind (str): ``grid`` or ``search``.
+        base (mapping): ``file`` and ``values`` of the base configuration.
+        grid (mapping): ``file`` and ``text`` of the grid.
+        dimensions (mapping): The key of each dimension by its alias, in the grid's order.
+        repeat (int): Seeds of each point.
+        threads (int): Threads of each run; fixed when the study begins, since they decide the last digits.
+        points (tuple of Point): Its points, controls and placebos.
+        command (str): The command that began it.
+        created (str): When.
+    """
+
+    name: str
+    out_dir: Path
+    kind: str
+    base: Mapping[str, Any]
+    grid: Mapping[str, Any]
+    dimensions: Mapping[str, str]
+    repeat: int
+    threads: int
+    points: tuple[Point, ...] = ()
+    command: str = ""
+    created: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the points' runs, which the host's aggregation reads: nothing else lies in it."""
+        return self.out_dir / self.name
+
+    @property
+    def beside(self) -> Path:
+        """The folder of everything else."""
+        return self.out_dir / f"{self.name}{SUFFIX}"
+
+    @property
+    def ledger(self) -> Path:
+        """The folder of the runs' states."""
+        return self.beside / "ledger"
+
+    def place(self, point: Point) -> Path:
+        """The folder that a point's run lies in."""
+        return self.folder if point.role == POINT else self.beside / "controls"
+
+    def save(self) -> None:
+        """Writes ``study.json`` and the grid."""
+        point_values = [
+            {
+                "name": point.name,
+                "role": point.role,
+                "choices": dict(point.choices),
+                "control": point.control,
+                "of": point.of,
+                "folder": self._relative(self.place(point) / point.name),
+                "epochs": point.epochs,
+            }
+            for point in self.points
+        ]
+        values = {
+            "format": FORMAT,
+            "name": self.name,
+            "kind": self.kind,
+            "created": self.created or f"{datetime.now():%Y-%m-%dT%H:%M:%S}",
+            "command": self.command,
+            "versions": versions(),
+            "base": dict(self.base),
+            "grid": dict(self.grid),
+            "dimensions": dict(self.dimensions),
+            "repeat": self.repeat,
+            "threads": self.threads,
+            "points": point_values,
+        }
+        if "text" in self.grid:
+            write_text(self.beside / "grid.txt", str(self.grid["text"]))
+        write_text(self.beside / FILE, json.dumps(values, indent=1, default=str) + "\n")
+
+    def _relative(self, path: Path) -> str:
+        if self.beside in path.parents:
+            return path.relative_to(self.beside).as_posix()
+        return f"../{path.relative_to(self.out_dir).as_posix()}"
+
+    def continue_from(self, earlier: Study) -> Study:
+        """This study as the continuation of the one in its folder: its threads, its beginning, its further points.
+
+        Args:
+            earlier (Study): What the folder holds.
+
+        Raises:
+            UserError: If that is a study of another kind.
+        """
+        if earlier.kind != self.kind:
+            raise UserError(
+                f"{self.beside} holds a {earlier.kind}, and this is a {self.kind}. Choose another --name. "
+                "Nothing was changed."
+            )
+        ours = {point.name for point in self.points}
+        kept = tuple(point for point in earlier.points if point.name not in ours)
+        return replace(
+            self,
+            threads=earlier.threads,
+            repeat=max(self.repeat, earlier.repeat),
+            created=earlier.created,
+            command=self.command or earlier.command,
+            points=(*self.points, *kept),
+            dimensions={**self.dimensions, **{a: k for a, k in earlier.dimensions.items() if a not in self.dimensions}},
+        )
+
+
+def find_study(folder: str | Path) -> Path:
+    """The folder of ours that belongs to a study, whichever of its two folders is named.
+
+    Args:
+        folder (str or Path): ``results/x`` or ``results/x.gkd``.
+
+    Raises:
+        UserError: If there is no study.
+    """
+    path = Path(folder)
+    for candidate in (path, path.with_name(f"{path.name}{SUFFIX}")):
+        if (candidate / FILE).is_file():
+            return candidate
+    known = sorted(found.parent.with_suffix("").name for found in path.parent.glob(f"*{SUFFIX}/{FILE}"))
+    there = f" In {path.parent}: {', '.join(known[:10])}." if known else ""
+    raise UserError(f"{path} is no study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")
+
+
+def read_study_file(beside: Path) -> Study:
+    """The study whose file lies in a folder; points are read without their values.
+
+    Args:
+        beside (Path): The folder of ``study.json``.
+
+    Raises:
+        UserError: If the file is damaged or of a later version.
+    """
+    path = beside / FILE
+    try:
+        values = json.loads(path.read_text())
+        if values["format"] != FORMAT:
+            raise UserError(f"{path} is of format {values['format']}; this version reads {FORMAT}. Install a newer one.")
+        points = tuple(
+            Point(
+                str(point["name"]),
+                {},
+                dict(point["choices"]),
+                str(point["role"]),
+                point["control"],
+                point["of"],
+                point["epochs"],
+            )
+            for point in values["points"]
+        )
+        return Study(
+            name=str(values["name"]),
+            out_dir=beside.parent,
+            kind=str(values["kind"]),
+            base=dict(values["base"]),
+            grid=dict(values["grid"]),
+            dimensions=dict(values["dimensions"]),
+            repeat=int(values["repeat"]),
+            threads=int(values["threads"]),
+            points=points,
+            command=str(values["command"]),
+            created=str(values["created"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Its runs are whole: give the same command another "
+            "--name, or remove this file and run the same command again to write it anew."
+        ) from None
