@@ -2,25 +2,195 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.config.load import Config, read_config, read_values
-from gkd_plugin.config.files import SUFFIXES
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.budget import match_budget
-from gkd_plugin.study.check import check_points
-from gkd_plugin.study.configs import read_folder, write_configs
+from gkd_plugin.study.budget import find_budget, match_budget
+from gkd_plugin.study.configs import check_points, read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
 from gkd_plugin.study.display import say
 from gkd_plugin.study.estimate import DryRun, estimate
 from gkd_plugin.study.execute import Resources, run_study
 from gkd_plugin.study.expand import Expansion, expand
 from gkd_plugin.study.grid_file import read_grid
-from gkd_plugin.study.outcome import Outcome, finish
+from gkd_plugin.study.outcome import Outcome, summarize
+from gkd_plugin.study.placebo import add_placebos
 from gkd_plugin.study.points import Point
 from gkd_plugin.study.study import FILE, GRID, Study, read_study_file
+
+
+def run_grid(
+    config: str | Path,
+    grid: str | Path | None = None,
+    *,
+    overrides: Sequence[Any] = (),
+    name: str | None = None,
+    repeat: int = 3,
+    resources: Resources | None = None,
+    controls: bool = True,
+    placebo: bool = False,
+    sample: int | None = None,
+    sample_alias: Sequence[str] = (),
+    budget: str | int | None = None,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> Outcome | DryRun:
+    """Trains every configuration of a grid and its control; finished runs are kept, interrupted ones go on.
+
+    Args:
+        config (str or Path): The base configuration; or a folder of configurations, such as the host's ``configs_gen.py``
+            writes.
+        grid (str or Path, optional): The grid file. (default: none, for a folder)
+        overrides (sequence): ``key value`` pairs for the base.
+        name (str, optional): The study's name. (default: ``<base>_grid_<grid>``, as the host has it)
+        repeat (int): Seeds of each configuration.
+        resources (Resources, optional): Where and how runs are trained.
+        controls (bool): Also trains the control of each configuration that distils, once for all that share it.
+        placebo (bool): Also trains each distilling configuration with a shuffled teacher, and with label smoothing instead.
+        sample (int, optional): Takes so many random configurations of the grid.
+        sample_alias (sequence of str): Dimensions that are varied alone around each of the ``sample`` configurations.
+        budget (str or int, optional): Parameters of one student, or a YAML whose student has them: widths are chosen so that
+            all have as many.
+        retry_failed (bool): Runs again what failed before.
+        dry_run (bool): Only writes the configurations, and says how many there are and about how long they take.
+        quiet (bool): Shows no progress.
+        command (str): The command line, for the record.
+
+    Raises:
+        UserError: For a mistake in the grid or any of its configurations, a folder that holds something else, or a finished
+            run that differs from what the grid asks for.
+    """
+    if repeat < 1:
+        raise UserError(f"--repeat {repeat}: must be at least 1.")
+    resources = resources or Resources()
+    with say("reading the grid", quiet):
+        expansion, base, text = _expand(config, grid, overrides, sample, sample_alias)
+        study = _place(expansion, config, grid, base, text, name, repeat, resources, command)
+        earlier = read_study_file(study.beside) if (study.beside / FILE).is_file() else None
+        if earlier is not None:
+            study = study.continue_from(earlier)
+        _require_free(study)
+        path = Path(config) if grid is not None else None
+        points = [_settle(point, study) for point in expansion.points]
+        configs = check_points(points, path)
+        if budget is not None:
+            size = find_budget(budget, overrides)
+            points = [match_budget(point, size, configs[point.name]) for point in points]
+            configs = check_points(points, path)
+        warnings = _count_warnings(configs.values())
+        if placebo:
+            points, more = add_placebos(points, configs)
+            configs |= more
+        if controls:
+            points, more = add_controls(points, configs)
+            configs |= more
+        study = replace(study, points=_merge(points, study.points))
+    write_configs(points, study.beside / "configs")
+    if dry_run:
+        with say("trying a few configurations for some epochs", quiet):
+            seconds, trial = estimate(points, configs, study.repeat, resources.processes)
+        return DryRun(
+            replace(study, points=tuple(points)),
+            study.beside / "configs",
+            expansion.duplicates,
+            seconds,
+            trial,
+            resources.processes,
+            warnings,
+        )
+    with hold_lock(study.beside):
+        study.save()
+        entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
+        return summarize(study, entries, warnings, quiet)
+
+
+def _expand(
+    config: str | Path, grid: str | Path | None, overrides: Sequence[Any], sample: int | None, sample_alias: Sequence[str]
+) -> tuple[Expansion, dict[str, Any], str]:
+    """The points, the base's values and the grid's text."""
+    if grid is None:
+        if not Path(config).is_dir():
+            raise UserError(f"--config {config}: without --grid, name a folder of configurations (gkd grid DIR).")
+        if sample or sample_alias:
+            raise UserError("--sample needs a grid: --config BASE --grid GRID.")
+        found = read_folder(Path(config))
+        if overrides:
+            raise UserError("key value pairs need a base: --config BASE --grid GRID. A folder's files are run as they are.")
+        return found, {}, ""
+    base = read_values(config, overrides)
+    read = read_grid(Path(grid))
+    found = expand(base, Path(config).stem, read, sample=sample, sample_alias=tuple(sample_alias))
+    return found, base, read.text
+
+
+def _place(
+    expansion: Expansion,
+    config: str | Path,
+    grid: str | Path | None,
+    base: Mapping[str, Any],
+    text: str,
+    name: str | None,
+    repeat: int,
+    resources: Resources,
+    command: str,
+) -> Study:
+    """The study, without its points."""
+    if grid is None:
+        folder = Path(config).resolve()
+        name = name or folder.name
+        out_dir = Path(str(expansion.points[0].values.get("out_dir", "results")))
+        out_dir = out_dir.parent if out_dir.name == folder.name else out_dir  # configs_gen.py adds the grid's name
+    else:
+        name = name or f"{Path(config).stem}_grid_{Path(grid).stem}"
+        out_dir = Path(str(base.get("out_dir", "results")))
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise UserError(f"--name: {name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written.")
+    return Study(
+        name=name,
+        out_dir=out_dir,
+        kind=GRID,
+        base={"file": str(config), "values": dict(base)},
+        grid={"file": str(grid), "text": text} if grid is not None else {},
+        dimensions=expansion.dimensions,
+        repeat=repeat,
+        threads=resources.threads_each,
+        command=command,
+    )
+
+
+def _settle(point: Point, study: Study) -> Point:
+    """A point with the study's place and threads, which its grid may not leave open."""
+    threads = {} if "num_threads" in study.dimensions.values() else {"num_threads": study.threads}
+    return replace(point, values={**point.values, "out_dir": str(study.folder), **threads})
+
+
+def _require_free(study: Study) -> None:
+    """Refuses a folder of runs that no study of ours began."""
+    if (study.beside / FILE).is_file() or not study.folder.is_dir():
+        return
+    runs = sorted(path.name for path in study.folder.iterdir() if not path.name.startswith("."))
+    if runs:
+        raise UserError(
+            f"{study.folder} is not empty ({', '.join(runs[:3])}{', ...' if len(runs) > 3 else ''}) and belongs to no study "
+            "of gkd_plugin. Choose another --name (or out_dir). Nothing was changed."
+        )
+
+
+def _merge(points: Iterable[Point], earlier: Iterable[Point]) -> tuple[Point, ...]:
+    """The points, and those of an earlier grid that are no more asked for: their results are kept."""
+    found = {point.name: point for point in (*earlier, *points)}
+    return tuple(found.values())
+
+
+def _count_warnings(configs: Iterable[Config]) -> tuple[str, ...]:
+    """Every warning once, with the number of configurations that it is about."""
+    counts = Counter(warning for config in configs for warning in config.plan.warnings)
+    return tuple(f"{text} ({count} configuration{'s' if count > 1 else ''})" for text, count in counts.most_common())

@@ -36,7 +36,7 @@ def test_places_are_out_dir_and_each_parent_up_to_the_working_folder(here: Path)
     assert search.list_places(inside) == [here / "results/cora_grid_big", here / "results", here]
     assert search.list_places(Path("results/run")) == [here / "results", here]
     outside = here.parent / "elsewhere" / "results"
-    assert search.list_places(outside / "run") == [outside, here]
+    assert search.list_places(outside / "run") == [outside, here.parent / "elsewhere", here.parent, here]
 
 
 def test_the_nearest_place_wins(here: Path) -> None:
