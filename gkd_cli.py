@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from itertools import takewhile
 from pathlib import Path
@@ -119,6 +120,68 @@ def plugins() -> None:
     from gkd_plugin.commands.plugins import list_plugins
 
     show(list_plugins())
+
+
+def resources(command: Any) -> Any:
+    """The options of commands that train many runs: where, how many at a time, how long."""
+    for option in (
+        click.option(
+            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Give a run up after S seconds."
+        ),
+        click.option("--memory", metavar="SIZE", help="Largest memory of a worker, such as 4GB."),
+        click.option("--threads", type=click.IntRange(min=1), help="Threads of each run.  [default: cores / workers]"),
+        click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, such as tcp://node:8786."),
+        click.option(
+            "--workers", type=click.IntRange(min=0), metavar="N", help="Processes; 0: this one.  [default: one a core]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command(context_settings=OVERRIDES)
+@click.option("--config", "--cfg", "config", metavar="BASE", help="The base configuration, a GraphGym YAML.")
+@click.option("--grid", "file", metavar="GRID", help="The grid file.")
+@click.option("--repeat", default=3, show_default=True, type=click.IntRange(min=1), help="Seeds of each configuration.")
+@click.option("--name", help="Name of the study.  [default: BASE_grid_GRID]")
+@resources
+@click.option("--no-controls", is_flag=True, help="Do not train the controls (the same students without distillation).")
+@click.option("--placebo", is_flag=True, help="Also train with a shuffled teacher, and with label smoothing instead.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N random configurations of the grid.")
+@click.option("--sample-alias", metavar="A,B", help="Vary only these dimensions around each of the N.")
+@click.option("--budget", metavar="N|F", help="Give every student about N parameters, or those of the student in F.")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@click.option("--dry-run", is_flag=True, help="Only write the configurations, count them, and estimate the time.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[DIR] [KEY VALUE]...")
+def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """Train every configuration of a grid beside its control, or every one in DIR; the same command continues."""
+    words = list(overrides)
+    if config is None and words and not file:
+        config = words.pop(0)
+    if config is None:
+        raise click.UsageError("Name a base and a grid (--config BASE --grid GRID), or a folder of configurations.")
+    values = pairs(tuple(words))
+    from gkd_plugin.study.execute import Resources
+    from gkd_plugin.study.grid import run_grid
+
+    means = Resources(**{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout")})
+    options["controls"] = not options.pop("no_controls")
+    options["sample_alias"] = [part for part in (options["sample_alias"] or "").split(",") if part]
+    result = run_grid(
+        config, file, overrides=values, resources=means, command=shlex.join(["gkd", *sys.argv[1:]]), **options
+    )
+    show(result)
+    if result.failed:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR")
+def status(folder: str) -> None:
+    """Show what of a study is done, what runs, and what failed and why."""
+    from gkd_plugin.study.status import read_status
+
+    show(read_status(folder))
 
 
 @main.command()

@@ -99,7 +99,9 @@ def add_controls(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
             controls[name] = Point(name, control.values, point.choices, CONTROL)
         elif known[identity] in controls:  # what all points of one control have in common describes it
             control_point = controls[known[identity]]
-            shared = {alias: value for alias, value in control_point.choices.items() if point.choices.get(alias) == value}
+            shared = {
+                alias: value for alias, value in control_point.choices.items() if point.choices.get(alias) == value
+            }
             controls[control_point.name] = replace(control_point, choices=shared)
         found.append(replace(point, control=known[identity]))
     return [*found, *controls.values()], new

@@ -80,7 +80,9 @@ class Display:
             return
         self._last = time.monotonic()
         what = f"validation {format_score(entry)}" if entry.state == DONE else f"{entry.state}: {entry.reason}"
-        self.console.print(f"{sum(self.counts.values())}/{self.total} {entry.name}: {what}{self._tell_left()}", markup=False)
+        self.console.print(
+            f"{sum(self.counts.values())}/{self.total} {entry.name}: {what}{self._tell_left()}", markup=False
+        )
 
     def wait(self) -> None:
         """Says without a terminal that the study goes on, where nothing has ended for a while."""
@@ -88,7 +90,9 @@ class Display:
             return
         self._last = time.monotonic()
         running = ", ".join(entry.name for entry in self._find_running()[:3])
-        self.console.print(f"{sum(self.counts.values())}/{self.total}, running: {running or '-'}{self._tell_left()}", markup=False)
+        self.console.print(
+            f"{sum(self.counts.values())}/{self.total}, running: {running or '-'}{self._tell_left()}", markup=False
+        )
 
     def _rank(self, entry: Entry) -> None:
         if entry.state != DONE or entry.val is None:
@@ -115,7 +119,10 @@ class Display:
         if self.best is not None:
             rows.append(Text(f"best validation {format_score(self.best)}: {self.best.name}"))
         running = self._find_running()
-        rows += [Text(f"  running {entry.name}", style="dim", no_wrap=True, overflow="ellipsis") for entry in running[:_SHOWN]]
+        rows += [
+            Text(f"  running {entry.name}", style="dim", no_wrap=True, overflow="ellipsis")
+            for entry in running[:_SHOWN]
+        ]
         if len(running) > _SHOWN:
             rows.append(Text(f"  and {len(running) - _SHOWN} more", style="dim"))
         return Group(*rows)

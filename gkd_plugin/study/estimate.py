@@ -50,7 +50,9 @@ class DryRun(Printable):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         roles = Counter(point.role for point in self.study.points)
         count, repeat = len(self.study.points), self.study.repeat
-        parts = ", ".join(f"{number} {role.replace('_', ' ')}{'s' if number > 1 else ''}" for role, number in roles.items())
+        parts = ", ".join(
+            f"{number} {role.replace('_', ' ')}{'s' if number > 1 else ''}" for role, number in roles.items()
+        )
         yield f"[bold]{escape(self.study.name)}[/]: {count} configurations ({parts}) of {repeat} seed{'s' if repeat > 1 else ''}"
         if self.duplicates:
             yield f"{self.duplicates} left out: the same as another"
@@ -66,7 +68,9 @@ class DryRun(Printable):
         yield f"the configurations are in {escape(str(self.configs))}; nothing was trained"
 
 
-def estimate(points: Sequence[Point], configs: Mapping[str, Config], repeat: int, workers: int) -> tuple[float | None, str]:
+def estimate(
+    points: Sequence[Point], configs: Mapping[str, Config], repeat: int, workers: int
+) -> tuple[float | None, str]:
     """About how long points take, from short trials of a few that need no teacher.
 
     Args:
@@ -78,7 +82,11 @@ def estimate(points: Sequence[Point], configs: Mapping[str, Config], repeat: int
     Returns:
         tuple: Seconds, or ``None``; and what that is taken from.
     """
-    alone = [p for p in points if configs[p.name].plan.get("teacher") is None and configs[p.name].plan.get("teacher_cfg") is None]
+    alone = [
+        p
+        for p in points
+        if configs[p.name].plan.get("teacher") is None and configs[p.name].plan.get("teacher_cfg") is None
+    ]
     # of each role, since students of a cohort cost more than one
     ordered = sorted(alone, key=lambda point: (point.role != POINT, configs[point.name].plan.students))
     step = max(1, (len(ordered) - 1) // (_TRIALS - 1)) if len(ordered) > 1 else 1

@@ -73,7 +73,9 @@ def open_engine(resources: Resources, threads: int) -> Iterator[Engine]:
         yield cluster
 
 
-def make_jobs(study: Study, points: Sequence[Point], configs: Mapping[str, Config], session: str, timeout: float | None) -> list[Job]:
+def make_jobs(
+    study: Study, points: Sequence[Point], configs: Mapping[str, Config], session: str, timeout: float | None
+) -> list[Job]:
     """The jobs of points; a control's comes before the first point that it is compared with."""
     jobs = []
     for point in sorted(points, key=lambda each: each.role == POINT):
@@ -143,7 +145,11 @@ def run_study(
     before = {name: entry for name, entry in ledger.entries().items() if name not in chosen}
     kept = [before[job.name] for job in (*teachers, *jobs) if job.name in before]
     total = len(teachers) + len(jobs)
-    workers = "this process" if resources.processes == 0 and not resources.scheduler else resources.scheduler or f"{resources.processes} workers"
+    workers = (
+        "this process"
+        if resources.processes == 0 and not resources.scheduler
+        else resources.scheduler or f"{resources.processes} workers"
+    )
     title = f"{study.name}: {total} runs of {study.repeat} seed{'s' if study.repeat > 1 else ''}, {workers}, {study.threads} thread{'s' if study.threads > 1 else ''} each"
     with Display(title, total, kept, ledger.find_running, quiet) as display:
         if chosen:

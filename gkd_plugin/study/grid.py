@@ -113,7 +113,11 @@ def run_grid(
 
 
 def _expand(
-    config: str | Path, grid: str | Path | None, overrides: Sequence[Any], sample: int | None, sample_alias: Sequence[str]
+    config: str | Path,
+    grid: str | Path | None,
+    overrides: Sequence[Any],
+    sample: int | None,
+    sample_alias: Sequence[str],
 ) -> tuple[Expansion, dict[str, Any], str]:
     """The points, the base's values and the grid's text."""
     if grid is None:
@@ -123,7 +127,9 @@ def _expand(
             raise UserError("--sample needs a grid: --config BASE --grid GRID.")
         found = read_folder(Path(config))
         if overrides:
-            raise UserError("key value pairs need a base: --config BASE --grid GRID. A folder's files are run as they are.")
+            raise UserError(
+                "key value pairs need a base: --config BASE --grid GRID. A folder's files are run as they are."
+            )
         return found, {}, ""
     base = read_values(config, overrides)
     read = read_grid(Path(grid))
@@ -152,7 +158,9 @@ def _place(
         name = name or f"{Path(config).stem}_grid_{Path(grid).stem}"
         out_dir = Path(str(base.get("out_dir", "results")))
     if Path(name).name != name or name in ("", ".", ".."):
-        raise UserError(f"--name: {name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written.")
+        raise UserError(
+            f"--name: {name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written."
+        )
     return Study(
         name=name,
         out_dir=out_dir,

@@ -59,7 +59,9 @@ class Status(Printable):
             yield f"best validation {format_score(best)}: {escape(best.name)}"
         running = [entry for entry in self.entries.values() if self._state(entry) == RUNNING]
         if running:
-            yield _make_table("running", [(e.name, f"{e.host} {e.pid}", _tell_since(e)) for e in running], ("on", "for"))
+            yield _make_table(
+                "running", [(e.name, f"{e.host} {e.pid}", _tell_since(e)) for e in running], ("on", "for")
+            )
         failed = [entry for entry in self.entries.values() if entry.state == FAILED]
         if failed:
             yield _make_table("failed", [(e.name, str(e.reason)) for e in failed], ("why",))

@@ -161,7 +161,9 @@ def read_study_file(beside: Path) -> Study:
     try:
         values = json.loads(path.read_text())
         if values["format"] != FORMAT:
-            raise UserError(f"{path} is of format {values['format']}; this version reads {FORMAT}. Install a newer one.")
+            raise UserError(
+                f"{path} is of format {values['format']}; this version reads {FORMAT}. Install a newer one."
+            )
         points = tuple(
             Point(
                 str(point["name"]),

@@ -1,0 +1,79 @@
+"""A control is the same cohort without distillation, and there is one for all points that share it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gkd_plugin.commands.run import control_overrides, run
+from gkd_plugin.config.load import read_config
+from gkd_plugin.study.controls import add_controls, is_control, make_control
+from gkd_plugin.study.points import CONTROL, POINT, Point
+from tests import toy
+
+EPOCHS = {"optim": {"max_epoch": 3}}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"kd": {"preset": "alignahead_pp"}},
+        {"kd": {"preset": "mutual", "students": 3, "predict": "ensemble", "update": "joint"}},
+        {"kd": {"preset": "alignahead", "init": "same", "predict": "first", "clip_grad_norm": 0.5}},
+        {"kd": {"preset": "byot"}},
+        {"kd_structure": {"weight": 2, "source": "peers"}, "gnn": {"layer_type": "aux_gcnconv"}},
+        {"kd": {"preset": "self_st", "students": 2, "label_weight": 0.5}},
+        {"kd": {"preset": "mutual", "predict": "ema"}, "kd_feature": {"weight": 1, "source": "ema"}},
+    ],
+)
+def test_it_trains_as_the_control_of_gkd_run_does(groups: dict[str, Any], tmp_path: Path, toy_data: None) -> None:
+    config = read_config(toy.values(tmp_path, **toy.merge(groups, EPOCHS)))
+    usual = run(config, overrides=control_overrides(config.plan), name="usual", quiet=True)
+    ours = run(make_control(config), name="ours", quiet=True)
+    assert is_control(read_config(make_control(config)).plan)
+    assert [result.answers for result in ours.results] == [result.answers for result in usual.results]
+    assert ours.results[0].predict == usual.results[0].predict
+
+
+def points(**named: dict[str, Any]) -> tuple[list[Point], dict[str, Any]]:
+    configs = {name: read_config(toy.values(**groups)) for name, groups in named.items()}
+    return [Point(name, configs[name].values, {"preset": name}) for name in named], configs
+
+
+def test_points_that_differ_only_in_what_teaches_share_one(toy_data: None) -> None:
+    given, configs = points(
+        one={"kd": {"preset": "mutual"}},
+        two={"kd": {"preset": "mutual", "update": "step_alternate"}, "kd_response": {"weight": 7, "temperature": 3}},
+        three={"kd": {"preset": "mutual", "students": 3}},
+        wide={"kd": {"preset": "mutual"}, "gnn": {"dim_inner": 32}},
+    )
+    found, new = add_controls(given, configs)
+    control = {point.name: point.control for point in found}
+    assert control["one"] == control["two"]
+    assert len({control["one"], control["three"], control["wide"]}) == 3
+    extra = [point for point in found if point.role == CONTROL]
+    assert {point.name for point in extra} == set(new) == {control["one"], control["three"], control["wide"]}
+    shared = next(point for point in extra if point.name == control["one"])
+    assert shared.choices == {}, "its points have different presets"
+    assert all(is_control(new[name].plan) for name in new)
+
+
+def test_a_point_that_is_a_control_serves_and_needs_none(toy_data: None) -> None:
+    given, configs = points(
+        supervised={"kd": {"preset": "supervised", "students": 2}},
+        plain={},
+        half={"kd": {"preset": "supervised", "students": 2, "label_weight": 0.5}},
+        oc={"kd": {"preset": "oc"}},
+        byot={"kd": {"preset": "byot"}},
+    )
+    found, new = add_controls(given, configs)
+    assert {point.name: point.control for point in found if point.role == POINT} == {
+        "supervised": None,
+        "plain": None,
+        "half": "supervised",
+        "oc": "supervised",
+        "byot": "plain",
+    }
+    assert not new
