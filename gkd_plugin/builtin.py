@@ -22,13 +22,13 @@ from gkd_plugin.space.knowledge.structure import StructureTerm
 from gkd_plugin.space.layer_maps import LAYER_MAPS
 from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.space.schedules import SCHEDULES
-from gkd_plugin.training.sources import cohort, ema, own, peers, teacher
+from gkd_plugin.training.sources import cohort, ema, own, peers, teacher, uniform_prior
 
 
 @hookimpl
 def gkd_register_sources(register: RegisterSource) -> None:
-    """Students, the learner itself, and other models."""
-    for file in (peers, own, teacher, cohort, ema):
+    """Students, the learner itself, other models, and none at all."""
+    for file in (peers, own, teacher, cohort, ema, uniform_prior):
         register(file.NAME, file.SOURCE)
 
 

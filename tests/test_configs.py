@@ -63,7 +63,9 @@ def test_config_is_what_its_name_says(path):
     assert config.cfg.dataset.name == NAMES[path.parent.name]
     assert Path(config.cfg.out_dir).name == path.parent.name, "runs of two data sets would share a folder"
     assert config.plan.warnings == ()
-    assert config.plan.students == (1 if taught_by(path) or path.stem in ("supervised", "byot") else 2)
+    assert config.plan.students == (
+        1 if taught_by(path) or path.stem in ("supervised", "label_smoothing", "byot") else 2
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in ALONE if path not in TEACHERS], ids=name)

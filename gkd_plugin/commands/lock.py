@@ -94,7 +94,7 @@ def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool
                 print(
                     f"waiting for another process that is training {folder} ({_read_holder(holder)})", file=sys.stderr
                 )
-            lock.acquire()
+            _wait_for(lock, folder)
     except NotImplementedError:
         return False
     except OSError as error:
@@ -102,6 +102,16 @@ def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool
             raise
         return False
     return True
+
+
+def _wait_for(lock: FileLock, folder: Path) -> None:
+    """Waits until another process lets go, which may remove the folder that it had made for the lock."""
+    while True:
+        try:
+            lock.acquire()
+            return
+        except FileNotFoundError:
+            folder.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_holder(holder: Path) -> None:

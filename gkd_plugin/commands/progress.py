@@ -20,14 +20,29 @@ def show_warnings(found: Sequence[str]) -> None:
 
 
 @contextmanager
-def run_progress(title: str, epochs: int, quiet: bool = False) -> Iterator[EpochProgress]:
+def run_progress(
+    title: str, epochs: int, quiet: bool = False, watch: EpochProgress | None = None
+) -> Iterator[EpochProgress]:
     """A progress bar on a terminal; one line at the end where the output goes into a file.
 
     Args:
         title (str): The run and its seed.
         epochs (int): Epochs in all.
         quiet (bool): Shows nothing.
+        watch (callable, optional): Called after every epoch, too.
     """
+    with _show_progress(title, epochs, quiet) as show:
+
+        def note(epoch: int, total: int, score: float) -> None:
+            show(epoch, total, score)
+            if watch is not None:
+                watch(epoch, total, score)
+
+        yield note
+
+
+@contextmanager
+def _show_progress(title: str, epochs: int, quiet: bool) -> Iterator[EpochProgress]:
     console = Console(stderr=True)
     if quiet:
         yield lambda epoch, total, score: None

@@ -35,6 +35,7 @@ from gkd_plugin.training.result import RunResult, read_result
 from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.base import ModuleTeacher
+from gkd_plugin.training.trainer import Progress as EpochProgress
 
 # of a name, in bytes: disks allow 255, and files beside a run's folder have longer names than it
 _LONGEST, _LONGEST_PATH = 200, 1000
@@ -50,6 +51,7 @@ def run(
     fresh: bool = False,
     quiet: bool = False,
     teacher: nn.Module | None = None,
+    watch: EpochProgress | None = None,
 ) -> RunReport:
     """Trains a configuration; finished seeds are skipped, interrupted ones resume from their last checkpoint.
 
@@ -63,6 +65,8 @@ def run(
         quiet (bool): Shows no progress.
         teacher (nn.Module, optional): A teacher that is not a run: any module that maps the batch to logits of every
             item or to an :class:`~gkd_plugin.space.observation.Observation`.
+        watch (callable, optional): Called after every epoch with its number, the number of epochs and the validation
+            score. What it raises interrupts the run if it is no ``Exception``.
 
     Returns:
         RunReport: Prints as a table.
@@ -80,15 +84,15 @@ def run(
     label = name or plain.name
     _require_name(Path(plain.cfg.out_dir), label)
     if teacher is None:
-        _train_teacher(plain, label, repeat, quiet)
+        _train_teacher(plain, label, repeat, quiet, watch)
     names = [label, f"{label}-control"] if control else [label]
     with contextlib.ExitStack() as locks:
         for each in names:  # both before anything is written
             locks.enter_context(hold_lock(Path(plain.cfg.out_dir) / each))
-        report = _run_one(plain, label, repeat, quiet, fresh, teacher)
+        report = _run_one(plain, label, repeat, quiet, fresh, teacher, watch)
         if control:
             without = read_config(config, [*overrides, *control_overrides(plain.plan)])
-            beside = _run_one(without, names[1], repeat, quiet, fresh)
+            beside = _run_one(without, names[1], repeat, quiet, fresh, watch=watch)
             report = replace(report, control=beside)
             with guarded(report.folder):
                 write_comparison(report)
@@ -132,7 +136,7 @@ def control_overrides(plan: Plan) -> list[str]:
     return pairs
 
 
-def _train_teacher(config: Config, label: str, repeat: int, quiet: bool) -> None:
+def _train_teacher(config: Config, label: str, repeat: int, quiet: bool, watch: EpochProgress | None) -> None:
     """Trains what ``kd.teacher_cfg`` still lacks, or waits for another process that does."""
     order = order_teacher(config, label, repeat)
     if order is None:
@@ -140,7 +144,14 @@ def _train_teacher(config: Config, label: str, repeat: int, quiet: bool) -> None
     with guarded(order.folder), hold_lock(order.folder, wait=True, quiet=quiet):
         order = order_teacher(config, label, repeat)
         if order is not None:
-            run(order.path, repeat=len(order.seeds), overrides=order.overrides, name=order.name, quiet=quiet)
+            run(
+                order.path,
+                repeat=len(order.seeds),
+                overrides=order.overrides,
+                name=order.name,
+                quiet=quiet,
+                watch=watch,
+            )
 
 
 def _run_one(
@@ -150,6 +161,7 @@ def _run_one(
     quiet: bool,
     fresh: bool = False,
     teacher: nn.Module | None = None,
+    watch: EpochProgress | None = None,
 ) -> RunReport:
     """Trains the seeds of one configuration; the caller holds the lock of its folder."""
     own = config.cfg.clone()
@@ -186,7 +198,7 @@ def _run_one(
                 done = read_result(seed_folder)
                 if done is None:
                     title = f"{name} seed {seed} ({position + 1}/{repeat})"
-                    with run_progress(title, int(cfg.optim.max_epoch), quiet) as progress:
+                    with run_progress(title, int(cfg.optim.max_epoch), quiet, watch) as progress:
                         try:
                             with _withdraw_unless_begun(folder, seed_folder):
                                 done = train_seed(config, further, seed_folder, seed, progress, teacher)

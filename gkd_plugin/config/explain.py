@@ -70,6 +70,8 @@ class Explanation(Printable):
             yield f"{students} students, {alike}{begin}, trained {UPDATES[self.plan['update']]}"
         if students > 1 or self.plan["predict"] in stand_ins():
             yield f"prediction: {self._describe_predict()}"
+        if self.plan["shuffle_sources"]:
+            yield "a placebo: each item is taught by what the sources say of another item (kd.shuffle_sources)"
 
     def _describe_predict(self) -> str:
         word = self.plan["predict"]

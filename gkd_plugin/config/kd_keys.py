@@ -12,7 +12,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from gkd_plugin.schema import Choice, Key, Kind, Name, Names, Number
+from gkd_plugin.schema import Choice, Flag, Key, Kind, Name, Names, Number
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import TAPS
@@ -46,6 +46,7 @@ SCHEME_KEYS = (
     ),
     Key("peer_mode", "eval", Choice(("eval", "train")), "whether a peer is read with dropout and batch statistics"),
     Key("peer_target", "each", Choice(("each", "ensemble_mean")), "every peer's logits, or their mean"),
+    Key("shuffle_sources", False, Flag(), "a placebo: each item is taught by what the sources say of another item"),
     Key("label_weight", 1.0, Number(0), "weight of the label loss; 0: soft labels only"),
     Key("layers", None, Name("a pattern of module names, such as layers.*"), "the layers of a network without 'mp'"),
     Key("hide_edges", 0.0, Number(0, below=1), "share of edges that students never see; the teacher sees all"),

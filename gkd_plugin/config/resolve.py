@@ -19,7 +19,15 @@ from gkd_plugin.schema import show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Preset
 from gkd_plugin.space.observation import KINDS, Task
-from gkd_plugin.space.sources import default_source, everybody, has_layers, is_within, members_of, stand_ins
+from gkd_plugin.space.sources import (
+    default_source,
+    everybody,
+    find_misuse,
+    has_layers,
+    is_within,
+    members_of,
+    stand_ins,
+)
 
 BY_TASK, BY_MARKS = "the task", "marked layers"
 
@@ -356,8 +364,14 @@ class _Resolution:
                 yield from find_layer_problems(f"kd_{name}", draft.values, [self.depth] * self.students)
 
     def _ask_knowledge(self, name: str, draft: GroupDraft) -> Iterator[Problem]:
-        """What a knowledge finds wrong; of two tasks that are possible, only what is wrong in both."""
-        check = axes.knowledge[name].check
+        """What a knowledge and its sources find wrong; of two tasks that are possible, only what is wrong in both."""
+
+        def check(values: Mapping[str, Any], task: Task | None) -> Iterator[Problem]:
+            yield from axes.knowledge[name].check(values, task)
+            for each, source in self._list_sources(name, draft):
+                for found, allowed in find_misuse(source, self.students, values, task):
+                    yield draft.problem(str(each.source), f"{source}: {found}", allowed)
+
         found = [list(draft.ask(partial(check, task=task))) for task in self.tasks or (None,)]
         common = set.intersection(*({str(problem) for problem in each} for each in found))
         yield from (problem for problem in found[0] if str(problem) in common)

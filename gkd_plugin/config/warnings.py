@@ -97,9 +97,12 @@ def _warn_of_unused(plan: Plan) -> Iterator[str]:
     if plan["preset"] == "supervised" and plan.active:
         names = ", ".join(f"kd_{group.name}.weight" for group in plan.active)
         yield f"kd.preset supervised, but {names} is above 0: your values override the preset."
+    off = not plan.active and any(group.named for group in plan.groups.values())  # a control
+    sourced = any(part.source is not None for group in plan.active for part in group.active_parts)
+    if plan["shuffle_sources"] and not sourced and not off:
+        yield "kd.shuffle_sources true, but no term with a weight above 0 has a source: nothing is shuffled."
     for name in axes.sources:
         named = axes.sources[name].named
-        off = not plan.active and any(group.named for group in plan.groups.values())  # a control
         if named is not None and named(plan.kd) and not off and not any(listening(plan, name)):
             value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
             yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."

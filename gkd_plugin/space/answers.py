@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gkd_plugin.schema import Key, show
 
 if TYPE_CHECKING:
-    from gkd_plugin.space.observation import Outline
+    from gkd_plugin.space.observation import Outline, Task
     from gkd_plugin.space.sources import SourceModel
 
 
@@ -125,6 +125,8 @@ class Source:
         named (callable, optional): ``named(kd)`` tells whether the scheme's keys name this source. Then it is what
             groups listen to by default; to listen to it where nothing names it is a mistake.
         advice (str): What to write where it is not named, or where there are too few students for it.
+        check (callable, optional): ``check(values, task)`` of the keys of a group that listens to it, and of the task
+            where it is known, returns what is wrong and what is allowed; or ``None``.
     """
 
     members: Callable[[int, int], tuple[Member, ...]]
@@ -135,6 +137,7 @@ class Source:
     model: type[SourceModel] | None = None
     named: Callable[[Mapping[str, Any]], bool] | None = None
     advice: str = ""
+    check: Callable[[Mapping[str, Any], Task | None], tuple[str, str] | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ def _align_ahead(shift: int) -> Keys:
 
 PRESETS: dict[str, Preset] = {
     "supervised": Preset("labels only, the baseline", "gkd_plugin"),
+    "label_smoothing": Preset(
+        "labels smoothed towards all classes alike, without any teacher",
+        "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, arXiv 1512.00567",
+        {
+            "kd": dict(label_weight=0.9),
+            "kd_response": dict(source="uniform_prior", weight=0.1, temperature=1, nodes="train"),
+        },
+    ),
     "soft_target": Preset(
         "softened logits of a teacher",
         "Hinton et al., Distilling the Knowledge in a Neural Network, arXiv 1503.02531",

@@ -17,7 +17,7 @@ from gkd_plugin.space.answers import Member, Source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gkd_plugin.space.observation import Observation, Outline
+    from gkd_plugin.space.observation import Observation, Outline, Task
 
 
 class SourceModel:
@@ -167,6 +167,22 @@ def has_layers(source: str, students: int = 1) -> bool:
     students = max(students, axes.sources[source].needs_students)
     models = [model_of(member) for member in everybody(source, students)]
     return all(model is None or model.layered for model in models)
+
+
+def find_misuse(source: str, students: int, values: Mapping[str, Any], task: Task | None) -> Iterator[tuple[str, str]]:
+    """What a source, or one whose model teaches under it, refuses in a group that listens to it, and what is allowed.
+
+    Args:
+        source (str): The source.
+        students (int): Number of students.
+        values (mapping): The group's keys.
+        task (Task, optional): What is predicted.
+    """
+    for name in sorted({source, *(member for member in everybody(source, students) if isinstance(member, str))}):
+        check = axes.sources[name].check
+        found = check(values, task) if check is not None else None
+        if found is not None:
+            yield found
 
 
 def listening(plan: Plan, member: Member) -> Iterator[tuple[GroupPlan, Part]]:

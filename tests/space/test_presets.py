@@ -37,6 +37,7 @@ stride: {kd_feature: {weight: 1, tap: layer, layer_map: attention, pool: none, l
 """)
 OTHERS = yaml.safe_load("""
 supervised: {}
+label_smoothing: {kd: {label_weight: 0.9}, kd_response: {source: uniform_prior, weight: 0.1, temperature: 1, nodes: train}}
 oc: {kd: {update: epoch_alternate}, kd_structure: {source: peers, weight: 1, tap: conv, layer_map: one_to_one,
   kernel: laplacian, kernel_scale: 100, divergence: kl_source_learner, self_loops: true}}
 alignahead: {kd: {update: epoch_alternate}, kd_structure: {source: peers, weight: 1, tap: conv, layer_map: shift,

@@ -13,7 +13,7 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Source
 from gkd_plugin.space.sources import default_source, everybody, has_layers, is_within, members_of, own_member
 
-WITH_MODEL = ("teacher", "self", "cohort", "ema")
+WITH_MODEL = ("teacher", "self", "cohort", "ema", "uniform_prior")
 
 
 @pytest.mark.parametrize("students", [1, 2, 3, 5])
@@ -31,11 +31,12 @@ def test_a_source_with_a_model_is_its_own_member(name: str, students: int) -> No
     assert axes.sources[name].needs_students == (2 if name == "cohort" else 1)
 
 
-def test_only_self_is_the_learner_and_a_cohort_has_no_layers() -> None:
+def test_only_self_is_the_learner_and_two_have_no_layers() -> None:
     assert [name for name in axes.sources if is_within(name, 2)] == ["self"] == [own_member()]
     assert {name: has_layers(name, 2) for name in ("peers", *WITH_MODEL)} == {
         **dict.fromkeys(("peers", *WITH_MODEL), True),
         "cohort": False,
+        "uniform_prior": False,
     }
 
 

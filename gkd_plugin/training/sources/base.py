@@ -22,6 +22,7 @@ from gkd_plugin.space.sources import SourceModel, everybody, stand_ins, taps_rea
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.disk import is_disk_error
 from gkd_plugin.training.readings import Readings
+from gkd_plugin.training.sources.shuffle import shuffle_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +108,18 @@ class Sources:
                 seen = self._behind[member].observe(member, learner, sample, self.taps_of(member))
                 _require_rows(self._behind[member].name, seen, sample)
                 found[member] = seen
-        return found
+        return {member: self._shuffle(seen) for member, seen in found.items()}
 
     def add_own(
         self, found: Mapping[Member, Observation], own: Observation, members: Iterable[Member]
     ) -> dict[Member, Observation]:
         """The same with the learner's own, detached observation where it teaches itself."""
         within = [member for member in members if self.is_within(member)]
-        return {**found, **({member: own.detached() for member in within} if within else {})}
+        return {**found, **({member: self._shuffle(own.detached()) for member in within} if within else {})}
+
+    def _shuffle(self, seen: Observation) -> Observation:
+        """What a member says, of other items where ``kd.shuffle_sources`` asks for it."""
+        return shuffle_rows(seen, self.run.streams.seed) if self.run.plan["shuffle_sources"] else seen
 
     def note_step(self, learner: int) -> None:
         """Called after every optimizer step of a student."""

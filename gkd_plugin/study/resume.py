@@ -1,0 +1,79 @@
+"""Which runs of a study are still to be trained, where the same command was called before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gkd_plugin.config.host_keys import fresh
+from gkd_plugin.config.load import read_config
+from gkd_plugin.errors import UserError
+from gkd_plugin.study.job import Job
+from gkd_plugin.study.ledger import DONE, FAILED, PENDING, Entry, Ledger
+from gkd_plugin.training.claim import find_changes
+from gkd_plugin.training.result import RESULT
+
+_SHOWN = 3
+
+
+def choose_jobs(jobs: Sequence[Job], ledger: Ledger, retry_failed: bool = False) -> tuple[list[Entry], list[Job]]:
+    """Divides jobs into those that have ended before and those that are to be trained.
+
+    Finished runs are kept as long as every seed that is asked for is there; failed ones too, unless they are to be tried
+    again. Interrupted runs, and those whose process is gone, are trained: their seeds resume.
+
+    Args:
+        jobs (sequence of Job): All runs of the study.
+        ledger (Ledger): Its ledger.
+        retry_failed (bool): Trains the failed ones again.
+
+    Returns:
+        tuple: The entries of the runs that stay as they are, and the jobs that are left.
+
+    Raises:
+        UserError: If a run that was begun had another configuration. Nothing is changed then.
+    """
+    kept: list[Entry] = []
+    left: list[Job] = []
+    changed: list[str] = []
+    for job in jobs:
+        entry = ledger.read(job.name)
+        same = entry.digest == job.digest
+        if entry.state != PENDING and not same:
+            change = _describe_change(job)
+            same = change == ""
+            if change:
+                changed.append(f"{job.name} ({change})")
+        if same and (_is_finished(job) if entry.state == DONE else entry.state == FAILED and not retry_failed):
+            kept.append(entry)
+        else:
+            left.append(job)
+    if changed:
+        raise UserError(_report(changed))
+    return kept, left
+
+
+def _is_finished(job: Job) -> bool:
+    """Whether every seed that is asked for has a result: the run's folder is the truth."""
+    first = int(job.values.get("seed", _default_seed()))
+    return all((job.folder / str(number) / RESULT).is_file() for number in range(first, first + job.repeat))
+
+
+def _default_seed() -> int:
+    return int(fresh().seed)
+
+
+def _describe_change(job: Job) -> str | None:
+    """How the configuration differs from that of the run's folder; nothing where it is only written in another way."""
+    base = Path(job.base) if job.base is not None else None
+    config = read_config({**job.values, "out_dir": job.out_dir}, path=base)
+    return find_changes(job.folder, config.cfg, config.further)
+
+
+def _report(changed: Iterable[str]) -> str:
+    names = list(changed)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"this study was begun with other configurations: {'; '.join(names[:_SHOWN])}{more}. Its results would not belong "
+        "together. Undo the change in the grid or the base, or choose another --name. Nothing was changed."
+    )
