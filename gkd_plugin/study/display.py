@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,7 @@ class Display:
         self._find_running = running
         self._start = self._last = time.monotonic()
         self._live: Live | None = None
+        self._over = threading.Event()
         for entry in kept:
             self._rank(entry)
 
@@ -57,11 +59,13 @@ class Display:
         else:
             kept = sum(self.counts.values())
             self.console.print(f"{self.title}{f'; {kept} finished before' if kept else ''}", markup=False)
+            threading.Thread(target=self._keep_saying, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._over.set()
         if self._live is not None:
             self._live.stop()
 
@@ -84,15 +88,14 @@ class Display:
             f"{sum(self.counts.values())}/{self.total} {entry.name}: {what}{self._tell_left()}", markup=False
         )
 
-    def wait(self) -> None:
+    def _keep_saying(self) -> None:
         """Says without a terminal that the study goes on, where nothing has ended for a while."""
-        if self.quiet or self._live is not None or time.monotonic() - self._last < _PERIOD:
-            return
-        self._last = time.monotonic()
-        running = ", ".join(entry.name for entry in self._find_running()[:3])
-        self.console.print(
-            f"{sum(self.counts.values())}/{self.total}, running: {running or '-'}{self._tell_left()}", markup=False
-        )
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._last >= _PERIOD:
+                self._last = time.monotonic()
+                running = ", ".join(entry.name for entry in self._find_running()[:3])
+                over = sum(self.counts.values())
+                self.console.print(f"{over}/{self.total}, running: {running or '-'}{self._tell_left()}", markup=False)
 
     def _rank(self, entry: Entry) -> None:
         if entry.state != DONE or entry.val is None:

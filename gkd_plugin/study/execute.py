@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gkd_plugin.config.load import Config, read_values
-from gkd_plugin.errors import UserError
 from gkd_plugin.study.display import Display
 from gkd_plugin.study.engine import Engine, InProcess
 from gkd_plugin.study.job import Job
-from gkd_plugin.study.ledger import Entry, Ledger
-from gkd_plugin.study.points import POINT, TEACHER, Point
+from gkd_plugin.study.ledger import RUNNING, Entry, Ledger
+from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.study.resume import choose_jobs
 from gkd_plugin.study.study import Study
 from gkd_plugin.study.teachers import find_orders
 
@@ -123,44 +123,58 @@ def run_study(
     """
     session = secrets.token_hex(4)
     ledger = Ledger(study.ledger)
-    orders = find_orders((configs[point.name] for point in points), study.folder, study.repeat)
-    teachers = [
+    teachers = _make_teacher_jobs(study, [configs[point.name] for point in points], session, resources.timeout)
+    jobs = make_jobs(study, points, configs, session, resources.timeout)
+    kept, left = choose_jobs([*teachers, *jobs], ledger, retry_failed)
+    names = [job.name for job in left]
+    teaching = [job for job in left if job in teachers]
+    title = _describe(study, len(teachers) + len(jobs), resources)
+    with Display(title, len(teachers) + len(jobs), kept, lambda: _find_running(ledger, names), quiet) as display:
+        try:
+            if left:
+                with open_engine(resources, study.threads) as engine:
+                    _run_all(engine, teaching, display)
+                    _run_all(engine, [job for job in left if job not in teaching], display)
+        except BaseException:
+            ledger.mark_interrupted(names, session)
+            raise
+    return [ledger.read(job.name) for job in (*teachers, *jobs)]
+
+
+def _make_teacher_jobs(study: Study, configs: Sequence[Config], session: str, timeout: float | None) -> list[Job]:
+    """Jobs for the teachers that are missing; their runs lie beside the study's folder."""
+    return [
         Job(
-            name=f"{TEACHER}-{order.name}".replace("/", "-"),
+            name=Path(order.name).name,
             values=read_values(order.path, order.overrides),
             base=str(order.path),
-            out_dir=str(study.out_dir),
+            out_dir=str(order.folder.parent),
             repeat=len(order.seeds),
             cwd=os.getcwd(),
             ledger=str(study.ledger),
             session=session,
-            timeout=resources.timeout,
-            run_name=order.name,
+            timeout=timeout,
         )
-        for order in orders
+        for order in find_orders(configs, study.folder, study.repeat)
     ]
-    jobs = make_jobs(study, points, configs, session, resources.timeout)
-    todo = [ledger.choose(part, retry_failed=retry_failed) for part in (teachers, jobs)]
-    chosen = {job.name for part in todo for job in part}
-    before = {name: entry for name, entry in ledger.entries().items() if name not in chosen}
-    kept = [before[job.name] for job in (*teachers, *jobs) if job.name in before]
-    total = len(teachers) + len(jobs)
-    workers = (
-        "this process"
-        if resources.processes == 0 and not resources.scheduler
-        else resources.scheduler or f"{resources.processes} workers"
-    )
-    title = f"{study.name}: {total} runs of {study.repeat} seed{'s' if study.repeat > 1 else ''}, {workers}, {study.threads} thread{'s' if study.threads > 1 else ''} each"
-    with Display(title, total, kept, ledger.find_running, quiet) as display:
-        if chosen:
-            try:
-                with open_engine(resources, study.threads) as engine:
-                    for part in todo:
-                        _run_all(engine, part, display)
-            except BaseException:
-                ledger.mark_interrupted(session)
-                raise
-    return list(ledger.entries().values())
+
+
+def _find_running(ledger: Ledger, names: Sequence[str]) -> list[Entry]:
+    """What runs now, of the runs of this call."""
+    return [entry for entry in map(ledger.read, names) if entry.state == RUNNING]
+
+
+def _describe(study: Study, total: int, resources: Resources) -> str:
+    """What is about to run, and on what."""
+    if resources.scheduler is not None:
+        where = f"the cluster at {resources.scheduler}"
+    elif resources.processes == 0:
+        where = "this process"
+    else:
+        where = f"{resources.processes} worker{'s' if resources.processes > 1 else ''}"
+    seeds = f"{study.repeat} seed{'s' if study.repeat > 1 else ''}"
+    threads = f"{study.threads} thread{'s' if study.threads > 1 else ''}"
+    return f"{study.name}: {total} runs of {seeds} on {where}, {threads} each"
 
 
 def _run_all(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
@@ -169,8 +183,4 @@ def _run_all(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
     while waiting or engine.pending:
         while waiting and engine.pending < engine.slots + 1:
             engine.submit(waiting.pop())
-        entry = engine.next(timeout=1.0)
-        if entry is None:
-            display.wait()
-        else:
-            display.end(entry)
+        display.end(engine.next())

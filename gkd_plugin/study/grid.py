@@ -11,8 +11,9 @@ from typing import Any
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.config.load import Config, read_config, read_values
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.budget import find_budget, match_budget
-from gkd_plugin.study.configs import check_points, read_folder, write_configs
+from gkd_plugin.study.budget import find_budget, match_budgets
+from gkd_plugin.study.check import check_points
+from gkd_plugin.study.configs import read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
 from gkd_plugin.study.display import say
 from gkd_plugin.study.estimate import DryRun, estimate
@@ -82,8 +83,7 @@ def run_grid(
         points = [_settle(point, study) for point in expansion.points]
         configs = check_points(points, path)
         if budget is not None:
-            size = find_budget(budget, overrides)
-            points = [match_budget(point, size, configs[point.name]) for point in points]
+            points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
             configs = check_points(points, path)
         warnings = _count_warnings(configs.values())
         if placebo:
@@ -93,7 +93,7 @@ def run_grid(
             points, more = add_controls(points, configs)
             configs |= more
         study = replace(study, points=_merge(points, study.points))
-    write_configs(points, study.beside / "configs")
+    write_configs(points, study.beside / "configs", base=path)
     if dry_run:
         with say("trying a few configurations for some epochs", quiet):
             seconds, trial = estimate(points, configs, study.repeat, resources.processes)
@@ -109,7 +109,7 @@ def run_grid(
     with hold_lock(study.beside):
         study.save()
         entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
-        return summarize(study, entries, warnings, quiet)
+        return summarize(study, entries, warnings)
 
 
 def _expand(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gkd_plugin.config.kd_keys import SCHEME
+from gkd_plugin.config.files import merge
+from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.groups import YOU
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.sources import everybody
-from gkd_plugin.study.points import SMOOTHED
+from gkd_plugin.study.controls import identify
+from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED, Point
 from gkd_plugin.training.sources import uniform_prior
 
 
@@ -70,3 +74,35 @@ def _list_unused_keys(plan: Plan) -> set[str]:
     unused = {key.name for name in axes.sources for key in axes.sources[name].keys}
     used = axes.sources[plan["predict"]].keys if plan["predict"] in axes.sources else ()
     return unused - {key.name for key in used}
+
+
+def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tuple[list[Point], dict[str, Config]]:
+    """The points, and for each that distils its placebos that no other point is already.
+
+    Args:
+        points (iterable of Point): The points.
+        configs (mapping): Their configurations by name.
+
+    Returns:
+        tuple: All points, placebos last, and the configurations of the new ones by name.
+
+    Raises:
+        ConfigError: If a placebo cannot be trained (label smoothing on regression).
+    """
+    given = list(points)
+    added: list[Point] = []
+    new: dict[str, Config] = {}
+    for point in given:
+        config = configs[point.name]
+        if point.role != POINT:
+            continue
+        for role, word, pairs in (
+            (SHUFFLED, "shuffled", shuffle_overrides(config.plan)),
+            (SMOOTHED, "smoothed", smoothing_overrides(config.plan)),
+        ):
+            if pairs:
+                placebo = read_config(merge(config.values, pairs), path=config.path)
+                name = f"{word}-{identify(placebo)[:8]}"
+                new.setdefault(name, placebo)
+                added.append(Point(name, placebo.values, point.choices, role, of=point.name))
+    return [*given, *added], new

@@ -1,0 +1,139 @@
+"""The end of a study: its tables, its report, and a few lines on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
+from rich.table import Table
+
+from gkd_plugin.commands.report import PERCENT, Paired
+from gkd_plugin.printing import Printable
+from gkd_plugin.study.host_tables import write_host_tables
+from gkd_plugin.study.ledger import DONE, FAILED, Entry
+from gkd_plugin.study.records import read_study
+from gkd_plugin.study.report.write import write_report
+from gkd_plugin.study.study import Study
+from gkd_plugin.study.table_files import write_tables
+from gkd_plugin.study.tables import compare, summarise
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome(Printable):
+    """What ``gkd grid`` and ``gkd search`` return.
+
+    Args:
+        study (Study): The study.
+        entries (list of Entry): The state of each run.
+        rows (list of dict): The best points by validation: ``name``, ``val``, ``test`` and, beside a control, ``difference``,
+            ``low``, ``high`` and ``seeds``.
+        metric (str): The metric that selects; empty where nothing is finished.
+        total (int): How many points have scores.
+        page (Path, optional): The report.
+        warnings (tuple of str): What is legal, but probably a mistake, and what could not be written.
+    """
+
+    WIDTH, SOFT_WRAP = 110, True
+
+    study: Study
+    entries: list[Entry]
+    rows: list[dict[str, Any]]
+    metric: str
+    total: int
+    page: Path | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> list[Entry]:
+        """The runs that failed."""
+        return [entry for entry in self.entries if entry.state == FAILED]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from (f"[yellow]warning:[/] {escape(warning)}" for warning in self.warnings)
+        counts = Counter(entry.state for entry in self.entries)
+        said = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=lambda state: state != DONE))
+        yield f"[bold]{escape(self.study.name)}[/]: {said or 'nothing to run'}"
+        if self.rows:
+            yield self._make_table()
+        for entry in self.failed[:_SHOWN]:
+            yield f"[bold red]failed[/] {escape(entry.name)}: {escape(str(entry.reason))}"
+        if len(self.failed) > _SHOWN:
+            yield f"and {len(self.failed) - _SHOWN} more (gkd status {escape(str(self.study.folder))})"
+        yield f"runs in {escape(str(self.study.folder))}, tables in {escape(str(self.study.beside / 'tables'))}"
+        if self.page is not None:
+            yield f"report in {escape(str(self.page))}"
+
+    def _make_table(self) -> Table:
+        scale, unit = (100.0, " %") if self.metric in PERCENT else (1.0, "")
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+        best = (
+            f"best {len(self.rows)} of {self.total} by validation" if self.total > len(self.rows) else "by validation"
+        )
+        table.add_column(best, overflow="fold")
+        table.add_column(f"val {self.metric}{unit}", justify="right")
+        table.add_column("test", justify="right")
+        controlled = any("difference" in row for row in self.rows)
+        if controlled:
+            table.add_column("difference to its control [95 %]", min_width=24)
+        for row in self.rows:
+            cells = [escape(str(row["name"])), *(_format(row[key], scale) for key in ("val", "test"))]
+            if controlled:
+                cells.append(_describe_difference(row, scale))
+            table.add_row(*cells)
+        return table
+
+
+def _format(value: float, scale: float) -> str:
+    return "-" if math.isnan(value) else f"{value * scale:.2f}"
+
+
+def _describe_difference(row: dict[str, Any], scale: float) -> str:
+    if "difference" not in row:
+        return ""
+    paired = Paired(row["difference"], row["low"], row["high"], int(row["seeds"]))
+    return escape(paired.text(scale))
+
+
+def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = ()) -> Outcome:
+    """Writes the tables and the report of a study, as far as it has come.
+
+    Args:
+        study (Study): The study.
+        entries (sequence of Entry): The state of each run.
+        warnings (sequence of str): What is legal, but probably a mistake.
+    """
+    found = list(warnings)
+    rows: list[dict[str, Any]] = []
+    metric, total, page = "", 0, None
+    if not any(entry.state == DONE for entry in entries):
+        pass
+    elif find_spec("pandas") is None:
+        found.append("no tables and no report: pandas is not installed (pip install 'gkd_plugin[study]')")
+    else:
+        results = read_study(study.beside)
+        metric = results.metric
+        write_tables(results)
+        problem = write_host_tables(study.folder, results.metric, results.better)
+        if problem is not None:
+            found.append(problem)
+        points = summarise(results)
+        scored = points[(points["role"] == "point") & points["val"].notna()]
+        total = len(scored)
+        differences = {row["name"]: row for row in compare(results).to_dict("records")}
+        keys = ("difference", "low", "high", "seeds")
+        for row in scored.head(_SHOWN).to_dict("records"):
+            beside = differences.get(row["name"])
+            more = {key: beside[key] for key in keys} if beside is not None else {}
+            rows.append({key: row[key] for key in ("name", "val", "test")} | more)
+        page = write_report(study.beside).page
+    return Outcome(study, list(entries), rows, metric, total, page, tuple(found))
