@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.config.load import Config, read_config, read_values
+from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.budget import find_budget, match_budgets
 from gkd_plugin.study.check import check_points

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gkd_plugin.config.kd_keys import SCHEME
 from gkd_plugin.config.files import merge
+from gkd_plugin.config.kd_keys import SCHEME
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.groups import YOU
 from gkd_plugin.plan import Plan
