@@ -13,7 +13,7 @@ from gkd_plugin.config import host_keys
 from gkd_plugin.config.cohort import examine_cohort
 from gkd_plugin.config.files import SUFFIXES, merge, read_file
 from gkd_plugin.config.resolve import examine
-from gkd_plugin.errors import ConfigError
+from gkd_plugin.errors import ConfigError, Problem
 from gkd_plugin.plan import Plan
 
 
@@ -69,7 +69,13 @@ def _make_plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): _make_plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
-def read_config(source: Source, overrides: Sequence[Any] = (), *, path: Path | None = None) -> Config:
+# the host's part of a configuration as it was read, with its mistakes, by that part's text
+HostParts: TypeAlias = dict[str, tuple[CfgNode, list[Problem]]]
+
+
+def read_config(
+    source: Source, overrides: Sequence[Any] = (), *, path: Path | None = None, known: HostParts | None = None
+) -> Config:
     """The configuration in a file, with every mistake reported at once. The global ``cfg`` does not change.
 
     Args:
@@ -77,6 +83,7 @@ def read_config(source: Source, overrides: Sequence[Any] = (), *, path: Path | N
         overrides (sequence): ``key value`` pairs as on the command line.
         path (Path, optional): For nested values the file that they stem from, in whose folder the files that they name are
             looked for first.
+        known (dict, optional): Where the host's part is kept, so that many configurations that share it are read faster.
 
     Raises:
         UserError: If the file is missing or cannot be read.
@@ -85,11 +92,8 @@ def read_config(source: Source, overrides: Sequence[Any] = (), *, path: Path | N
     values = read_values(source, overrides)
     found, name = _locate(source)
     path = path or found
-    own = host_keys.fresh()
-    problems = host_keys.place(values, own)
+    own, problems = _read_host(values, known)
     wrong = {problem.key for problem in problems}
-    problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
-    wrong |= {problem.key for problem in problems}
     kd = {key: content for key, content in values.items() if host_keys.is_kd(key)}
     plan, mistakes = examine({**_drop_refused(own, wrong), **kd})
     problems += mistakes
@@ -102,6 +106,21 @@ def read_config(source: Source, overrides: Sequence[Any] = (), *, path: Path | N
     if problems:
         raise ConfigError(problems, str(path) if path else None)
     return Config(path, name, values, own, plan, tuple(further))
+
+
+def _read_host(values: Mapping[str, Any], known: HostParts | None) -> tuple[CfgNode, list[Problem]]:
+    """The host's keys in a ``cfg`` of their own, and what is wrong with them."""
+    part = repr({key: value for key, value in values.items() if not host_keys.is_kd(key)})
+    if known is None or part not in known:
+        own = host_keys.fresh()
+        problems = host_keys.place(values, own)
+        wrong = {problem.key for problem in problems}
+        problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
+        if known is None:
+            return own, problems
+        known[part] = own, problems
+    own, problems = known[part]
+    return own.clone(), list(problems)
 
 
 def _locate(source: Source) -> tuple[Path | None, str]:

@@ -14,6 +14,7 @@ import yaml
 from gkd_plugin.config import host_keys
 from gkd_plugin.config.cohort import FOLDER, find_file
 from gkd_plugin.config.files import SUFFIXES, merge, read_file
+from gkd_plugin.config.kd_keys import SCHEME
 from gkd_plugin.errors import UserError
 from gkd_plugin.schema import BadValue, Names
 from gkd_plugin.study.expand import Expansion, make_digest
@@ -84,7 +85,7 @@ def _fit_host(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _list_named(values: Mapping[str, Any]) -> Iterator[str]:
     """The YAML files that a configuration names."""
-    kd = values.get(host_keys.SCHEME) or {}
+    kd = values.get(SCHEME) or {}
     for key in ("cohort", "teacher_cfg"):
         try:
             yield from Names("a file").parse(kd.get(key, "none"))

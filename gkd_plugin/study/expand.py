@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +86,13 @@ def expand(
 
 def make_digest(values: Mapping[str, Any]) -> str:
     """The same text for the same configuration, in whatever order it is written; ``1`` and ``1.0`` are not the same."""
-    return json.dumps(values, sort_keys=True, default=str)
+    return repr(_sort(values))
+
+
+def _sort(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _sort(value[key]) for key in sorted(value, key=str)}
+    return value
 
 
 def _require_size(count: int, grid: Grid) -> None:
@@ -195,7 +200,7 @@ def _perturb(
     grid: Grid, aliases: Sequence[str], count: int, drawn: random.Random
 ) -> list[tuple[Sequence[Row], dict[str, Any]]]:
     """For each dimension ``count`` samples, each with all values of the dimension."""
-    chosen = []
+    chosen: list[tuple[Sequence[Row], dict[str, Any]]] = []
     for alias in aliases:
         blocks = [block for block in grid.blocks if any(row.alias == alias for row in block)]
         shares = _share([max(_count(block), count) for block in blocks], count)

@@ -1,0 +1,50 @@
+"""Every point of a study checked before the first is trained; a mistake that many points share is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gkd_plugin.config.load import Config, HostParts, read_config
+from gkd_plugin.errors import ConfigError, UserError
+from gkd_plugin.study.points import Point
+
+_SHOWN = 20
+
+
+def check_points(points: Sequence[Point], path: Path | None) -> dict[str, Config]:
+    """The checked configuration of each point, by its name.
+
+    Args:
+        points (sequence of Point): The points.
+        path (Path, optional): The base configuration, in whose folder the files that points name are looked for first.
+
+    Raises:
+        UserError: With every mistake, the number of points that have it, and the name of one of them.
+    """
+    known: HostParts = {}
+    configs: dict[str, Config] = {}
+    found: dict[str, list[str]] = {}
+    for point in points:
+        try:
+            configs[point.name] = read_config(point.values, path=path, known=known)
+        except ConfigError as error:
+            for problem in error.problems:
+                found.setdefault(str(problem), []).append(point.name)
+        except UserError as error:
+            found.setdefault(str(error), []).append(point.name)
+    if found:
+        raise UserError(_report(found, len(points)))
+    return configs
+
+
+def _report(found: dict[str, list[str]], total: int) -> str:
+    names = {name for each in found.values() for name in each}
+    where = "the configuration" if total == 1 else f"{len(names)} of {total} configurations"
+    lines = [f"{len(found)} mistake{'s' if len(found) > 1 else ''} in {where}. Nothing was started."]
+    for text, with_it in list(found.items())[:_SHOWN]:
+        several = f"{len(with_it)} configurations, such as " if len(with_it) > 1 else ""
+        lines.append(f"  {text} [{several}{with_it[0]}]")
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more")
+    return "\n".join(lines)
