@@ -132,6 +132,7 @@ class Display:
 
 
 def format_score(entry: Entry) -> str:
+    """The validation score of a run, in per cent where it is a share."""
     if entry.val is None:
         return "-"
     return f"{100 * entry.val:.2f} %" if entry.metric in PERCENT else f"{entry.val:.4f}"

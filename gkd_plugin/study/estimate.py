@@ -35,6 +35,7 @@ class DryRun(Printable):
         trial (str): What that is taken from, or why there is nothing to take it from.
         workers (int): How many run at a time.
         warnings (tuple of str): What is legal, but probably a mistake.
+        failed (tuple): Empty: nothing was trained.
     """
 
     WIDTH, SOFT_WRAP = 110, True
@@ -46,6 +47,7 @@ class DryRun(Printable):
     trial: str
     workers: int
     warnings: tuple[str, ...] = ()
+    failed: tuple[()] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         roles = Counter(point.role for point in self.study.points)
