@@ -185,6 +185,17 @@ def status(folder: str) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--out", type=click.Path(path_type=Path), metavar="F", help="The HTML file.  [default: in <study>.gkd]")
+@click.option("--open", "open_page", is_flag=True, help="Also open the page in a browser.")
+def report(folder: Path, out: Path | None, open_page: bool) -> None:
+    """Write what a study, a folder of runs, or one run showed: one HTML page, and Markdown."""
+    from gkd_plugin.study.report.write import write_report
+
+    show(write_report(folder, out, open_page))
+
+
+@main.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")
 def init(folder: Path, configs: bool) -> None:

@@ -1,0 +1,1 @@
+"""``gkd report``: what a study or a run showed, as one page."""

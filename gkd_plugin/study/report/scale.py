@@ -1,0 +1,64 @@
+"""How scores and points are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gkd_plugin.commands.report import PERCENT
+from gkd_plugin.study.records import StudyResults
+from gkd_plugin.study.report.parts import DASH, Cell, format_number, format_value, is_missing, number_cell
+
+NO_BREAK = "\u00a0"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How scores of a metric are written.
+
+    Args:
+        metric (str): Its name with its unit.
+        factor (float): 100 for shares, which are written in per cent.
+        digits (int): Digits after the point.
+        sign (int): 1 where more is better, otherwise -1.
+    """
+
+    metric: str
+    factor: float
+    digits: int
+    sign: int
+
+    @classmethod
+    def of(cls, results: StudyResults) -> Scale:
+        """The scale of a study's metric."""
+        percent = results.metric in PERCENT
+        name = f"{results.metric} (%)" if percent else results.metric
+        return cls(name, 100.0 if percent else 1.0, 2 if percent else 4, 1 if results.better else -1)
+
+    def write(self, value: Any, sign: bool = False) -> str:
+        """A score or a difference."""
+        return format_number(value, self.digits, self.factor, sign)
+
+    def write_interval(self, low: Any, high: Any, sign: bool = False) -> str:
+        """``[+0.10, +0.94]``; nothing where there is no interval."""
+        return (
+            ""
+            if is_missing(low) or is_missing(high)
+            else f"[{self.write(low, sign)},{NO_BREAK}{self.write(high, sign)}]"
+        )
+
+    def cell(self, value: Any, sign: bool = False) -> Cell:
+        """A score or a difference as a cell."""
+        return number_cell(value, self.digits, self.factor, sign)
+
+    def interval_cell(self, low: Any, high: Any, sign: bool = False) -> Cell:
+        """An interval as a cell, sorted by its lower end."""
+        text = self.write_interval(low, high, sign)
+        return Cell(text or DASH, float(low) if text else "")
+
+
+def name_point(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
+    """A point by its choices, ``width=8, preset=lsp``; by its name where it has none."""
+    chosen = [f"{alias}={format_value(row[alias])}" for alias in dimensions if not is_missing(row.get(alias))]
+    return ", ".join(chosen) or str(row["name"])
