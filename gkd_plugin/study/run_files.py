@@ -1,0 +1,196 @@
+"""The files of one run, ours or the host's, read as rows: what is damaged is said, and the rest is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
+from gkd_plugin.training.rows import read_rows
+from gkd_plugin.training.run_folder import FAILED, seed_folders
+from gkd_plugin.training.seed_files import find_damage
+
+HOST_NOTE = "test of the last epoch, as the host's main program writes it"
+_SINGLE = ("s1", "mean", "first", "best")  # the answers of a run of one student
+
+
+@dataclass
+class RunFiles:
+    """What the folder of one run holds.
+
+    Args:
+        rows (list of dict): One for each seed and answer.
+        failures (list): ``(seed, reason)`` for what failed, is damaged or was not finished.
+        state (str): ``done``, ``failed``, ``interrupted`` or ``pending``.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[tuple[int | None, str]] = field(default_factory=list)
+    state: str = "pending"
+
+
+class _Unreadable(Exception):
+    """Why a seed cannot be read."""
+
+
+class _Unfinished(_Unreadable):
+    """Why a seed is not finished."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: it has folders of seeds with rows, a result or a failure."""
+    if not folder.is_dir():
+        return False
+    inside = (RESULT, FAILED, "train", "val", "ckpt")
+    return any((seed / name).exists() for seed in seed_folders(folder) for name in inside)
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Everything that a run's folder says of its seeds.
+
+    Args:
+        folder (Path): The run's folder, which need not be there.
+    """
+    found = RunFiles()
+    if not folder.is_dir():
+        return found
+    states = set()
+    for path in seed_folders(folder):
+        seed = int(path.name) + 1  # the folder of seed 1 is 0
+        try:
+            found.rows += _read_seed(folder, path, seed)
+            states.add("done")
+        except _Unreadable as why:
+            found.failures.append((seed, str(why)))
+            states.add("interrupted" if isinstance(why, _Unfinished) else "failed")
+    found.state = next((state for state in ("interrupted", "failed", "done") if state in states), "pending")
+    return found
+
+
+def _read_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]:
+    if (path / RESULT).is_file():
+        if (damage := find_damage(path)) is not None:
+            raise _Unreadable(damage)
+        result = read_result(path)
+        assert result is not None
+        return _list_answers(result)
+    if (path / FAILED).is_file():
+        raise _Unreadable(_read_reason(path / FAILED))
+    if (folder / "plan.yaml").is_file() or (path / "plan.yaml").is_file():
+        raise _Unfinished(f"{path} is not finished")
+    return _read_host_seed(folder, path, seed)
+
+
+def _list_answers(result: RunResult) -> list[dict[str, Any]]:
+    shared = {
+        "seed": result.seed,
+        "metric": result.metric,
+        "better": result.better,
+        "students": len(result.parameters),
+        "seconds": float(result.seconds),
+        "teacher": result.teacher.get("name"),
+        "teacher_test": float(result.teacher.get("test", float("nan"))),
+        "warnings": "; ".join(result.warnings),
+        "note": "",
+    }
+    return [
+        {
+            **shared,
+            "answer": answer,
+            "epoch": float(score.epoch),
+            "val": float(score.val),
+            "test": float(score.test),
+            "parameters": _count_parameters(result, answer),
+            "agreement": float(result.agreement.get(answer, float("nan"))),
+        }
+        for answer, score in result.answers.items()
+    ]
+
+
+def _count_parameters(result: RunResult, answer: str) -> float:
+    """Parameters of what is deployed: one student, all of them for an ensemble; their mean for the mean over students."""
+    sizes = result.parameters
+    if answer == "ensemble":
+        return float(sum(sizes))
+    if answer == "mean":
+        return sum(sizes) / len(sizes)
+    number = {"first": 1, "best": result.best_student}.get(answer) or int(answer.removeprefix("s"))
+    return float(sizes[number - 1])
+
+
+def _read_reason(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"failed; {path} cannot be read"
+
+
+# ------------------------------------------------------------------------------------------------------- the host's own
+def _read_host_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]:
+    """The rows of the host's main program: validation selects the epoch, but the test is the last epoch's."""
+    rows = _read_epochs(path / "val" / "stats.json")
+    if not rows:
+        raise _Unfinished(f"{path} has no rows of validation")
+    values = _read_config(folder / "config.yaml")
+    last = values.get("optim", {}).get("max_epoch")
+    if isinstance(last, int) and max(rows) + 1 < last:
+        raise _Unfinished(f"{path} is not finished: {max(rows) + 1} of {last} epochs")
+    metric, better = _choose_metric(path, values, rows[max(rows)])
+    epoch, row = _select(path, rows, metric, better)
+    tests = _read_epochs(path / "test" / "stats.json")
+    test = tests[max(tests)].get(metric) if tests else None
+    score = Score(float(epoch), row[metric], test if isinstance(test, (int, float)) else float("nan"))
+    size = row.get("params")
+    size = int(size) if isinstance(size, (int, float)) and size == size else 0
+    result = RunResult(seed, metric, better, "first", dict.fromkeys(_SINGLE, score), [size], 1, len(rows), float("nan"))
+    return [{**answer, "note": HOST_NOTE} for answer in _list_answers(result)]
+
+
+def _read_epochs(path: Path) -> dict[int, dict[str, Any]]:
+    """Rows by epoch. Of two rows of an epoch the last counts: the first is that of the untrained network."""
+    rows = [row for _, row in read_rows(path)]
+    try:
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()] if rows else []
+    except OSError as error:
+        raise _Unreadable(f"{path} cannot be read ({error.strerror})") from None
+    if len(lines) > len(rows):
+        raise _Unreadable(f"{path} is damaged: {len(lines) - len(rows)} of {len(lines)} rows cannot be read")
+    return {row["epoch"]: row for row in rows}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    groups = values if isinstance(values, dict) else {}
+    return {**groups, "optim": groups["optim"] if isinstance(groups.get("optim"), dict) else {}}
+
+
+def _choose_metric(path: Path, values: dict[str, Any], row: dict[str, Any]) -> tuple[str, bool]:
+    """The metric that selects, as the host's aggregation decides it, and whether more of it is better."""
+    metric = values.get("metric_best", "auto")
+    if metric == "auto":
+        metric = next((name for name in ("auc", "accuracy", "mae", "mse", "loss") if name in row), "loss")
+        return metric, metric not in ERRORS
+    if metric not in row:
+        raise _Unreadable(f"{path / 'val' / 'stats.json'} has no column {metric}, which metric_best names")
+    return str(metric), values.get("metric_agg", "argmax") != "argmin"
+
+
+def _select(path: Path, rows: dict[int, dict[str, Any]], metric: str, better: bool) -> tuple[int, dict[str, Any]]:
+    scored = {
+        epoch: row
+        for epoch, row in rows.items()
+        if isinstance(value := row.get(metric), (int, float)) and value == value
+    }
+    if not scored:
+        raise _Unreadable(f"{path / 'val' / 'stats.json'} has no number in its column {metric}")
+    sign = 1 if better else -1
+    epoch = max(sorted(scored), key=lambda epoch: sign * scored[epoch][metric])  # the first of equal ones
+    return epoch, scored[epoch]
