@@ -20,7 +20,7 @@ from gkd_plugin.training.result import RunResult
 COMPARISON = "comparison.json"
 PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
 _INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
-_EQUAL = 1e-9  # differences of equal scores differ in their last digits
+EQUAL = 1e-9  # differences of equal scores differ in their last digits
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Paired:
         gaps = np.subtract(ours, theirs)
         count = len(gaps)
         mean = float(gaps.mean()) if count else float("nan")
-        if count < _INTERVAL_SEEDS or np.ptp(gaps) < _EQUAL:
+        if count < _INTERVAL_SEEDS or np.ptp(gaps) < EQUAL:
             return cls(mean, float("nan"), float("nan"), count)
         from scipy import stats  # only here: it is heavy
 

@@ -49,6 +49,14 @@ SCORE_COLUMNS = {
     "warnings": "object",
     "note": "object",
 }
+# names of columns in our tables, which no dimension may take
+RESERVED = frozenset(
+    {*POINT_COLUMNS, *SCORE_COLUMNS}
+    | set(
+        "seeds val_sd test_sd test_low test_high control_test difference low high p p_holm wilcoxon wins ties losses".split()
+    )
+    | set("best_difference best_low best_high gap_closed front".split())
+)
 FAILURE_COLUMNS = {"name": "object", "seed": "Int64", "reason": "object"}
 
 
@@ -61,7 +69,8 @@ class StudyResults:
         folder (Path): The folder ``<study>.gkd``, or the folder of runs where there is none.
         kind (str): ``grid``, ``search``, ``runs`` (a folder of runs without ``study.json``) or ``run``.
         meta (dict): The content of ``study.json``; empty where there is none.
-        dimensions (dict): The key of each dimension by its alias.
+        dimensions (dict): The key of each dimension by its column in ``points``: its alias, unless a column of ours has
+            that name already (the column of ``kd.students students [1, 2]`` is ``kd.students``).
         points (DataFrame): One row for each point: ``name``, ``role``, ``control``, ``of``, ``folder``, ``epochs``,
             ``state``, ``reason``, and one column for each dimension.
         scores (DataFrame): One row for each point, seed and answer; see ``SCORE_COLUMNS``.
@@ -95,7 +104,7 @@ class _Listed:
     kind: str
     dimensions: dict[str, str]
     points: list[dict[str, Any]]
-    choices: list[Mapping[str, Any]]
+    choices: Sequence[Mapping[str, Any]]
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -215,11 +224,14 @@ def _read_points(listed: _Listed, home: Path, failures: list[dict[str, Any]]) ->
     if not listed.meta:
         _name_teachers(listed.points, rows)
     points = make_frame(listed.points, POINT_COLUMNS)
+    dimensions = {}
     for alias, key in listed.dimensions.items():
-        points[alias if alias not in POINT_COLUMNS else key] = make_column(listed.choices, alias)
+        column = alias if alias not in RESERVED else key if key not in RESERVED else f"{alias}_choice"
+        points[column] = make_column(listed.choices, alias)
+        dimensions[column] = key
     scores, known = make_frame(rows, SCORE_COLUMNS), make_frame(failures, FAILURE_COLUMNS)
     name = str(listed.meta.get("name") or home.resolve().name.removesuffix(SUFFIX))
-    return StudyResults(name, home, listed.kind, listed.meta, listed.dimensions, points, scores, known)
+    return StudyResults(name, home, listed.kind, listed.meta, dimensions, points, scores, known)
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> pd.DataFrame:

@@ -1,0 +1,218 @@
+"""The tables of a study: every point, every point beside its control, the best by validation, accuracy against size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gkd_plugin.commands.report import EQUAL
+from gkd_plugin.study.extras import load_extra
+from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
+from gkd_plugin.study.records import StudyResults
+from gkd_plugin.study.statistics import PairedTest, Spread, correct_holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY = (
+    "name role dimensions seeds val val_sd test test_sd test_low test_high epoch parameters students seconds "
+    "teacher_test agreement epochs state note"
+).split()
+COMPARISON = (
+    "name dimensions seeds val test test_low test_high control control_test difference low high p p_holm wilcoxon wins "
+    "ties losses best_difference best_low best_high teacher_test gap_closed parameters students seconds"
+).split()
+PARETO = "name dimensions parameters val test test_low test_high front".split()
+
+
+def summarise(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
+    """One row for each point, the best by validation first: means over seeds, and the interval of the test score.
+
+    Args:
+        results (StudyResults): The study.
+        answer (str): ``mean`` (over students), ``best``, ``first``, ``ensemble`` or ``s1`` ...
+    """
+    pandas = load_extra("pandas")
+    seeds = _group(results, answer)
+    rows = []
+    for point in results.points.to_dict("records"):
+        own = seeds.get(point["name"])
+        row = {key: point[key] for key in ("name", "role", *results.dimensions, "state", "epochs")}
+        rows.append(row | (_average(own) if own is not None else {"seeds": 0}))
+    return _sort(pandas.DataFrame(rows, columns=_insert(SUMMARY, results)), results)
+
+
+def compare(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
+    """One row for each point that has a control, the best by validation first.
+
+    All numbers of a row are over the seeds that both have finished. A point that was given other epochs than its control
+    is left out.
+
+    Args:
+        results (StudyResults): The study.
+        answer (str): The answer that is compared; best against best stands beside it.
+    """
+    points = results.points
+    own = points[(points["role"] == POINT) & points["control"].notna()]
+    return _compare(results, zip(own["name"], own["control"], strict=True), answer)
+
+
+def compare_placebos(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
+    """The same for each point beside its placebos, which stand in the column ``control``.
+
+    Args:
+        results (StudyResults): The study.
+        answer (str): The answer that is compared.
+    """
+    points = results.points
+    placebos = points[points["role"].isin([SHUFFLED, SMOOTHED]) & points["of"].notna()]
+    return _compare(results, zip(placebos["of"], placebos["name"], strict=True), answer)
+
+
+def select(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
+    """The point that validation selects, with its test score; one for each data set where these are a dimension.
+
+    Args:
+        results (StudyResults): The study.
+        answer (str): The answer that counts.
+    """
+    runs = _select_scored(results, answer)
+    data = list_data_sets(results)
+    found = runs.groupby(data, sort=False, dropna=False).head(1) if data else runs.head(1)
+    return found.reset_index(drop=True)
+
+
+def pareto(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
+    """Points by their size: ``front`` says that no smaller or equal point is better by validation.
+
+    Args:
+        results (StudyResults): The study.
+        answer (str): The answer that counts.
+    """
+    runs = _select_scored(results, answer)
+    sign, data = 1 if results.better else -1, list_data_sets(results)
+    runs = runs.sort_values(["parameters", "val"], ascending=[True, not results.better], kind="stable")
+    best: dict[tuple[Any, ...], float] = {}
+    front = []
+    for point in runs.to_dict("records"):
+        place, score = tuple(point[name] for name in data), sign * point["val"]
+        front.append(score > best.get(place, float("-inf")))
+        best[place] = max(score, best.get(place, score))
+    return runs.assign(front=front)[_insert(PARETO, results)].reset_index(drop=True)
+
+
+def list_data_sets(results: StudyResults) -> list[str]:
+    """The dimensions that choose the data: scores are only compared within each."""
+    return [alias for alias, key in results.dimensions.items() if key.startswith("dataset.")]
+
+
+def list_candidates(points: pd.DataFrame) -> pd.DataFrame:
+    """The points that may be chosen and ranked: none that is a control, or was given fewer epochs than others."""
+    return points[(points["role"] == POINT) & points["epochs"].isna()]
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+def _select_scored(results: StudyResults, answer: str) -> pd.DataFrame:
+    runs = list_candidates(summarise(results, answer))
+    return runs[runs["val"].notna()]
+
+
+def _group(results: StudyResults, answer: str) -> dict[str, pd.DataFrame]:
+    """The scores of an answer by point, in the order of seeds."""
+    scores = results.scores[results.scores["answer"] == answer].sort_values("seed")
+    return {str(name): own.set_index("seed") for name, own in scores.groupby("name", sort=False)}
+
+
+def _average(own: pd.DataFrame) -> dict[str, Any]:
+    val, test = Spread.of(own["val"].tolist()), Spread.of(own["test"].tolist())
+    means = {key: float(own[key].mean()) for key in ("epoch", "parameters", "seconds", "teacher_test", "agreement")}
+    return {
+        **means,
+        "seeds": val.count,
+        "val": val.mean,
+        "val_sd": val.sd,
+        "test": test.mean,
+        "test_sd": test.sd,
+        "test_low": test.low,
+        "test_high": test.high,
+        "students": int(own["students"].iloc[0]),
+        "note": own["note"].iloc[0],
+    }
+
+
+def _compare(results: StudyResults, pairs: Iterable[tuple[str, str]], answer: str) -> pd.DataFrame:
+    pandas = load_extra("pandas")
+    scores, best = _group(results, answer), _group(results, "best")
+    known = {point["name"]: point for point in results.points.to_dict("records")}
+    rows = []
+    for name, control in pairs:
+        ours, theirs = known.get(name), known.get(control)
+        if ours is None or (theirs is not None and not _same_epochs(ours, theirs)):
+            continue
+        row = {key: ours[key] for key in ("name", *results.dimensions)} | {"control": control}
+        rows.append(row | _compare_pair(scores.get(name), scores.get(control), results.better))
+        beside = _pair(best.get(name), best.get(control))
+        if beside is not None:
+            gap = PairedTest.of(beside[0]["test"].tolist(), beside[1]["test"].tolist()).difference
+            rows[-1] |= {"best_difference": gap.mean, "best_low": gap.low, "best_high": gap.high}
+    frame = pandas.DataFrame(rows, columns=_insert(COMPARISON, results))
+    frame["p_holm"] = correct_holm([float(value) for value in frame["p"]])
+    return _sort(frame, results)
+
+
+def _same_epochs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Successive halving gives some points fewer epochs."""
+    pandas = load_extra("pandas")
+    first, second = (None if pandas.isna(point["epochs"]) else int(point["epochs"]) for point in (ours, theirs))
+    return first == second
+
+
+def _pair(ours: pd.DataFrame | None, theirs: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The rows of the seeds that both have; ``None`` without one."""
+    if ours is None or theirs is None:
+        return None
+    seeds = ours.index.intersection(theirs.index)
+    return (ours.loc[seeds], theirs.loc[seeds]) if len(seeds) else None
+
+
+def _compare_pair(own: pd.DataFrame | None, control: pd.DataFrame | None, better: bool) -> dict[str, Any]:
+    pair = _pair(own, control)
+    if pair is None:
+        return {"seeds": 0, "wins": 0, "ties": 0, "losses": 0}
+    ours, theirs = pair
+    test = PairedTest.of(ours["test"].tolist(), theirs["test"].tolist(), better)
+    mean = _average(ours)
+    keys = ("seeds", "val", "test", "test_low", "test_high", "teacher_test", "parameters", "students", "seconds")
+    return {
+        **{key: mean[key] for key in keys},
+        "control_test": float(theirs["test"].mean()),
+        "difference": test.difference.mean,
+        "low": test.difference.low,
+        "high": test.difference.high,
+        "p": test.p,
+        "wilcoxon": test.wilcoxon,
+        "wins": test.wins,
+        "ties": test.ties,
+        "losses": test.losses,
+        "gap_closed": _close_gap(ours, theirs, better),
+    }
+
+
+def _close_gap(ours: pd.DataFrame, control: pd.DataFrame, better: bool) -> float:
+    """As ``gkd run`` has it: the share of the teacher's lead over the control, of the seeds that have all three."""
+    known = ours["test"].notna() & control["test"].notna() & ours["teacher_test"].notna()
+    own, without = float(ours["test"][known].mean()), float(control["test"][known].mean())
+    lead = float(ours["teacher_test"][known].mean()) - without
+    return (own - without) / lead if lead * (1 if better else -1) > EQUAL else float("nan")
+
+
+def _insert(columns: Sequence[str], results: StudyResults) -> list[str]:
+    """The dimensions in their place."""
+    place = list(columns).index("dimensions")
+    return [*columns[:place], *results.dimensions, *columns[place + 1 :]]
+
+
+def _sort(frame: pd.DataFrame, results: StudyResults) -> pd.DataFrame:
+    """The best by validation first; what has no score last."""
+    frame = frame.sort_values("val", ascending=not results.better, kind="stable", na_position="last")
+    return frame.reset_index(drop=True)
