@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from gkd_plugin.study.overview import Overview
+
 register_all()
 
 __version__ = "0.1.0"
@@ -28,6 +30,7 @@ __all__ = [
     "load_student",
     "register_all",
     "register_plugin",
+    "report",
     "run",
     "unregister_plugin",
 ]
@@ -59,3 +62,10 @@ def load_student(run: str | Path, student: int | None = None) -> nn.Module:
     from gkd_plugin.commands.results import load_student as command
 
     return command(run, student)
+
+
+def report(folder: str | Path, answer: str = "mean") -> Overview:
+    """Reads a study, a folder of runs, or one run; see :class:`gkd_plugin.study.overview.Overview`."""
+    from gkd_plugin.study.overview import make_overview
+
+    return make_overview(folder, answer)
