@@ -2,7 +2,8 @@
 
 Everything here compares points that differ in one dimension (or two) only. A group is such a set of points; it is
 complete where it has every value of the dimension. Where some groups are complete, only these count, so that no value is
-judged by other company than the rest; otherwise groups of two or more count, and ``balanced`` is false.
+judged by other company than the rest; otherwise groups of two or more count, and ``balanced`` is false. Dimensions that
+only some values have (keys of one preset, say) do not separate groups: their points are averaged.
 """
 
 from __future__ import annotations
@@ -138,7 +139,11 @@ def _make_groups(results: StudyResults, varied: Sequence[str], answer: str, scor
     points = list_candidates(results.points)
     points = points.assign(_score=points["name"].map(scores))
     points = points[points["_score"].notna() & points[list(varied)].notna().all(axis=1)]
-    kept = [name for name in results.dimensions if name not in varied]
+    kept = [
+        name
+        for name in results.dimensions
+        if name not in varied and not any(_is_nested(points, name, one) for one in varied)
+    ]
     cells: dict[tuple[str, ...], dict[Value, list[float]]] = {}
     for point in points.to_dict("records"):
         place = tuple(str(point[name]) for name in kept)  # as text: missing values are equal
@@ -148,6 +153,12 @@ def _make_groups(results: StudyResults, varied: Sequence[str], answer: str, scor
     values = [value for value in itertools.product(*axes) if any(value in group for group in groups)]
     complete = [group for group in groups if len(group) == np.prod([len(axis) for axis in axes])]
     return _Groups(values, complete or [group for group in groups if len(group) > 1], bool(complete))
+
+
+def _is_nested(points: pd.DataFrame, name: str, varied: str) -> bool:
+    """Whether a dimension belongs to some values of another only."""
+    there = points[name].notna().groupby(points[varied]).any()
+    return bool(there.any() and not there.all())
 
 
 def _order(column: pd.Series) -> list[Any]:

@@ -7,6 +7,7 @@ import html
 import io
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ class Overview:
         points, failed = self.results.points, len(self.results.failures)
         compared = f", {len(self.comparison)} compared with a control" if len(self.comparison) else ""
         trouble = f", {failed} failure{'s' if failed > 1 else ''}" if failed else ""
-        count = f"{len(points)} point{'s' if len(points) > 1 else ''}"
+        count = f"{len(points)} point{'s' if len(points) != 1 else ''}"
         return f"<report of {self.results.name}: {count}{compared}{trouble}>"
 
     def _repr_html_(self) -> str:
@@ -125,7 +126,7 @@ class Overview:
         return "\n".join(parts)
 
     def _draw(self) -> str:
-        if not len(self._drawn):
+        if not len(self._drawn) or find_spec("matplotlib") is None:
             return ""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", dpi=110)

@@ -153,11 +153,12 @@ def _read_host_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]
 
 def _read_epochs(path: Path) -> dict[int, dict[str, Any]]:
     """Rows by epoch. Of two rows of an epoch the last counts: the first is that of the untrained network."""
-    rows = [row for _, row in read_rows(path)]
     try:
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()] if rows else []
+        rows = [row for _, row in read_rows(path)]
+        text = path.read_text(errors="replace") if path.is_file() else ""
     except OSError as error:
         raise _Unreadable(f"{path} cannot be read ({error.strerror})") from None
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > len(rows):
         raise _Unreadable(f"{path} is damaged: {len(lines) - len(rows)} of {len(lines)} rows cannot be read")
     return {row["epoch"]: row for row in rows}
