@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ class TimedOut(BaseException):
     """A run took too long. No ``Exception``: the run is interrupted, and keeps its checkpoints."""
 
 
-def execute(job: Job, expendable: bool = False) -> Entry:
+class Unwanted(BaseException):
+    """Nobody waits for a run any more; likewise."""
+
+
+def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False) -> Entry:
     """Trains one job and writes its entry; finished seeds are kept, interrupted ones resume.
 
     A run that another process is training is waited for.
@@ -82,9 +86,10 @@ def execute(job: Job, expendable: bool = False) -> Entry:
         job (Job): The job.
         expendable (bool): Whether this process may be ended, as a worker's may, where a run that takes too long does not
             come to the end of an epoch. Elsewhere such a run goes on until it does.
+        is_unwanted (callable, optional): Asked after every epoch whether the run shall end here.
 
     Returns:
-        Entry: ``done``, or ``failed`` with the reason.
+        Entry: ``done``, ``failed`` with the reason, or ``interrupted``.
 
     Raises:
         KeyboardInterrupt: If the user interrupts it; its entry says so.
@@ -102,7 +107,7 @@ def execute(job: Job, expendable: bool = False) -> Entry:
                 ended = give_up(before)
             else:
                 ledger.write(begun)
-                ended = _train(job, begun, ledger, expendable)
+                ended = _train(job, begun, ledger, expendable, is_unwanted)
             ledger.write(ended)
             return ended
     except KeyboardInterrupt:
@@ -120,16 +125,25 @@ def give_up(entry: Entry) -> Entry:
     return entry.end(FAILED, why)
 
 
-def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Entry:
+def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted: Callable[[], bool]) -> Entry:
     """The entry with which a run ends."""
     base = Path(job.base) if job.base is not None else None
     values = {**job.values, "out_dir": job.out_dir}
     try:
-        with _limited(job, begun, ledger, expendable) as watch:
+        with _limited(job, begun, ledger, expendable) as is_late:
+
+            def watch(epoch: int, epochs: int, score: float) -> None:
+                if is_unwanted():
+                    raise Unwanted
+                if is_late():
+                    raise TimedOut
+
             config = read_config(values, path=base)
             report = run(config, repeat=job.repeat, name=job.name, quiet=True, watch=watch)
     except TimedOut:
         return begun.end(FAILED, _say_timeout(job))
+    except Unwanted:
+        return begun.end(INTERRUPTED)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # of a user's own code SystemExit, too
@@ -138,16 +152,12 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Entry:
 
 
 @contextlib.contextmanager
-def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Iterator[Any]:
-    """Ends a run that takes too long: after an epoch, or, where it does not come that far, with its process."""
+def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Iterator[Callable[[], bool]]:
+    """Whether a run takes too long, asked after every epoch; one that does not come that far ends with its process."""
     if job.timeout is None:
-        yield None
+        yield lambda: False
         return
     deadline = time.monotonic() + job.timeout
-
-    def watch(epoch: int, epochs: int, score: float) -> None:
-        if time.monotonic() > deadline:
-            raise TimedOut
 
     def end_process() -> None:
         _write_if_possible(ledger, begun.end(FAILED, _say_timeout(job)))
@@ -158,7 +168,7 @@ def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Iterat
         guard.daemon = True
         guard.start()
     try:
-        yield watch
+        yield lambda: time.monotonic() > deadline
     finally:
         if guard is not None:
             guard.cancel()
