@@ -86,10 +86,10 @@ class Overview:
         Raises:
             UserError: If matplotlib is not installed.
         """
-        figure = load_extra("matplotlib.figure").Figure(
-            figsize=(8, 1.2 + 0.28 * len(self._drawn)), layout="constrained"
-        )
-        axis, table, scale = figure.subplots(), self._drawn, 100.0 if self.results.metric in PERCENT else 1.0
+        table, scale = self._drawn, 100.0 if self.results.metric in PERCENT else 1.0
+        size = (8, 1.2 + 0.28 * len(table))
+        figure: Figure = load_extra("matplotlib.figure").Figure(figsize=size, layout="constrained")
+        axis = figure.subplots()
         columns = ("difference", "low", "high") if len(self.comparison) else ("test", "test_low", "test_high")
         middle, low, high = (scale * table[name] for name in columns)
         places = list(range(len(table)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gkd_plugin.config.files import merge
@@ -90,7 +91,7 @@ def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
         ConfigError: If a placebo cannot be trained (label smoothing on regression).
     """
     given = list(points)
-    added: list[Point] = []
+    added: dict[str, Point] = {}
     new: dict[str, Config] = {}
     for point in given:
         config = configs[point.name]
@@ -103,6 +104,8 @@ def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
             if pairs:
                 placebo = read_config(merge(config.values, pairs), path=config.path)
                 name = f"{word}-{identify(placebo)[:8]}"
-                new.setdefault(name, placebo)
-                added.append(Point(name, placebo.values, point.choices, role, of=point.name))
-    return [*given, *added], new
+                new[name] = placebo
+                before = added.get(name, Point(name, placebo.values, point.choices, role))
+                shared = {alias: value for alias, value in before.choices.items() if point.choices.get(alias) == value}
+                added[name] = replace(before, choices=shared, of=(*before.of, point.name))
+    return [*given, *added.values()], new

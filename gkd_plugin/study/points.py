@@ -20,7 +20,7 @@ class Point:
         choices (mapping): What the grid chose for it, by the alias of the dimension.
         role (str): ``point``, or what it is there for: ``control``, ``teacher``, ``shuffled_teacher``, ``label_smoothing``.
         control (str, optional): The name of the point that is its control.
-        of (str, optional): For a placebo the name of the point whose placebo it is.
+        of (tuple of str): For a placebo the names of the points whose placebo it is.
         epochs (int, optional): Where a search gave it fewer epochs than the others.
     """
 
@@ -29,5 +29,5 @@ class Point:
     choices: Mapping[str, Any] = field(default_factory=dict)
     role: str = POINT
     control: str | None = None
-    of: str | None = None
+    of: tuple[str, ...] = ()
     epochs: int | None = None

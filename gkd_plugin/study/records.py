@@ -140,10 +140,12 @@ def _read_study_file(path: Path, failures: list[dict[str, Any]]) -> _Listed | No
         for point in meta["points"]:
             place = (path.parent / point["folder"]).resolve()
             known = {key: point.get(key) for key in ("control", "of", "epochs")}
+            known["of"] = " ".join(known["of"]) if known["of"] else None  # names have no spaces
             role = point.get("role", POINT)
-            if role not in ROLES:
-                raise ValueError(f"role {role!r}")
-            points.append({"name": str(point["name"]), "role": role, **known, "folder": str(place)})
+            name = str(point["name"])
+            if role not in ROLES or Path(name).name != name:
+                raise ValueError(f"a point {name!r} of the role {role!r}")
+            points.append({"name": name, "role": role, **known, "folder": str(place)})
         choices = [dict(point.get("choices") or {}) for point in meta["points"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{path} cannot be read ({type(error).__name__}: {error}); the folders of runs were read without it"
@@ -158,7 +160,8 @@ def _read_entry(path: Path, failures: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     try:
         entry = json.loads(path.read_text())
-        if not isinstance(entry, dict) or not isinstance(entry.get("failures") or {}, dict):
+        kinds = {"state": (str, type(None)), "failures": (dict, type(None))}
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in kinds.items()):
             raise ValueError("not an entry of a ledger")
     except (OSError, ValueError) as error:
         why = f"{path} cannot be read ({type(error).__name__}: {error})"
@@ -249,6 +252,8 @@ def make_frame(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> p
 def _list_failures(found: RunFiles, entry: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     """What the run's folder says, then what only the ledger knows (a crash, a time-out leave nothing in the folder)."""
     why = list(found.failures)
+    if entry.get("state") not in ("running", "pending"):  # what runs now is not finished, and no failure
+        why += found.unfinished
     finished = {row["seed"] for row in found.rows}
     for seed, reason in (entry.get("failures") or {}).items():
         number = int(seed) if str(seed).lstrip("-").isdigit() else None

@@ -25,12 +25,14 @@ class RunFiles:
 
     Args:
         rows (list of dict): One for each seed and answer.
-        failures (list): ``(seed, reason)`` for what failed, is damaged or was not finished.
+        failures (list): ``(seed, reason)`` for what failed or is damaged.
+        unfinished (list): The same for what has begun and not ended.
         state (str): ``done``, ``failed``, ``interrupted`` or ``pending``.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[tuple[int | None, str]] = field(default_factory=list)
+    unfinished: list[tuple[int | None, str]] = field(default_factory=list)
     state: str = "pending"
 
 
@@ -38,7 +40,7 @@ class _Unreadable(Exception):
     """Why a seed cannot be read."""
 
 
-class _Unfinished(_Unreadable):
+class _Unfinished(Exception):
     """Why a seed is not finished."""
 
 
@@ -59,16 +61,20 @@ def read_run(folder: Path) -> RunFiles:
     found = RunFiles()
     if not folder.is_dir():
         return found
-    states = set()
     for path in seed_folders(folder):
         seed = int(path.name) + 1  # the folder of seed 1 is 0
         try:
             found.rows += _read_seed(folder, path, seed)
-            states.add("done")
+        except _Unfinished as why:
+            found.unfinished.append((seed, str(why)))
         except _Unreadable as why:
             found.failures.append((seed, str(why)))
-            states.add("interrupted" if isinstance(why, _Unfinished) else "failed")
-    found.state = next((state for state in ("interrupted", "failed", "done") if state in states), "pending")
+    if found.unfinished:
+        found.state = "interrupted"
+    elif found.failures:
+        found.state = "failed"
+    elif found.rows:
+        found.state = "done"
     return found
 
 

@@ -74,7 +74,7 @@ class Study:
                 "role": point.role,
                 "choices": dict(point.choices),
                 "control": point.control,
-                "of": point.of,
+                "of": list(point.of) or None,
                 "folder": self._relative(self.place(point) / point.name),
                 "epochs": point.epochs,
             }
@@ -171,7 +171,7 @@ def read_study_file(beside: Path) -> Study:
                 dict(point["choices"]),
                 str(point["role"]),
                 point["control"],
-                point["of"],
+                tuple(point["of"] or ()),
                 point["epochs"],
             )
             for point in values["points"]

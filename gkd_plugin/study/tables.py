@@ -66,7 +66,8 @@ def compare_placebos(results: StudyResults, answer: str = "mean") -> pd.DataFram
     """
     points = results.points
     placebos = points[points["role"].isin([SHUFFLED, SMOOTHED]) & points["of"].notna()]
-    return _compare(results, zip(placebos["of"], placebos["name"], strict=True), answer)
+    pairs = [(of, name) for each, name in zip(placebos["of"], placebos["name"], strict=True) for of in each.split()]
+    return _compare(results, pairs, answer)
 
 
 def select(results: StudyResults, answer: str = "mean") -> pd.DataFrame:

@@ -73,6 +73,13 @@ def test_a_study_is_read_from_its_folder_or_the_one_beside_it(study: Path, name:
     assert failures(results) == [(POINTS[1]["name"], 2, "out of memory")]
 
 
+@pytest.mark.parametrize(("state", "failed"), [("running", False), ("pending", False), ("interrupted", True)])
+def test_seeds_that_are_being_trained_are_no_failures(study: Path, state: str, failed: bool) -> None:
+    (study / "controls" / "control-1" / "2" / "train").mkdir(parents=True)
+    (study / "ledger" / "control-1.json").write_text(json.dumps({"name": "control-1", "state": state}))
+    assert [name for name, _, _ in failures(read_study(study))][1:] == ["control-1"] * failed
+
+
 def test_types_do_not_depend_on_what_was_found(study: Path, tmp_path: Path) -> None:
     write_study(tmp_path / "empty", POINTS, DIMENSIONS)
     empty, full = read_study(tmp_path / "empty"), read_study(study)
@@ -83,7 +90,17 @@ def test_types_do_not_depend_on_what_was_found(study: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"points": 3}', '{"points": [{"name": 1}]}', '{"dimensions": []}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"points": 3}',
+        '{"points": [{"name": 1}]}',
+        '{"points": [{"name": "../x", "folder": "a"}]}',
+        '{"dimensions": []}',
+    ],
 )
 def test_a_damaged_study_file_is_said_and_the_runs_are_read(study: Path, text: str) -> None:
     (study / "study.json").write_text(text)
@@ -95,7 +112,7 @@ def test_a_damaged_study_file_is_said_and_the_runs_are_read(study: Path, text: s
     assert name == -1 and seed == -1 and str(study / "study.json") in why
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"failures": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"failures": 3}', '{"state": []}'])
 def test_a_damaged_entry_of_the_ledger_is_said_and_the_run_is_read(study: Path, text: str) -> None:
     (study / "ledger" / f"{POINTS[0]['name']}.json").write_text(text)
     results = read_study(study)

@@ -110,7 +110,7 @@ def test_damage_is_said_and_the_other_seeds_are_read(tmp_path: Path, damage: str
     break_it(tmp_path)
     found = read_run(tmp_path / name)
     assert {row["seed"] for row in found.rows} == {1}
-    ((seed, why),) = found.failures
+    ((seed, why),) = found.failures + found.unfinished
     assert seed == 2 and reason in why and str(tmp_path) in why
 
 
@@ -136,7 +136,9 @@ def test_runs_that_are_not_finished(tmp_path: Path, files: dict[str, str], state
         (run / "0" / name).write_text(text)
     found = read_run(run)
     assert found.state == state and found.rows == []
-    assert [(seed, why.replace(str(run), "{}")) for seed, why in found.failures] == failures
+    said = found.failures + found.unfinished
+    assert [(seed, why.replace(str(run), "{}")) for seed, why in said] == failures
+    assert bool(found.unfinished) is (state == "interrupted")
     assert is_run(run) is bool(files)
 
 

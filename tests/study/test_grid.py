@@ -1,0 +1,222 @@
+"""``gkd grid`` and ``gkd status``, from the command line to the folders: what is trained, kept, refused and said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+import gkd_cli
+from gkd_plugin.commands.run import run
+from gkd_plugin.config.load import read_config
+from gkd_plugin.errors import UserError
+from gkd_plugin.study.grid import run_grid
+from gkd_plugin.study.points import Point
+from gkd_plugin.study.teachers import find_orders
+from gkd_plugin.training.trainer import Trainer
+from tests import toy
+from tests.running import break_seeds, trained
+
+GRID = "kd.preset preset [supervised, mutual]\nkd.students students [2]\n"
+STUDY = Path("results/base_grid_grid")
+
+
+@pytest.fixture
+def base(work_folder: Path) -> Path:
+    """A base and a grid in the working folder."""
+    Path("grid.txt").write_text(GRID)
+    path = Path("base.yaml")
+    path.write_text(yaml.safe_dump(toy.values(Path("results"), optim={"max_epoch": 2})))
+    return path
+
+
+def gkd(command: str, *words: str) -> Result:
+    return CliRunner().invoke(gkd_cli.main, [command, *words])
+
+
+def grid(*words: str, repeat: int = 2) -> Result:
+    """``gkd grid`` over the base, in this process."""
+    return gkd("grid", "--config", "base.yaml", "--grid", "grid.txt", "--workers", "0", "--repeat", str(repeat), *words)
+
+
+def points(study: Path = STUDY) -> dict[str, dict[str, Any]]:
+    said = json.loads(Path(f"{study}.gkd/study.json").read_text())
+    return {point["name"]: point for point in said["points"]}
+
+
+def states(study: Path = STUDY) -> dict[str, str]:
+    files = Path(f"{study}.gkd/ledger").glob("*.json")
+    return {path.stem: json.loads(path.read_text())["state"] for path in files}
+
+
+SUPERVISED, MUTUAL = "base-students=2-preset=supervised", "base-students=2-preset=mutual"
+
+
+def test_every_point_is_trained_as_gkd_run_trains_it_and_compared(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = trained(monkeypatch)
+    done = grid()
+    assert done.exit_code == 0, done.output
+    assert {name: point["control"] for name, point in points().items()} == {SUPERVISED: None, MUTUAL: SUPERVISED}
+    assert states() == {SUPERVISED: "done", MUTUAL: "done"}
+    assert len(begun) == 4
+    assert {path.name for path in STUDY.iterdir()} == {SUPERVISED, MUTUAL, "agg"}
+    assert {"report.html", "report.md", "tables", "configs", "ledger", "grid.txt", "study.json"} <= {
+        path.name for path in Path(f"{STUDY}.gkd").iterdir()
+    }
+    alone = run(f"{STUDY}.gkd/configs/{MUTUAL}.yaml", repeat=2, overrides=["out_dir", "alone"], quiet=True)
+    for result in alone.results:
+        said = json.loads((STUDY / MUTUAL / str(result.seed - 1) / "result.json").read_text())
+        assert said["answers"]["mean"]["test"] == result.answers["mean"].test
+    assert "difference to its control" in done.output and "no interval: 2 seeds" in done.output
+    assert "base_grid_grid (grid, begun" in gkd("status", str(STUDY)).output
+
+
+def test_the_same_command_trains_only_what_is_new(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid()
+    begun = trained(monkeypatch)
+    assert grid().exit_code == 0 and not begun
+    Path("grid.txt").write_text(GRID.replace("[2]", "[2, 3]"))
+    assert grid().exit_code == 0
+    assert sorted(set(begun)) == ["base-students=3-preset=mutual/0", "base-students=3-preset=mutual/1"] + [
+        "base-students=3-preset=supervised/0",
+        "base-students=3-preset=supervised/1",
+    ]
+    begun.clear()
+    assert grid(repeat=3).exit_code == 0
+    assert len(begun) == 4 and all(path.endswith("/2") for path in begun)
+    begun.clear()
+    changed = grid("optim.base_lr", "0.5", repeat=3)
+    assert changed.exit_code == 2 and "begun with other configurations" in changed.output and not begun
+    assert "optim.base_lr: 0.01 there, 0.5 now" in changed.output or "base_lr" in changed.output
+
+
+def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> None:
+    Path("grid.txt").write_text("kd.preset preset [mutual, oc]\ngnn.dim_inner width [8, 4, 8]\n")
+    done = grid("--dry-run", repeat=3)
+    assert done.exit_code == 0, done.output
+    assert "6 configurations (4 points, 2 controls) of 3 seeds" in done.output
+    assert "about " in done.output and "trials of 5 epochs" in done.output
+    assert not STUDY.exists()
+    written = {path.stem for path in Path(f"{STUDY}.gkd/configs").glob("*.yaml")}
+    assert len(written) == 6
+    for name in written:
+        read_config(f"{STUDY}.gkd/configs/{name}.yaml")
+    assert {path.name for path in Path(f"{STUDY}.gkd").iterdir()} == {"configs"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("kd.preset preset [supervised]\ngnn.dim_inner width [0, wide]\n", (), "2 mistakes in 2 of 2 configurations"),
+        ("kd.preset\n", (), "grid.txt"),
+        ("", (), "grid.txt"),
+        (GRID, ("--name", "../x"), "'../x' is not the name of a folder"),
+        (GRID, ("--sample-alias", "nothing"), "nothing"),
+        (GRID, ("kd.teacher_cfg", "none.yaml"), "none.yaml"),
+        (GRID, ("--budget", "0"), "--budget 0"),
+        (GRID, ("kd.preset",), "has no value"),
+    ],
+)
+def test_a_mistake_is_one_message_before_anything_is_trained(
+    text: str, words: tuple[str, ...], said: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = trained(monkeypatch)
+    Path("grid.txt").write_text(text)
+    done = grid(*words)
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert said in done.output and not begun and not STUDY.exists()
+
+
+def test_a_folder_of_other_runs_is_left_alone(base: Path) -> None:
+    run(base, overrides=["out_dir", str(STUDY)], name="mine", quiet=True)
+    before = sorted(Path("results").rglob("*"))
+    done = grid()
+    assert done.exit_code == 2 and "belongs to no study" in done.output
+    assert sorted(Path("results").rglob("*")) == before
+
+
+def test_one_failure_stops_nothing_else_and_is_tried_again_on_demand(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Trainer.run
+
+    def failing(self: Trainer, seed: int) -> Any:
+        if len(self.students) == 2:
+            raise RuntimeError("no such luck")
+        return plain(self, seed)
+
+    Path("grid.txt").write_text(GRID.replace("[2]", "[1, 2]").replace(", mutual", ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", failing)
+        done = grid()
+    assert done.exit_code == 1
+    assert states() == {"base-students=1-preset=supervised": "done", SUPERVISED: "failed"}
+    assert "no such luck" in done.output and "no such luck" in gkd("status", str(STUDY)).output
+    begun = trained(monkeypatch)
+    again = grid()
+    assert again.exit_code == 1 and not begun, "what failed stays as it is"
+    assert grid("--retry-failed").exit_code == 0 and len(begun) == 2
+    assert set(states().values()) == {"done"}
+
+
+def test_ctrl_c_is_recorded_and_the_same_command_goes_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        break_seeds(patch, KeyboardInterrupt())
+        done = grid()
+    assert done.exit_code == 130 and "run the same command again" in done.output
+    assert "interrupted" in states().values()
+    said = gkd("status", str(STUDY)).output
+    assert "1 interrupted" in said and "nobody works on it" in said
+    assert grid().exit_code == 0 and set(states().values()) == {"done"}
+
+
+def test_a_folder_of_configurations_is_run_as_it_is(base: Path) -> None:
+    folder = Path("configs/base_grid_mine")
+    folder.mkdir(parents=True)
+    for preset in ("supervised", "oc"):
+        values = toy.values(Path("results/base_grid_mine"), optim={"max_epoch": 2}, kd={"preset": preset, "students": 2})
+        (folder / f"base-preset={preset}.yaml").write_text(yaml.safe_dump(values))
+    done = gkd("grid", str(folder), "--workers", "0", "--repeat", "1")
+    assert done.exit_code == 0, done.output
+    found = points(Path("results/base_grid_mine"))
+    assert {name: (point["choices"], point["control"]) for name, point in found.items()} == {
+        "base-preset=supervised": ({"preset": "supervised"}, None),
+        "base-preset=oc": ({"preset": "oc"}, "base-preset=supervised"),
+    }
+
+
+def test_teachers_are_trained_once_beside_the_study_and_placebos_on_demand(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("wide.yaml").write_text(yaml.safe_dump(toy.values(optim={"max_epoch": 2}, gnn={"dim_inner": 32})))
+    Path("grid.txt").write_text("kd.preset preset [soft_target]\nkd.teacher_cfg teacher [wide.yaml]\nkd_response.weight weight [1, 2]\n")
+    begun = trained(monkeypatch)
+    done = grid("--placebo", repeat=1)
+    assert done.exit_code == 0, done.output
+    assert begun[0] == "wide/0" and begun.count("wide/0") == 1 and Path("results/wide/0/result.json").is_file()
+    roles = [point["role"] for point in points().values()]
+    # the two weights have one control and one label smoothing between them
+    assert sorted(roles) == ["control", "label_smoothing", "label_smoothing", "point", "point", *["shuffled_teacher"] * 2]
+    assert len(begun) == 1 + 2 + 1 + 2 + 1
+    assert states()["wide"] == "done"
+
+
+def test_orders_of_one_teacher_are_put_together(base: Path) -> None:
+    Path("wide.yaml").write_text(yaml.safe_dump(toy.values(gnn={"dim_inner": 32})))
+    kd = {"preset": "soft_target", "teacher_cfg": "wide.yaml"}
+    configs = [read_config(toy.values(kd={**kd, "teacher_seed": seed}), path=base) for seed in ("match", 4)]
+    orders = find_orders(configs, STUDY, 2)
+    assert [(order.name, order.seeds) for order in orders] == [("wide", [0, 1, 2, 3, 4])]
+    assert orders[0].folder == Path("results/wide")
+
+
+def test_a_python_call_needs_a_folder_or_a_grid(base: Path) -> None:
+    with pytest.raises(UserError, match="name a folder of configurations"):
+        run_grid(base)
+    with pytest.raises(UserError, match="must be at least 1"):
+        run_grid(base, "grid.txt", repeat=0)
+    assert Point("x", {}).role == "point"
