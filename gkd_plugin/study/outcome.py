@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gkd_plugin.commands.report import PERCENT, Paired
+from gkd_plugin.errors import describe_error
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.host_tables import write_host_tables
 from gkd_plugin.study.ledger import DONE, FAILED, Entry
@@ -135,5 +136,8 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
             beside = differences.get(row["name"])
             more = {key: beside[key] for key in keys} if beside is not None else {}
             rows.append({key: row[key] for key in ("name", "val", "test")} | more)
-        page = write_report(study.beside).page
+        try:
+            page = write_report(study.beside).page
+        except Exception as error:  # the runs are finished and the tables written: what they say is still to be told
+            found.append(f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again")
     return Outcome(study, list(entries), rows, metric, total, page, tuple(found))

@@ -21,7 +21,7 @@ from gkd_plugin.training.trainer import Trainer
 from tests import toy
 from tests.running import break_seeds, trained
 
-GRID = "kd.preset preset [supervised, mutual]\nkd.students students [2]\n"
+GRID = "kd.preset preset [supervised, oc]\nkd.students students [2]\n"  # oc updates as supervised does
 STUDY = Path("results/base_grid_grid")
 
 
@@ -53,23 +53,23 @@ def states(study: Path = STUDY) -> dict[str, str]:
     return {path.stem: json.loads(path.read_text())["state"] for path in files}
 
 
-SUPERVISED, MUTUAL = "base-students=2-preset=supervised", "base-students=2-preset=mutual"
+SUPERVISED, OC = "base-preset=supervised-students=2", "base-preset=oc-students=2"
 
 
 def test_every_point_is_trained_as_gkd_run_trains_it_and_compared(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = trained(monkeypatch)
     done = grid()
     assert done.exit_code == 0, done.output
-    assert {name: point["control"] for name, point in points().items()} == {SUPERVISED: None, MUTUAL: SUPERVISED}
-    assert states() == {SUPERVISED: "done", MUTUAL: "done"}
+    assert {name: point["control"] for name, point in points().items()} == {SUPERVISED: None, OC: SUPERVISED}
+    assert states() == {SUPERVISED: "done", OC: "done"}
     assert len(begun) == 4
-    assert {path.name for path in STUDY.iterdir()} == {SUPERVISED, MUTUAL, "agg"}
+    assert {path.name for path in STUDY.iterdir()} == {SUPERVISED, OC, "agg"}
     assert {"report.html", "report.md", "tables", "configs", "ledger", "grid.txt", "study.json"} <= {
         path.name for path in Path(f"{STUDY}.gkd").iterdir()
     }
-    alone = run(f"{STUDY}.gkd/configs/{MUTUAL}.yaml", repeat=2, overrides=["out_dir", "alone"], quiet=True)
+    alone = run(f"{STUDY}.gkd/configs/{OC}.yaml", repeat=2, overrides=["out_dir", "alone"], quiet=True)
     for result in alone.results:
-        said = json.loads((STUDY / MUTUAL / str(result.seed - 1) / "result.json").read_text())
+        said = json.loads((STUDY / OC / str(result.seed - 1) / "result.json").read_text())
         assert said["answers"]["mean"]["test"] == result.answers["mean"].test
     assert "difference to its control" in done.output and "no interval: 2 seeds" in done.output
     assert "base_grid_grid (grid, begun" in gkd("status", str(STUDY)).output
@@ -81,21 +81,19 @@ def test_the_same_command_trains_only_what_is_new(base: Path, monkeypatch: pytes
     assert grid().exit_code == 0 and not begun
     Path("grid.txt").write_text(GRID.replace("[2]", "[2, 3]"))
     assert grid().exit_code == 0
-    assert sorted(set(begun)) == ["base-students=3-preset=mutual/0", "base-students=3-preset=mutual/1"] + [
-        "base-students=3-preset=supervised/0",
-        "base-students=3-preset=supervised/1",
-    ]
+    new = ("base-preset=oc-students=3", "base-preset=supervised-students=3")
+    assert sorted(set(begun)) == [f"{name}/{seed}" for name in new for seed in (0, 1)]
     begun.clear()
     assert grid(repeat=3).exit_code == 0
     assert len(begun) == 4 and all(path.endswith("/2") for path in begun)
     begun.clear()
     changed = grid("optim.base_lr", "0.5", repeat=3)
     assert changed.exit_code == 2 and "begun with other configurations" in changed.output and not begun
-    assert "optim.base_lr: 0.01 there, 0.5 now" in changed.output or "base_lr" in changed.output
+    assert "optim.base_lr" in changed.output
 
 
 def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> None:
-    Path("grid.txt").write_text("kd.preset preset [mutual, oc]\ngnn.dim_inner width [8, 4, 8]\n")
+    Path("grid.txt").write_text("kd.preset preset [alignahead, oc]\ngnn.dim_inner width [8, 4, 8]\n")
     done = grid("--dry-run", repeat=3)
     assert done.exit_code == 0, done.output
     assert "6 configurations (4 points, 2 controls) of 3 seeds" in done.output
@@ -116,7 +114,7 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
         ("", (), "grid.txt"),
         (GRID, ("--name", "../x"), "'../x' is not the name of a folder"),
         (GRID, ("--sample-alias", "nothing"), "nothing"),
-        (GRID, ("kd.teacher_cfg", "none.yaml"), "none.yaml"),
+        ("kd.preset preset [soft_target]\n", ("kd.teacher_cfg", "none.yaml"), "none.yaml"),
         (GRID, ("--budget", "0"), "--budget 0"),
         (GRID, ("kd.preset",), "has no value"),
     ],
@@ -149,12 +147,12 @@ def test_one_failure_stops_nothing_else_and_is_tried_again_on_demand(
             raise RuntimeError("no such luck")
         return plain(self, seed)
 
-    Path("grid.txt").write_text(GRID.replace("[2]", "[1, 2]").replace(", mutual", ""))
+    Path("grid.txt").write_text(GRID.replace("[2]", "[1, 2]").replace(", oc", ""))
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run", failing)
         done = grid()
     assert done.exit_code == 1
-    assert states() == {"base-students=1-preset=supervised": "done", SUPERVISED: "failed"}
+    assert states() == {"base-preset=supervised-students=1": "done", SUPERVISED: "failed"}
     assert "no such luck" in done.output and "no such luck" in gkd("status", str(STUDY)).output
     begun = trained(monkeypatch)
     again = grid()

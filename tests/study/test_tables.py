@@ -30,7 +30,7 @@ def results(tmp_path: Path) -> StudyResults:
         {"name": "broken", "choices": {"width": 64}, "control": "c"},
         {"name": "plain", "choices": {"width": 1}},
         {"name": "c", "role": "control"},
-        {"name": "a-shuffled", "role": "shuffled_teacher", "of": "a", "control": "c"},
+        {"name": "a-shuffled", "role": "shuffled_teacher", "of": ["a"], "control": "c"},
     ]
     folder = write_study(home, points, {"width": "gnn.dim_inner"})
     write_run(
