@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ COMPARISON = "comparison.json"
 PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
 _INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
 EQUAL = 1e-9  # differences of equal scores differ in their last digits
+
+
+@cache
+def _quantile(count: int) -> float:
+    """The quantile of the t-distribution for a 95 % interval of a mean."""
+    from scipy import stats  # only here: it is heavy
+
+    return float(stats.t.ppf(0.975, count - 1))
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,7 @@ class Paired:
         mean = float(gaps.mean()) if count else float("nan")
         if count < _INTERVAL_SEEDS or np.ptp(gaps) < EQUAL:
             return cls(mean, float("nan"), float("nan"), count)
-        from scipy import stats  # only here: it is heavy
-
-        half = float(stats.t.ppf(0.975, count - 1) * gaps.std(ddof=1) / count**0.5)
+        half = float(_quantile(count) * gaps.std(ddof=1) / count**0.5)
         return cls(mean, mean - half, mean + half, count)
 
     def text(self, scale: float) -> str:

@@ -50,11 +50,11 @@ def rank_groups(results: StudyResults, answer: str = "mean", score: str = "val",
         DataFrame: ``dimension``, ``value``, ``group``, ``rank``, ``score``, ``balanced``.
     """
     pandas = load_extra("pandas")
-    rows = []
+    rows, better = [], results.better
     for dimension in _list_varied(results):
         found = _make_groups(results, [dimension], answer, score)
         for number, group in enumerate(found.groups):
-            ranks = _rank(group, results.better, tie)
+            ranks = _rank(group, better, tie)
             for value in found.values:
                 if value in group:
                     rows.append((dimension, str(value[0]), number, ranks[value], group[value], found.balanced))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gkd_plugin.commands.report import EQUAL
+from gkd_plugin.commands.report import EQUAL, Paired
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
 from gkd_plugin.study.records import StudyResults
@@ -13,6 +14,9 @@ from gkd_plugin.study.statistics import PairedTest, Spread, correct_holm
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Row = dict[str, Any]  # a row of scores
+Seeds = dict[int, Row]
 
 SUMMARY = (
     "name role dimensions seeds val val_sd test test_sd test_low test_high epoch parameters students seconds "
@@ -38,7 +42,7 @@ def summarise(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
     for point in results.points.to_dict("records"):
         own = seeds.get(point["name"])
         row = {key: point[key] for key in ("name", "role", *results.dimensions, "state", "epochs")}
-        rows.append(row | (_average(own) if own is not None else {"seeds": 0}))
+        rows.append(row | (_average(list(own.values())) if own else {"seeds": 0}))
     return _sort(pandas.DataFrame(rows, columns=_insert(SUMMARY, results)), results)
 
 
@@ -118,17 +122,19 @@ def _select_scored(results: StudyResults, answer: str) -> pd.DataFrame:
     return runs[runs["val"].notna()]
 
 
-def _group(results: StudyResults, answer: str) -> dict[str, pd.DataFrame]:
-    """The scores of an answer by point, in the order of seeds."""
-    scores = results.scores[results.scores["answer"] == answer].sort_values("seed")
-    return {str(name): own.set_index("seed") for name, own in scores.groupby("name", sort=False)}
+def _group(results: StudyResults, answer: str) -> dict[str, Seeds]:
+    """The scores of an answer by point and seed; as plain values, since frames of a few rows each are slow."""
+    found: dict[str, Seeds] = {}
+    scores = results.scores[results.scores["answer"] == answer].sort_values("seed", kind="stable")
+    for row in scores.to_dict("records"):
+        found.setdefault(row["name"], {})[row["seed"]] = row
+    return found
 
 
-def _average(own: pd.DataFrame) -> dict[str, Any]:
-    val, test = Spread.of(own["val"].tolist()), Spread.of(own["test"].tolist())
-    means = {key: float(own[key].mean()) for key in ("epoch", "parameters", "seconds", "teacher_test", "agreement")}
+def _average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    val, test = (Spread.of([row[key] for row in rows]) for key in ("val", "test"))
     return {
-        **means,
+        **{key: _mean(rows, key) for key in ("epoch", "parameters", "seconds", "teacher_test", "agreement")},
         "seeds": val.count,
         "val": val.mean,
         "val_sd": val.sd,
@@ -136,14 +142,20 @@ def _average(own: pd.DataFrame) -> dict[str, Any]:
         "test_sd": test.sd,
         "test_low": test.low,
         "test_high": test.high,
-        "students": int(own["students"].iloc[0]),
-        "note": own["note"].iloc[0],
+        "students": rows[0]["students"],
+        "note": rows[0]["note"],
     }
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of what is known."""
+    known = [row[key] for row in rows if not math.isnan(row[key])]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _compare(results: StudyResults, pairs: Iterable[tuple[str, str]], answer: str) -> pd.DataFrame:
     pandas = load_extra("pandas")
-    scores, best = _group(results, answer), _group(results, "best")
+    scores, best, better = _group(results, answer), _group(results, "best"), results.better
     known = {point["name"]: point for point in results.points.to_dict("records")}
     rows = []
     for name, control in pairs:
@@ -151,10 +163,10 @@ def _compare(results: StudyResults, pairs: Iterable[tuple[str, str]], answer: st
         if ours is None or (theirs is not None and not _same_epochs(ours, theirs)):
             continue
         row = {key: ours[key] for key in ("name", *results.dimensions)} | {"control": control}
-        rows.append(row | _compare_pair(scores.get(name), scores.get(control), results.better))
-        beside = _pair(best.get(name), best.get(control))
-        if beside is not None:
-            gap = PairedTest.of(beside[0]["test"].tolist(), beside[1]["test"].tolist()).difference
+        rows.append(row | _compare_pair(scores.get(name), scores.get(control), better))
+        ours_best, best_control = _pair(best.get(name), best.get(control))
+        if ours_best:
+            gap = Paired.of([row["test"] for row in ours_best], [row["test"] for row in best_control])
             rows[-1] |= {"best_difference": gap.mean, "best_low": gap.low, "best_high": gap.high}
     frame = pandas.DataFrame(rows, columns=_insert(COMPARISON, results))
     frame["p_holm"] = correct_holm([float(value) for value in frame["p"]])
@@ -168,25 +180,22 @@ def _same_epochs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return first == second
 
 
-def _pair(ours: pd.DataFrame | None, theirs: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The rows of the seeds that both have; ``None`` without one."""
-    if ours is None or theirs is None:
-        return None
-    seeds = ours.index.intersection(theirs.index)
-    return (ours.loc[seeds], theirs.loc[seeds]) if len(seeds) else None
+def _pair(ours: Seeds | None, theirs: Seeds | None) -> tuple[list[Row], list[Row]]:
+    """The rows of the seeds that both have."""
+    seeds = [seed for seed in ours or {} if seed in (theirs or {})]
+    return [(ours or {})[seed] for seed in seeds], [(theirs or {})[seed] for seed in seeds]
 
 
-def _compare_pair(own: pd.DataFrame | None, control: pd.DataFrame | None, better: bool) -> dict[str, Any]:
-    pair = _pair(own, control)
-    if pair is None:
+def _compare_pair(own: Seeds | None, control: Seeds | None, better: bool) -> dict[str, Any]:
+    ours, theirs = _pair(own, control)
+    if not ours:
         return {"seeds": 0, "wins": 0, "ties": 0, "losses": 0}
-    ours, theirs = pair
-    test = PairedTest.of(ours["test"].tolist(), theirs["test"].tolist(), better)
+    test = PairedTest.of([row["test"] for row in ours], [row["test"] for row in theirs], better)
     mean = _average(ours)
     keys = ("seeds", "val", "test", "test_low", "test_high", "teacher_test", "parameters", "students", "seconds")
     return {
         **{key: mean[key] for key in keys},
-        "control_test": float(theirs["test"].mean()),
+        "control_test": Spread.of([row["test"] for row in theirs]).mean,
         "difference": test.difference.mean,
         "low": test.difference.low,
         "high": test.difference.high,
@@ -199,11 +208,14 @@ def _compare_pair(own: pd.DataFrame | None, control: pd.DataFrame | None, better
     }
 
 
-def _close_gap(ours: pd.DataFrame, control: pd.DataFrame, better: bool) -> float:
+def _close_gap(ours: Sequence[Row], control: Sequence[Row], better: bool) -> float:
     """As ``gkd run`` has it: the share of the teacher's lead over the control, of the seeds that have all three."""
-    known = ours["test"].notna() & control["test"].notna() & ours["teacher_test"].notna()
-    own, without = float(ours["test"][known].mean()), float(control["test"][known].mean())
-    lead = float(ours["teacher_test"][known].mean()) - without
+    known = [(a["test"], b["test"], a["teacher_test"]) for a, b in zip(ours, control, strict=True)]
+    known = [row for row in known if not any(map(math.isnan, row))]
+    if not known:
+        return float("nan")
+    own, without, teacher = (sum(column) / len(known) for column in zip(*known, strict=True))
+    lead = teacher - without
     return (own - without) / lead if lead * (1 if better else -1) > EQUAL else float("nan")
 
 
