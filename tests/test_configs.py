@@ -17,7 +17,7 @@ from gkd_plugin.space.presets import PRESETS
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
 DEEP = sorted(packed_configs().glob("deep/*.yaml"))
 CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP))
-GRIDS = sorted(packed_configs().glob("grids/*.txt"))
+GRIDS = sorted(path for path in packed_configs().glob("grids/*.txt") if "configs_gen.py" in path.read_text())
 NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
 NAMES |= {"mixtures": "Cora", "deep": "digits"}
 SHORT = ["optim.max_epoch", "2"]

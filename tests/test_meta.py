@@ -90,6 +90,7 @@ WHOLE = {  # tests of no single module, and why
     "space/knowledge/test_structure_reuse.py": "memory and reuse in structure.py; test_structure.py has its values",
     "test_benchmarks.py": "the scripts in benchmarks/",
     "test_configs.py": "the configurations in graphgym_configs/",
+    "test_example_grids.py": "the grids in graphgym_configs/",
     "test_docs.py": "the pages in docs/ and the readme",
     "test_imports.py": "the order of imports between all modules",
     "test_meta.py": "the tests themselves",

@@ -209,8 +209,8 @@ class _Reader:
     def _close(self, indentation: int) -> None:
         """Ends the conditions that the line of this indentation does not stand under."""
         while self.open and self.open[-1][0] >= indentation:
-            _, number, _ = self.open.pop()
-            if number not in self.used:
+            _, number, condition = self.open.pop()
+            if condition is not None and number not in self.used:
                 self.mistakes.append((number, "no row stands under this 'when'. Indent the rows that it is about."))
 
     def _end_block(self) -> None:
