@@ -188,7 +188,7 @@ class _Resolution:
             if kd.wrote("students") and "students" not in kd.broken and kd.values["students"] != len(cohort) + 1:
                 found = f"{kd.values['students']}, but kd.cohort names {len(cohort)} further students"
                 yield kd.problem("students", found, f"Write {len(cohort) + 1} or remove the key.")
-            else:
+            elif kd.values["students"] != len(cohort) + 1:
                 kd.put("students", len(cohort) + 1, "kd.cohort")
             if kd.values["init"] == "same":
                 if kd.wrote("init"):

@@ -20,8 +20,9 @@ from gkd_plugin.training.sources import uniform_prior
 
 def has_placebo(plan: Plan) -> bool:
     """Whether some active term listens to somebody who knows something; a placebo has none of its own."""
-    parts = [(group, part) for group in plan.active for part in group.active_parts if part.source is not None]
-    members = {member for group, part in parts for member in everybody(str(group[part.source]), plan.students)}
+    keys = [(group, part.source) for group in plan.active for part in group.active_parts]
+    sources = {str(group[key]) for group, key in keys if key is not None}
+    members = {member for source in sources for member in everybody(source, plan.students)}
     return bool(members - {uniform_prior.NAME}) and not plan["shuffle_sources"]
 
 

@@ -244,6 +244,8 @@ class ResponseTerm(Term):
 
     @classmethod
     def learns_from_itself(cls, values: Mapping[str, Any]) -> bool:
+        if values.get("loss") == "mse":  # none of the keys that change the target applies
+            return False
         hard = values.get("target") == "hard" or values.get("loss") == "bce_hard"
         return hard or values.get("sharpen", 1) != 1 or values.get("confidence", 0) > 0
 

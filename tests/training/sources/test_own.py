@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,8 +45,15 @@ def test_a_sharpened_target_is_the_pass_with_its_dropout() -> None:
         torch.testing.assert_close(values["kd_response"], expected.detach())
 
 
-def test_logits_that_are_not_changed_cannot_teach_themselves(tmp_path: Path) -> None:
-    (checked,) = check(toy.values(tmp_path, kd_response={"weight": 1.0, "source": "self"}))
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"kd_response": {"weight": 1.0, "source": "self"}},
+        {"kd": {"preset": "self_st"}, "kd_response": {"loss": "mse"}},  # which drops what the preset changes
+    ],
+)
+def test_logits_that_are_not_changed_cannot_teach_themselves(groups: dict[str, Any], tmp_path: Path) -> None:
+    (checked,) = check(toy.values(tmp_path, **groups))
     (problem,) = checked.problems
     assert problem.key == "kd_response.source" and "cannot teach themselves" in problem.found
     assert "kd_response.sharpen" in problem.allowed and "self" not in problem.allowed
