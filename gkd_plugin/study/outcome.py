@@ -139,5 +139,7 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
         try:
             page = write_report(study.beside).page
         except Exception as error:  # the runs are finished and the tables written: what they say is still to be told
-            found.append(f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again")
+            found.append(
+                f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again"
+            )
     return Outcome(study, list(entries), rows, metric, total, page, tuple(found))

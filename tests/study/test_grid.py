@@ -176,7 +176,9 @@ def test_a_folder_of_configurations_is_run_as_it_is(base: Path) -> None:
     folder = Path("configs/base_grid_mine")
     folder.mkdir(parents=True)
     for preset in ("supervised", "oc"):
-        values = toy.values(Path("results/base_grid_mine"), optim={"max_epoch": 2}, kd={"preset": preset, "students": 2})
+        values = toy.values(
+            Path("results/base_grid_mine"), optim={"max_epoch": 2}, kd={"preset": preset, "students": 2}
+        )
         (folder / f"base-preset={preset}.yaml").write_text(yaml.safe_dump(values))
     done = gkd("grid", str(folder), "--workers", "0", "--repeat", "1")
     assert done.exit_code == 0, done.output
@@ -191,14 +193,23 @@ def test_teachers_are_trained_once_beside_the_study_and_placebos_on_demand(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("wide.yaml").write_text(yaml.safe_dump(toy.values(optim={"max_epoch": 2}, gnn={"dim_inner": 32})))
-    Path("grid.txt").write_text("kd.preset preset [soft_target]\nkd.teacher_cfg teacher [wide.yaml]\nkd_response.weight weight [1, 2]\n")
+    Path("grid.txt").write_text(
+        "kd.preset preset [soft_target]\nkd.teacher_cfg teacher [wide.yaml]\nkd_response.weight weight [1, 2]\n"
+    )
     begun = trained(monkeypatch)
     done = grid("--placebo", repeat=1)
     assert done.exit_code == 0, done.output
     assert begun[0] == "wide/0" and begun.count("wide/0") == 1 and Path("results/wide/0/result.json").is_file()
     roles = [point["role"] for point in points().values()]
     # the two weights have one control and one label smoothing between them
-    assert sorted(roles) == ["control", "label_smoothing", "label_smoothing", "point", "point", *["shuffled_teacher"] * 2]
+    assert sorted(roles) == [
+        "control",
+        "label_smoothing",
+        "label_smoothing",
+        "point",
+        "point",
+        *["shuffled_teacher"] * 2,
+    ]
     assert len(begun) == 1 + 2 + 1 + 2 + 1
     assert states()["wide"] == "done"
 
