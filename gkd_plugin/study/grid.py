@@ -87,8 +87,9 @@ def run_grid(
             configs = check_points(points, path)
         warnings = _count_warnings(configs.values())
         if placebo:
-            points, more = add_placebos(points, configs)
+            points, more, refused = add_placebos(points, configs)
             configs |= more
+            warnings = (*warnings, *refused)
         if controls:
             points, more = add_controls(points, configs)
             configs |= more

@@ -9,6 +9,7 @@ from typing import Any
 from gkd_plugin.config.files import merge
 from gkd_plugin.config.kd_keys import SCHEME
 from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.errors import ConfigError
 from gkd_plugin.groups import YOU
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
@@ -78,7 +79,9 @@ def _list_unused_keys(plan: Plan) -> set[str]:
     return unused - {key.name for key in used}
 
 
-def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tuple[list[Point], dict[str, Config]]:
+def add_placebos(
+    points: Iterable[Point], configs: Mapping[str, Config]
+) -> tuple[list[Point], dict[str, Config], list[str]]:
     """The points, and for each that distils its placebos that no other point is already.
 
     Args:
@@ -86,14 +89,12 @@ def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
         configs (mapping): Their configurations by name.
 
     Returns:
-        tuple: All points, placebos last, and the configurations of the new ones by name.
-
-    Raises:
-        ConfigError: If a placebo cannot be trained (label smoothing on regression).
+        tuple: All points, placebos last; the configurations of the new ones by name; and why some have none.
     """
     given = list(points)
     added: dict[str, Point] = {}
     new: dict[str, Config] = {}
+    refused: dict[str, int] = {}
     for point in given:
         config = configs[point.name]
         if point.role != POINT:
@@ -103,10 +104,16 @@ def add_placebos(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
             (SMOOTHED, "smoothed", smoothing_overrides(config.plan)),
         ):
             if pairs:
-                placebo = read_config(merge(config.values, pairs), path=config.path)
+                try:
+                    placebo = read_config(merge(config.values, pairs), path=config.path)
+                except ConfigError as error:  # label smoothing on regression
+                    why = f"no placebo {role}: {error.problems[0]}"
+                    refused[why] = refused.get(why, 0) + 1
+                    continue
                 name = f"{word}-{identify(placebo)[:8]}"
                 new[name] = placebo
                 before = added.get(name, Point(name, placebo.values, point.choices, role))
                 shared = {alias: value for alias, value in before.choices.items() if point.choices.get(alias) == value}
                 added[name] = replace(before, choices=shared, of=(*before.of, point.name))
-    return [*given, *added.values()], new
+    said = [f"{why} ({count} configuration{'s' if count > 1 else ''})" for why, count in refused.items()]
+    return [*given, *added.values()], new, said
