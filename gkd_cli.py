@@ -53,6 +53,24 @@ def show(result: Any) -> None:
         click.echo(str(result))
 
 
+def _import(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        from gkd_plugin.commands.imports import import_modules
+
+        import_modules(names)
+
+
+imports = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    expose_value=False,
+    callback=_import,
+    help="Import MODULE first, for what it registers (from the working folder; several times for several).",
+)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gkd_plugin")
 def main() -> None:
@@ -65,6 +83,7 @@ def main() -> None:
 @click.option("--name", help="Name of the run's folder.  [default: the file's name]")
 @click.option("--control", is_flag=True, help="Also train the same students without distillation.")
 @click.option("--fresh", is_flag=True, help="Start anew; an existing run is kept under a dated name.")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]) -> None:
     """Train a configuration; finished seeds are kept, interrupted ones resume."""
@@ -78,6 +97,7 @@ def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, 
 
 
 @main.command(context_settings=OVERRIDES)
+@imports
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="F... [KEY VALUE]...")
 def check(words: tuple[str, ...]) -> None:
     """Find every mistake in configurations, without training."""
@@ -95,6 +115,7 @@ def check(words: tuple[str, ...]) -> None:
 
 @main.command(context_settings=OVERRIDES)
 @click.argument("config", metavar="F")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def explain(config: str, overrides: tuple[str, ...]) -> None:
     """Explain a configuration: every key with its origin, and the loss as a formula."""
@@ -105,6 +126,7 @@ def explain(config: str, overrides: tuple[str, ...]) -> None:
 
 
 @main.command("list")
+@imports
 @click.argument("axis", required=False)
 def list_(axis: str | None) -> None:
     """List the answers to every AXIS, or to one."""

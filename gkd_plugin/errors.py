@@ -6,9 +6,13 @@ with exit code 1. Anything else is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
+
+OF_YOUR_OWN = "One of your own must be registered first: --import MODULE (docs/run.md)."
 
 
 class UserError(ValueError):
@@ -61,6 +65,14 @@ def describe_error(error: BaseException) -> str:
     """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def find_place(error: BaseException) -> str:
+    """File and line in the user's own code: the innermost frame outside installed packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not {"site-packages", "importlib"} & set(Path(frame.filename).parts)]
+    frame = (own or list(frames) or [None])[-1]
+    return f"{frame.filename}, line {frame.lineno}" if frame else "nowhere"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

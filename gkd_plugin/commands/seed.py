@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
-from gkd_plugin.errors import Diverged, RunFailed, describe_error
+from gkd_plugin.errors import Diverged, RunFailed, describe_error, find_place
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.disk import guarded
@@ -92,7 +92,7 @@ def record_failure(folder: Path, error: Exception) -> str:
     """
     values = {"error": str(error)}
     if not isinstance(error, RunFailed):
-        values["error"] = f"{describe_error(error)} ({_find_place(error)}); its traceback is in {folder / FAILED}"
+        values["error"] = f"{describe_error(error)} ({find_place(error)}); its traceback is in {folder / FAILED}"
         values["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # the failure itself is reported in any case
         write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
@@ -104,13 +104,6 @@ def record_failure(folder: Path, error: Exception) -> str:
     if isinstance(error, Diverged):
         Checkpoints(folder / CHECKPOINTS).clear()
     return values["error"]
-
-
-def _find_place(error: Exception) -> str:
-    """File and line in the user's own code: the innermost frame outside installed packages."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or list(frames)
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else "nowhere"
 
 
 def _restore_rows(folder: Path) -> None:
