@@ -251,6 +251,24 @@ def test_a_score_that_is_no_number_is_null(tmp_path: Path) -> None:
     assert all(math.isnan(report.results[0].answer.test) for report in (first, run(path, quiet=True)))
 
 
+def test_a_student_of_a_network_that_is_not_registered_here(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self, dim_in: int, dim_out: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(dim_in, dim_out)
+
+        def forward(self, batch: Any) -> Any:
+            return self.linear(batch.x), batch.y
+
+    register.network_dict["net"] = Net
+    report = run(config(tmp_path, model={"type": "net"}), quiet=True)
+    data = SETS["nodes"]()[0]
+    assert load_student(report.folder / "0")(data).shape == (48, 3)
+    del register.network_dict["net"]  # as in another process
+    with pytest.raises(UserError, match=r"model.type: net\) cannot be built here.*Register its parts first"):
+        load_student(report.folder / "0")
+
+
 # -- real data ----------------------------------------------------------------------------------------------------------
 
 
