@@ -15,7 +15,14 @@ from pathlib import Path
 OF_YOUR_OWN = "One of your own must be registered first: --import MODULE (docs/run.md)."
 
 
-class UserError(ValueError):
+class _Plain:
+    """An error whose message says all: a notebook shows it without our frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UserError(_Plain, ValueError):
     """A mistake that the user can fix: what was found, where, what is allowed, what to do."""
 
 
@@ -53,7 +60,7 @@ class ConfigError(UserError):
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
 
-class RunFailed(RuntimeError):
+class RunFailed(_Plain, RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 

@@ -18,7 +18,7 @@ from gkd_plugin import host
 from gkd_plugin.commands.aggregate import aggregate
 from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.commands.progress import run_progress, show_warnings
+from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.reuse import require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
@@ -207,8 +207,8 @@ def _run_one(
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
-        found = {warning for result in results for warning in result.warnings}
-        show_warnings(sorted({*found, *left_out, *(damage for damage in others if damage is not None)}))
+        found = merge_warnings({result.seed: result.warnings for result in results})
+        show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, failures)
 
 
