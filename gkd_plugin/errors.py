@@ -78,7 +78,7 @@ def find_place(error: BaseException) -> str:
     """File and line in the user's own code: the innermost frame outside installed packages."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not {"site-packages", "importlib"} & set(Path(frame.filename).parts)]
-    frame = (own or list(frames) or [None])[-1]
+    frame = next(reversed(own or list(frames)), None)
     return f"{frame.filename}, line {frame.lineno}" if frame else "nowhere"
 
 

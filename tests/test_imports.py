@@ -99,7 +99,11 @@ def test_imports_point_downwards(module):
 
 
 def test_the_bottom_imports_the_bottom_only():
-    below = {module: {place(target) for target in IMPORTS[module]} for module in FILES if level(place(module)) == len(LAYERS) - 1}
+    below = {
+        module: {place(target) for target in IMPORTS[module]}
+        for module in FILES
+        if level(place(module)) == len(LAYERS) - 1
+    }
     assert {name.removeprefix("gkd_plugin."): found for name, found in below.items() if found} == {
         "groups": {"schema", "errors"},
         "schema": {"errors"},

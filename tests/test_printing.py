@@ -72,7 +72,9 @@ def test_nothing_is_wrapped_in_a_pipe() -> None:
     whole = [line.split() for line in str(explain(GOOD)).splitlines()]
     meaning = "where a layer is read: before or after activation and norm, or after the skip"
     assert any(" ".join(line).endswith(meaning) for line in whole)
-    problem = next(line for line in str(check({"kd": {"students": 0, "preset": "nosuch"}})).splitlines() if "preset" in line)
+    problem = next(
+        line for line in str(check({"kd": {"students": 0, "preset": "nosuch"}})).splitlines() if "preset" in line
+    )
     assert problem.endswith("byot.") and "supervised" in problem
 
 

@@ -24,7 +24,7 @@ from gkd_plugin.commands.reuse import require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
-from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
@@ -41,7 +41,7 @@ _LONGEST, _LONGEST_PATH = 200, 1000
 
 
 def run(
-    config: str | Path | dict[str, Any] | Config,
+    config: Source,
     *,
     repeat: int = 1,
     overrides: Sequence[Any] = (),
@@ -54,7 +54,7 @@ def run(
     """Trains a configuration; finished seeds are skipped, interrupted ones resume from their last checkpoint.
 
     Args:
-        config (str or Path or dict or Config): A GraphGym YAML; without KD keys it runs as ``supervised``.
+        config (str or Path or mapping or Config): A GraphGym YAML; without KD keys it runs as ``supervised``.
         repeat (int): Number of seeds: ``seed + 1`` to ``seed + repeat``, in folders ``seed`` ..., as the host has it.
         overrides (sequence): ``key value`` pairs.
         name (str, optional): Name of the run's folder below ``out_dir``. (default: the file's name)

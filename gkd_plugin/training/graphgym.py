@@ -110,7 +110,9 @@ def distill(
         plan = resolve(cfg)
         for warning in plan.warnings:
             logging.warning("gkd_plugin: %s", warning)
-        if cfg.tensorboard_agg and find_spec("tensorboardX") is None:  # the host's aggregation would end in an ImportError
+        if (
+            cfg.tensorboard_agg and find_spec("tensorboardX") is None
+        ):  # the host's aggregation would end in an ImportError
             cfg.tensorboard_agg = False
             logging.warning("gkd_plugin: tensorboard_agg is switched off: tensorboardX is not installed")
         folder = Path(cfg.run_dir)

@@ -50,7 +50,9 @@ def find_commit(folder: Path) -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # we only look
     try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -152,7 +152,7 @@ def replace_nan(value: Any) -> Any:
 
 
 def _restore_nan(values: dict[str, Any]) -> dict[str, Any]:
-    missing = {key: float("nan") for key in ("val", "test") if key in values and values[key] is None}
+    missing: dict[str, Any] = {key: float("nan") for key in ("val", "test") if key in values and values[key] is None}
     return {**values, **missing}
 
 

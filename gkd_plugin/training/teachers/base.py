@@ -152,7 +152,9 @@ def call_module(module: nn.Module, sample: Sample) -> Any:
             "Its arguments are named as the data are (x, edge_index, ...), or it takes the batch as its only one."
         )
     graphs = ("batch",) if sample.task.level == "graph" else ()  # elsewhere nothing is pooled
-    optional = [e.name for e in named if e.name in ("edge_index", "edge_weight", "edge_attr", *graphs) and e.name in batch]
+    optional = [
+        e.name for e in named if e.name in ("edge_index", "edge_weight", "edge_attr", *graphs) and e.name in batch
+    ]
     return module(**{name: batch[name] for name in dict.fromkeys([*needed, *optional])})
 
 

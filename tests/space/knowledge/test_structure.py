@@ -16,8 +16,8 @@ from gkd_plugin import plugins
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
 from gkd_plugin.space.kernels import KERNELS
-from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.space.knowledge import structure
+from gkd_plugin.space.presets import PRESETS
 from tests.space.knowledge.structure_oracle import (
     DIVERGENCES,
     DOMAINS,
