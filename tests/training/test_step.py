@@ -378,3 +378,33 @@ def test_an_epoch_without_an_item_repeats_the_row_before_it() -> None:
     trainer._rows.clear()
     with pytest.raises(RunFailed, match="epoch 2: no batch holds an item of the train split"):
         train(2)
+
+
+@pytest.mark.parametrize(
+    ("group", "keys"),
+    [
+        ("response", {"nodes": "train"}),
+        ("feature", {"nodes": "train"}),
+        ("feature", {"nodes": "train", "pool": "mean"}),
+        ("feature", {"nodes": "train", "loss": "cosine"}),
+        ("feature", {"nodes": "train", "loss": "attention"}),
+        ("feature", {"nodes": "train", "layer_map": "attention"}),
+        ("structure", {"domain": "train_edges"}),
+        ("structure", {"domain": "train_edges", "kernel_scale": "median", "reduction": "pair_mean"}),
+        ("auxiliary", {"soft_weight": 1.0}),
+        ("contrast", {}),
+    ],
+)
+def test_no_term_breaks_on_a_batch_without_training_nodes(group: str, keys: dict[str, Any]) -> None:
+    configure("joint", 2)
+    cfg.kd_feature.weight = cfg.kd_feature.tap = cfg.kd_feature.layer_map = None
+    cfg[f"kd_{group}"].weight = 1.0
+    for key, value in keys.items():
+        cfg[f"kd_{group}"][key] = value
+    data = graphs(2)
+    data[1].train_mask = torch.zeros(9, dtype=torch.bool)
+    trainer = trainer_on(data)
+    for outcome in trainer.updates.epoch(trainer.feeds[0], 0):
+        assert all(math.isfinite(value) for extras in outcome.extras for value in extras.values())
+    for student in trainer.students:
+        assert all(bool(p.isfinite().all()) for p in student.parameters)
