@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import click
 
+_LOADING = "loading torch and torch_geometric ..."
+_STAND_INS = {"Σ": "sum", "←": "<-", "±": "+-", "·": "*", "─": "-"}
 OVERRIDES = {"ignore_unknown_options": True}  # a value may be a negative number
 
 
@@ -45,7 +51,7 @@ def pairs(words: tuple[str, ...]) -> list[str]:
 
 
 def show(result: Any) -> None:
-    """Prints what a command returned: with colours on a terminal, as plain text elsewhere."""
+    """Prints what a command returned: with colours on a terminal, as plain text that is not wrapped elsewhere."""
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -54,10 +60,58 @@ def show(result: Any) -> None:
         click.echo(str(result))
 
 
+def write_what_can_be_written() -> None:
+    """Output in a narrow encoding (cp1252, say) shows its stand-in for a letter that it lacks, where it would crash."""
+    codecs.register_error("gkd_plugin", _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not str(stream.encoding).lower().startswith("utf"):
+            stream.reconfigure(errors="gkd_plugin")
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = "".join(_STAND_INS.get(letter, "?") for letter in error.object[error.start : error.end])
+    return found.encode(error.encoding, "replace").decode(error.encoding), error.end
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Says on a terminal that torch is being imported, which takes seconds; the line goes when it is there."""
+    waits = "torch" not in sys.modules and sys.stderr.isatty()
+    if waits:
+        click.echo(_LOADING, err=True, nl=False)
+    try:
+        yield
+    finally:
+        if waits:
+            click.echo("\r" + " " * len(_LOADING) + "\r", err=True, nl=False)
+
+
+def _import(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        with loading():
+            from gkd_plugin.commands.imports import import_modules
+
+        import_modules(names)
+
+
+imports = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    expose_value=False,
+    callback=_import,
+    help="Import MODULE first, for what it registers (from the working folder; several times for several).",
+)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gkd_plugin")
 def main() -> None:
     """Graph knowledge distillation in GraphGym: a few lines of YAML are a method."""
+    write_what_can_be_written()
 
 
 @main.command(context_settings=OVERRIDES)
@@ -66,11 +120,13 @@ def main() -> None:
 @click.option("--name", help="Name of the run's folder.  [default: the file's name]")
 @click.option("--control", is_flag=True, help="Also train the same students without distillation.")
 @click.option("--fresh", is_flag=True, help="Start anew; an existing run is kept under a dated name.")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]) -> None:
     """Train a configuration; finished seeds are kept, interrupted ones resume."""
     words = pairs(overrides)
-    from gkd_plugin.commands.run import run as command
+    with loading():
+        from gkd_plugin.commands.run import run as command
 
     report = command(config, repeat=repeat, overrides=words, name=name, control=control, fresh=fresh)
     show(report)
@@ -79,6 +135,7 @@ def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, 
 
 
 @main.command(context_settings=OVERRIDES)
+@imports
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="F... [KEY VALUE]...")
 def check(words: tuple[str, ...]) -> None:
     """Find every mistake in configurations, without training."""
@@ -86,7 +143,8 @@ def check(words: tuple[str, ...]) -> None:
     if not files:
         raise click.UsageError(f"'{words[0]}' is not a file. Name at least one configuration first.")
     overrides = pairs(words[len(files) :])
-    from gkd_plugin.commands.check import check as command
+    with loading():
+        from gkd_plugin.commands.check import check as command
 
     checks = command(files, overrides)
     show(checks)
@@ -96,20 +154,24 @@ def check(words: tuple[str, ...]) -> None:
 
 @main.command(context_settings=OVERRIDES)
 @click.argument("config", metavar="F")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def explain(config: str, overrides: tuple[str, ...]) -> None:
     """Explain a configuration: every key with its origin, and the loss as a formula."""
     words = pairs(overrides)
-    from gkd_plugin.commands.explain import explain as command
+    with loading():
+        from gkd_plugin.commands.explain import explain as command
 
     show(command(config, words))
 
 
 @main.command("list")
+@imports
 @click.argument("axis", required=False)
 def list_(axis: str | None) -> None:
     """List the answers to every AXIS, or to one."""
-    from gkd_plugin.commands.list import list_answers
+    with loading():
+        from gkd_plugin.commands.list import list_answers
 
     show(list_answers(axis))
 
@@ -117,7 +179,8 @@ def list_(axis: str | None) -> None:
 @main.command()
 def plugins() -> None:
     """List the plugins, what they registered, and the errors of broken ones."""
-    from gkd_plugin.commands.plugins import list_plugins
+    with loading():
+        from gkd_plugin.commands.plugins import list_plugins
 
     show(list_plugins())
 
@@ -200,7 +263,8 @@ def report(folder: Path, out: Path | None, open_page: bool) -> None:
 @click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")
 def init(folder: Path, configs: bool) -> None:
     """Add distillation to the GraphGym program in DIR (main.py and custom_graphgym)."""
-    from gkd_plugin.commands.init import init as command
+    with loading():
+        from gkd_plugin.commands.init import init as command
 
     click.echo(command(folder, configs))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.hookspecs import hookimpl
 from gkd_plugin.plugins import register_plugin, unregister_plugin
 from gkd_plugin.registration import register_all
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from gkd_plugin.commands.check import Checks
+    from gkd_plugin.commands.report import RunReport
+    from gkd_plugin.config.explain import Explanation
+    from gkd_plugin.config.load import Source
+    from gkd_plugin.models.trained import TrainedStudent
     from gkd_plugin.study.overview import Overview
 
 register_all()
 
 __version__ = "0.1.0"
 __all__ = [
+    "RunFailed",
+    "UserError",
     "check",
     "explain",
     "hookimpl",
@@ -36,28 +44,47 @@ __all__ = [
 ]
 
 
-def check(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
-    """Checks a configuration (a path or nested mapping) without training; see :mod:`gkd_plugin.commands.check`."""
+def check(cfg: Source, overrides: Sequence[Any] = ()) -> Checks:
+    """Checks a configuration (a path or nested mapping) without training; see :func:`gkd_plugin.commands.check.check`."""
     from gkd_plugin.commands.check import check as command
 
     return command([cfg], overrides)
 
 
-def explain(cfg: Any, overrides: Sequence[Any] = ()) -> Any:
+def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:
     """Explains a configuration: every key with its origin, and the loss as a formula."""
     from gkd_plugin.commands.explain import explain as command
 
     return command(cfg, overrides)
 
 
-def run(cfg: Any, repeat: int = 1, overrides: Sequence[Any] = (), **options: Any) -> Any:
+def run(
+    cfg: Source,
+    repeat: int = 1,
+    overrides: Sequence[Any] = (),
+    *,
+    name: str | None = None,
+    control: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+    teacher: nn.Module | None = None,
+) -> RunReport:
     """Trains a configuration; see :func:`gkd_plugin.commands.run.run`."""
     from gkd_plugin.commands.run import run as command
 
-    return command(cfg, repeat=repeat, overrides=overrides, **options)
+    return command(
+        cfg,
+        repeat=repeat,
+        overrides=overrides,
+        name=name,
+        control=control,
+        fresh=fresh,
+        quiet=quiet,
+        teacher=teacher,
+    )
 
 
-def load_student(run: str | Path, student: int | None = None) -> nn.Module:
+def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     """The selected student of a finished run; see :func:`gkd_plugin.commands.results.load_student`."""
     from gkd_plugin.commands.results import load_student as command
 

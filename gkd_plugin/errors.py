@@ -6,12 +6,23 @@ with exit code 1. Anything else is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
+
+OF_YOUR_OWN = "One of your own must be registered first: --import MODULE (docs/run.md)."
 
 
-class UserError(ValueError):
+class _Plain:
+    """An error whose message says all: a notebook shows it without our frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UserError(_Plain, ValueError):
     """A mistake that the user can fix: what was found, where, what is allowed, what to do."""
 
 
@@ -49,7 +60,7 @@ class ConfigError(UserError):
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
 
-class RunFailed(RuntimeError):
+class RunFailed(_Plain, RuntimeError):
     """A run that cannot go on (a loss that is not finite, say); what was finished before stays."""
 
 
@@ -61,6 +72,14 @@ def describe_error(error: BaseException) -> str:
     """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def find_place(error: BaseException) -> str:
+    """File and line in the user's own code: the innermost frame outside installed packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not {"site-packages", "importlib"} & set(Path(frame.filename).parts)]
+    frame = next(reversed(own or list(frames)), None)
+    return f"{frame.filename}, line {frame.lineno}" if frame else "nowhere"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor
 from torch_geometric.graphgym.config import cfg
@@ -42,6 +41,9 @@ def scoped(own: CfgNode) -> Iterator[None]:
 
 
 def task_loss(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """The host's own loss, users' registered losses included, and the score its metrics read."""
-    result: tuple[Any, Any] = compute_loss(pred, true)
-    return result
+    """The host's own loss, users' registered losses included, and the score its metrics read.
+
+    Without any item (a sampled batch may hold no training node) the loss is 0, where a mean would be NaN.
+    """
+    loss, score = compute_loss(pred, true)
+    return loss if len(true) else pred.new_zeros(()), score

@@ -1,10 +1,14 @@
-"""Results that print as text, and with colours where rich shows them."""
+"""Results that print as text, with colours where rich shows them, and as themselves in notebooks."""
 
 from __future__ import annotations
 
+import io
 from typing import ClassVar
 
 from rich.console import Console
+
+_PAGE = 110  # columns of a notebook
+_BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 class Printable:
@@ -13,14 +17,21 @@ class Printable:
     A data class needs ``repr=False``, or its own ``__repr__`` comes before this one.
     """
 
-    WIDTH: ClassVar[int] = 120
-    SOFT_WRAP: ClassVar[bool] = False  # whether lines longer than that stay whole
+    WIDTH: ClassVar[int] = 2000  # text that goes into a file or a pipe is not wrapped
 
     def __str__(self) -> str:
         console = Console(width=self.WIDTH, color_system=None)
         with console.capture() as text:
-            console.print(self, highlight=False, soft_wrap=self.SOFT_WRAP)
+            console.print(self, highlight=False, soft_wrap=True)
         return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
 
     def __repr__(self) -> str:
-        return str(self)
+        """One line: a prompt that shows a value should not fill the screen."""
+        first = next((line.strip() for line in str(self).splitlines() if line.strip()), "")
+        return f"<{type(self).__name__}: {first if len(first) <= 80 else first[:77] + '...'}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        console = Console(width=_PAGE, record=True, file=io.StringIO(), force_jupyter=False)
+        console.print(self, highlight=False)
+        return console.export_html(inline_styles=True, code_format=_BLOCK)

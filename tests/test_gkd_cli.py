@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import gkd_cli
+import gkd_plugin
 from gkd_plugin.commands.init import init, packed_configs
+from gkd_plugin.commands.results import load_student
+from gkd_plugin.commands.run import run as run_command
 from gkd_plugin.errors import ConfigError, Problem, RunFailed, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,3 +220,34 @@ def test_init_says_what_is_missing(tmp_path):
     assert done.exit_code == 2
     assert "python -m gkd_plugin main.py" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_narrow_encoding_shows_stand_ins(tmp_path):
+    (tmp_path / "f.yaml").write_text("kd: {preset: alignahead_pp}\n")
+    for encoding, word in (("cp1252", "sum D_structure"), ("utf-8", "Σ D_structure")):
+        env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "gkd_cli", "explain", "f.yaml"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert word in done.stdout.decode(encoding)
+
+
+def test_a_terminal_is_told_that_torch_is_imported(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for there in (True, False):
+        if not there:
+            monkeypatch.delitem(sys.modules, "torch")
+        with gkd_cli.loading():
+            said = capsys.readouterr().err
+        assert said == ("" if there else gkd_cli._LOADING)
+    assert capsys.readouterr().err.strip() == ""  # and the line goes again
+
+
+def test_the_doors_in_python_have_the_commands_signatures():
+    for door, module in ((gkd_plugin.run, run_command), (gkd_plugin.load_student, load_student)):
+        ours, theirs = inspect.signature(door), inspect.signature(module)
+        assert list(ours.parameters)[1:] and set(ours.parameters) - {"cfg"} == set(theirs.parameters) - {"config"}
+        for name in set(ours.parameters) - {"cfg"}:
+            assert ours.parameters[name].default == theirs.parameters[name].default, name
+        assert ours.return_annotation == theirs.return_annotation
+    assert gkd_plugin.UserError is UserError

@@ -61,6 +61,11 @@ def without(data: Data, *names: str) -> Data:
     return data
 
 
+def without_edges(data: Data) -> Data:
+    data.edge_index = data.edge_index[:, :0]
+    return data
+
+
 def swap_masks(data: Data) -> None:
     data.val_mask, data.test_mask = data.test_mask, data.val_mask
 
@@ -79,6 +84,7 @@ SETS = {
     "many": lambda: [community(seed, nodes=30) for seed in range(5)],
     "edge_features": lambda: [with_edge_features(community(0))],
     "no_validation": lambda: [without(community(0), "val_mask")],
+    "no_edges": lambda: [without_edges(community(0))],
     "no_masks": lambda: [without(community(0), *MASKS)],
 }
 

@@ -43,8 +43,6 @@ class Checked:
 class Checks(Printable, list[Checked]):
     """The result of ``gkd check``: one entry for each configuration; prints as text."""
 
-    WIDTH, SOFT_WRAP = 110, True
-
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong anywhere."""

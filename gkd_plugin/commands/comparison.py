@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from gkd_plugin.commands.report import COMPARISON, RunReport
-from gkd_plugin.training.result import read_result
+from gkd_plugin.training.result import read_result, replace_nan
 from gkd_plugin.training.run_folder import finished_seeds, write_text
 
 ANSWERS = ("mean", "best", "first", "ensemble")
@@ -58,19 +58,10 @@ def write_comparison(report: RunReport) -> None:
     assert report.control is not None
     whole = replace(_read_all_seeds(report), control=_read_all_seeds(report.control))
     if whole.compared:
-        text = json.dumps(_replace_nan(make_comparison(whole)), indent=1)
+        text = json.dumps(replace_nan(make_comparison(whole)), indent=1)
         write_text(report.folder / COMPARISON, text + "\n")
 
 
 def _read_all_seeds(report: RunReport) -> RunReport:
     results = [result for folder in finished_seeds(report.folder) if (result := read_result(folder)) is not None]
     return replace(report, results=results)
-
-
-def _replace_nan(value: Any) -> Any:
-    """JSON has no NaN; missing values are null."""
-    if isinstance(value, dict):
-        return {key: _replace_nan(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_replace_nan(part) for part in value]
-    return None if value != value else value

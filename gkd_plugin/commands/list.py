@@ -60,9 +60,8 @@ class Listing(Printable):
             yield f"[bold]{name}[/]  {escape(question)}"
             grid = Table.grid(padding=(0, 2))
             grid.add_column(min_width=width, style="cyan", no_wrap=True)
-            grid.add_column(ratio=3)
-            grid.add_column(ratio=2, style="dim")
-            grid.expand = True
+            grid.add_column(overflow="fold")
+            grid.add_column(overflow="fold", style="dim")
             for row in rows:
                 grid.add_row(escape(row.name), escape(row.meaning), escape(row.source))
             yield Padding(grid, (0, 0, 0, 2))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gkd_plugin.training.trainer import Progress as EpochProgress
+
+SECONDS = 10.0  # between two lines of progress in a file
 
 
 def show_warnings(found: Sequence[str]) -> None:
@@ -23,7 +27,7 @@ def show_warnings(found: Sequence[str]) -> None:
 def run_progress(
     title: str, epochs: int, quiet: bool = False, watch: EpochProgress | None = None
 ) -> Iterator[EpochProgress]:
-    """A progress bar on a terminal; one line at the end where the output goes into a file.
+    """A progress bar on a terminal; where the output goes into a file, a line after ten seconds and one at the end.
 
     Args:
         title (str): The run and its seed.
@@ -47,14 +51,9 @@ def _show_progress(title: str, epochs: int, quiet: bool) -> Iterator[EpochProgre
     if quiet:
         yield lambda epoch, total, score: None
     elif not console.is_terminal:
-        last = [0, float("nan")]
-
-        def note(epoch: int, total: int, score: float) -> None:
-            last[:] = [epoch, score]
-
-        yield note
-        if last[0]:
-            console.print(f"{title}: {last[0]:.0f}/{epochs} epochs, validation {last[1]:.4f}", highlight=False)
+        lines = _Lines(console, title, epochs)
+        yield lines.note
+        lines.write()
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -68,3 +67,51 @@ def _show_progress(title: str, epochs: int, quiet: bool) -> Iterator[EpochProgre
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(title, total=epochs, score="")
             yield lambda epoch, total, score: bar.update(task, completed=epoch, score=f"validation {score:.4f}")
+
+
+class _Lines:
+    """A line of text at most every ten seconds: the first epoch that ends after them writes it.
+
+    Args:
+        console (Console): Where it is written.
+        title (str): The run and its seed.
+        epochs (int): Epochs in all.
+    """
+
+    def __init__(self, console: Console, title: str, epochs: int) -> None:
+        self.console, self.title, self.epochs = console, title, epochs
+        self.epoch, self.score, self.written = 0, float("nan"), 0
+        self.last = time.monotonic()
+
+    def note(self, epoch: int, total: int, score: float) -> None:
+        """What the loop calls after every epoch."""
+        self.epoch, self.score = epoch, score
+        if time.monotonic() - self.last >= SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Writes how far it is, unless that was written already."""
+        if self.epoch > self.written:
+            text = f"{self.title}: {self.epoch}/{self.epochs} epochs, validation {self.score:.4f}"
+            self.console.print(text, highlight=False, soft_wrap=True)
+            self.written, self.last = self.epoch, time.monotonic()
+
+
+def merge_warnings(found: Mapping[int, Sequence[str]]) -> list[str]:
+    """Each warning once with the seeds that gave it; those that differ in their numbers only are one.
+
+    Args:
+        found (mapping): The warnings of every seed.
+    """
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for seed, texts in found.items():
+        for text in texts:
+            alike.setdefault(re.sub(r"\d+", "0", text), []).append((seed, text))
+    lines = []
+    for given in alike.values():
+        (first, text), others = given[0], [str(seed) for seed, _ in given[1:]]
+        seeds = f"seed{'s' if others else ''} {', '.join([str(first), *others])}"
+        if len({each for _, each in given}) > 1:
+            seeds = f"seed {first}; alike, with other numbers: {', '.join(others)}"
+        lines.append(f"{text} ({seeds})" if len(found) > 1 else text)
+    return lines

@@ -70,7 +70,7 @@ class Paired:
         return f"{self.mean * scale:+.2f} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport(Printable):
     """What ``gkd run`` returns: one result for each seed, the folder, and the control's report where there is one.
 
@@ -83,14 +83,17 @@ class RunReport(Printable):
         control (RunReport, optional): The same cohort without distillation.
     """
 
-    WIDTH, SOFT_WRAP = 110, True
-
     name: str
     folder: Path
     plan: Plan
     results: list[RunResult]
     failures: dict[int, str] = field(default_factory=dict)
     control: RunReport | None = None
+
+    def __repr__(self) -> str:
+        count = f"{len(self.results)} seed{'s' if len(self.results) != 1 else ''}"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<RunReport {self.name}: {count}{failed}, in {self.folder}>"
 
     def tests(self, answer: str) -> list[float]:
         """Test scores of an answer (``mean``, ``best``, ``first``, ``ensemble``, ``s1``) by seed."""
@@ -187,18 +190,19 @@ class RunReport(Printable):
     def _write_title(self) -> str:
         seeds = f"{len(self.results)} seed{'s' if len(self.results) > 1 else ''}"
         unit = " %" if self._scale == 100.0 else ""
-        return f"test {self.results[0].metric}{unit} at the validation-selected epoch, {seeds}"
+        spread = " (mean ± standard deviation)" if len(self.results) > 1 else ""
+        return f"test {self.results[0].metric}{unit} at the validation-selected epoch, {seeds}{spread}"
 
     def _make_table(self) -> Table:
         first, scale = self.results[0], self._scale
         several = self.plan.students > 1
         beside = self.control if self.control is not None and self.control.results else None
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-        table.add_column("", no_wrap=True)
+        table.add_column("", overflow="fold")
         table.add_column(escape(self.name), overflow="fold")
         if beside is not None:
             table.add_column("control", overflow="fold")
-            table.add_column("paired difference [95 %]", min_width=24)
+            table.add_column("paired difference [95 %]", overflow="fold")
         names = {"mean": "mean over students", "best": "best", "first": "first", "ensemble": "ensemble"}
         for answer, name in names.items() if several else (("first", "student"),):
             row = [format_spread(report.tests(answer), scale) for report in (self, beside) if report is not None]

@@ -18,13 +18,13 @@ from gkd_plugin import host
 from gkd_plugin.commands.aggregate import aggregate
 from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.commands.progress import run_progress, show_warnings
+from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.reuse import require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
-from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
@@ -42,7 +42,7 @@ _LONGEST, _LONGEST_PATH = 200, 1000
 
 
 def run(
-    config: str | Path | dict[str, Any] | Config,
+    config: Source,
     *,
     repeat: int = 1,
     overrides: Sequence[Any] = (),
@@ -56,7 +56,7 @@ def run(
     """Trains a configuration; finished seeds are skipped, interrupted ones resume from their last checkpoint.
 
     Args:
-        config (str or Path or dict or Config): A GraphGym YAML; without KD keys it runs as ``supervised``.
+        config (str or Path or mapping or Config): A GraphGym YAML; without KD keys it runs as ``supervised``.
         repeat (int): Number of seeds: ``seed + 1`` to ``seed + repeat``, in folders ``seed`` ..., as the host has it.
         overrides (sequence): ``key value`` pairs.
         name (str, optional): Name of the run's folder below ``out_dir``. (default: the file's name)
@@ -219,8 +219,8 @@ def _run_one(
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
-        found = {warning for result in results for warning in result.warnings}
-        show_warnings(sorted({*found, *left_out, *(damage for damage in others if damage is not None)}))
+        found = merge_warnings({result.seed: result.warnings for result in results})
+        show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, failures)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
-from gkd_plugin.errors import Diverged, RunFailed, describe_error
+from gkd_plugin.errors import Diverged, RunFailed, describe_error, find_place
 from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.claim import has_begun, keep_dated
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.metrics import make_logs
@@ -47,6 +49,7 @@ def train_seed(
         teacher (nn.Module, optional): A teacher that is not a run.
     """
     with guarded(folder):
+        again = folder.is_dir()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).unlink(missing_ok=True)
         _restore_rows(folder)
@@ -57,6 +60,8 @@ def train_seed(
         model = create_model()
         cfg.params = params_count(model)
         checkpoints = Checkpoints(folder / CHECKPOINTS, int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
+        if again and not (checkpoints and checkpoints.exist):
+            logging.warning("gkd_plugin: %s: started again, nothing was kept yet (no checkpoint).", folder)
         if checkpoints is None:  # an interrupted seed starts again, and its rows with it
             _remove_rows(folder)
         trainer = make_trainer(
@@ -92,10 +97,12 @@ def record_failure(folder: Path, error: Exception) -> str:
     """
     values = {"error": str(error)}
     if not isinstance(error, RunFailed):
-        values["error"] = f"{describe_error(error)} ({_find_place(error)}); its traceback is in {folder / FAILED}"
+        values["error"] = f"{describe_error(error)} ({find_place(error)}); its traceback is in {folder / FAILED}"
         values["traceback"] = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):  # the failure itself is reported in any case
         write_text(folder / FAILED, json.dumps(values, indent=1) + "\n")
+        if (folder / ASIDE).is_dir() and has_begun(folder):
+            keep_dated(folder / ASIDE)  # rows of an earlier failure, from which nothing went on
         shutil.rmtree(folder / ASIDE, ignore_errors=True)
         (folder / ASIDE).mkdir()
         for split in SPLITS:
@@ -104,13 +111,6 @@ def record_failure(folder: Path, error: Exception) -> str:
     if isinstance(error, Diverged):
         Checkpoints(folder / CHECKPOINTS).clear()
     return values["error"]
-
-
-def _find_place(error: Exception) -> str:
-    """File and line in the user's own code: the innermost frame outside installed packages."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts] or list(frames)
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else "nowhere"
 
 
 def _restore_rows(folder: Path) -> None:

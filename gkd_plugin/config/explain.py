@@ -21,6 +21,7 @@ from gkd_plugin.schema import show
 from gkd_plugin.space import axes
 from gkd_plugin.space.sources import stand_ins
 
+_WIDE = 80  # columns of a terminal in which all groups have their columns below each other
 UPDATES = {
     "epoch_alternate": "one after the other, each for a whole epoch",
     "step_alternate": "one after the other in every step",
@@ -51,7 +52,7 @@ class Explanation(Printable):
         for group, keys in kd_keys.groups().items():
             rows = list(self._list_rows(group, keys))
             if rows:
-                yield Padding(self._make_table(group, rows), (0, 0, 1, 0))
+                yield Padding(self._make_table(group, rows, options.max_width >= _WIDE), (0, 0, 1, 0))
         yield from self._write_foot()
 
     # -------------------------------------------------------------------------------------------------------- head
@@ -111,14 +112,14 @@ class Explanation(Printable):
         maps = {f"kd_{name}": values for name, values in self.plan.used_maps.items()}
         return named.get(group) or maps.get(group) or {}
 
-    def _make_table(self, group: str, rows: list[tuple[str, str, str, str]]) -> Table:
+    def _make_table(self, group: str, rows: list[tuple[str, str, str, str]], aligned: bool) -> Table:
         found = self.plan.groups.get(group.removeprefix("kd_"))
         off = found is not None and found.weight == 0
-        grid = Table(box=None, pad_edge=False, padding=(0, 1), expand=True, title=group + (" (off)" if off else ""))
+        grid = Table(box=None, pad_edge=False, padding=(0, 1), title=group + (" (off)" if off else ""))
         grid.title_justify, grid.title_style, grid.show_header = "left", "bold", False
-        for width in (17, 17, 20):
-            grid.add_column(min_width=width, overflow="fold")
-        grid.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
+        for number, width in enumerate((17, 17, 20)):
+            grid.add_column(min_width=width if aligned else None, overflow="fold", no_wrap=number == 0)
+        grid.add_column(style="dim", overflow="fold")
         for key, value, origin, meaning in rows:
             style = {YOU: "bold green", DEFAULT: "dim"}.get(origin, "cyan")
             grid.add_row(f"  {key}", escape(value), f"[{style}]{escape(origin)}[/]", escape(meaning))

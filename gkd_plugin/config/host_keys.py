@@ -16,7 +16,7 @@ from gkd_plugin.config import kd_keys
 from gkd_plugin.config.kd_keys import SCHEME, set_cfg_kd
 from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
 from gkd_plugin.data.trust import check_names
-from gkd_plugin.errors import Problem, nearest
+from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest
 from gkd_plugin.models import networks
 from gkd_plugin.models.aux_layers import PREFIX, check_layer
 from gkd_plugin.schema import BadValue, Flag, Kind, Number
@@ -204,7 +204,7 @@ def _check_names(own: CfgNode) -> Iterator[Problem]:
     for key, word, known in wanted:
         if word not in known:
             allowed = f"{nearest(word, known)}Allowed: {', '.join(sorted(map(str, known)))}."
-            yield Problem(key, f"{word!r}", allowed)
+            yield Problem(key, f"{word!r}", f"{allowed} {OF_YOUR_OWN}" if isinstance(known, dict) else allowed)
     yield from _check_head(own)
     yield from _check_aggregation(own)
     yield from _check_device(own)

@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.trust import check_names, reading
-from gkd_plugin.errors import ConfigError, UserError, describe_error, nearest
+from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
@@ -51,7 +51,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             raise
         if getattr(error, "errno", None) in FULL:
             _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
-        raise UserError(message) from error
+        raise UserError(message) from None
     check_data(loaders, cfg)
     return loaders
 
@@ -63,10 +63,13 @@ def _explain(error: Exception, dataset: CfgNode) -> str | None:
     if isinstance(error, ValueError) and str(error) == f"'{dataset.name}' not support":
         return (
             f"dataset.name: the host has no data set '{dataset.name}'. {nearest(dataset.name, PYG_NAMES)}"
-            f"Allowed: {', '.join(PYG_NAMES)}, or the name of a registered loader's data set."
+            f"Allowed: {', '.join(PYG_NAMES)}, or the name of a registered loader's data set. {OF_YOUR_OWN}"
         )
     if isinstance(error, ValueError) and str(error) == f"Unknown data format '{dataset.format}'":
-        return f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or the name of a registered loader's data set."
+        return (
+            f"dataset.format: '{dataset.format}' is unknown. Allowed: PyG, gkd, OGB, or what a registered loader takes. "
+            f"{OF_YOUR_OWN}"
+        )
     return _explain_bad_files(error, dataset) if _is_read_error(error) else None
 
 

@@ -32,9 +32,11 @@ def f1_micro(true: Sequence[Tensor], pred: Sequence[Tensor], task_type: str) -> 
 
     Shapes:
         - **input:** ``[N, K]`` and ``[N, K]`` (``[N]`` and ``[N]`` where K is 1), or ``[N]`` and ``[N, C]`` for classes
-        - **output:** a number
+        - **output:** a number; NaN where there is no item
     """
     labels, scores = torch.cat(list(true)), torch.cat(list(pred))
+    if not len(labels):
+        return float("nan")
     if labels.dim() < scores.dim():
         return float(multiclass_f1_score(scores, labels, num_classes=scores.size(1), average="micro"))
     # every label of every node is one yes-or-no question

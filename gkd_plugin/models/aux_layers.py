@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch_geometric.graphgym import register
 
-from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.errors import OF_YOUR_OWN, UserError, nearest
 
 PREFIX = "aux_"
 _MARK = "kd_marked"
@@ -83,7 +83,7 @@ def check_layer(name: str) -> str | None:
     known = list(register.layer_dict)
     return (
         f"{nearest(name, [*known, *(PREFIX + k for k in known)])}"
-        f"Allowed: {', '.join(sorted(known))}, each also as {PREFIX}<layer>."
+        f"Allowed: {', '.join(sorted(known))}, each also as {PREFIX}<layer>. {OF_YOUR_OWN}"
     )
 
 

@@ -156,7 +156,16 @@ class ObservedModel:
         if sample.task.level == "edge":
             batch.split = split
         with host.scoped(self.own), self._recording(taps) as states:
-            pred, true = self.module(batch)
+            try:
+                pred, true = self.module(batch)
+            except (AttributeError, KeyError) as error:
+                if "split" not in batch and "split" in str(error):
+                    raise UserError(
+                        f"gnn.head: '{self.own.gnn.head}' (model.type: {self.own.model.type}) reads batch.split, which is not "
+                        "there. A head must return the logits and labels of every row where batch.split is absent, as the "
+                        "host's own do (docs/models.md, your own network)."
+                    ) from error
+                raise
         return Observation(pred, self._complete(states), sample.graph(split), true)
 
     def observe_splits(self, sample: Sample, taps: Iterable[str], splits: Iterable[str]) -> Mapping[str, Observation]:

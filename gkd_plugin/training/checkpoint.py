@@ -79,6 +79,11 @@ class Checkpoints:
         self._last = time.monotonic()
         self._proven = False  # whether one that was written here could be read back
 
+    @property
+    def exist(self) -> bool:
+        """Whether there is one, usable or not."""
+        return bool(self._files())
+
     def due(self, epoch: int) -> bool:
         """Whether one is due after this epoch."""
         return (epoch + 1) % self.period == 0 or time.monotonic() - self._last > _SECONDS

@@ -95,6 +95,11 @@ def set_aside(folder: Path) -> Path | None:
     """
     if not _is_claimed(folder):
         return None
+    return keep_dated(folder)
+
+
+def keep_dated(folder: Path) -> Path:
+    """Renames a folder to ``<name>.<date>-<time>`` (:data:`DATED`), whatever is in it; its new path."""
     dated = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S}")
     kept, number = dated, 2
     while kept.exists():

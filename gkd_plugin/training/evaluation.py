@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,11 +49,18 @@ class Predictions:
         return measure(self.true, self.score, kind)
 
     def mean_extras(self) -> dict[str, float]:
-        """Further numbers, averaged over batches by size."""
-        sizes = [len(true) for true in self.true]
-        names = self.extras[0] if self.extras else {}
-        total = max(sum(sizes), 1)
-        return {n: sum(e[n] * s for e, s in zip(self.extras, sizes, strict=True)) / total for n in names}
+        """Further numbers, averaged by size over the batches that have them.
+
+        A number that no batch has (the distance to neighbours in a graph without edges) is left out: readers of a row
+        may refuse NaN, and the host's aggregation a value that is no number.
+        """
+        found = {}
+        for name in self.extras[0] if self.extras else ():
+            pairs = [(extra[name], len(true)) for extra, true in zip(self.extras, self.true, strict=True) if len(true)]
+            pairs = [(value, size) for value, size in pairs if not math.isnan(value)]
+            if pairs:
+                found[name] = sum(value * size for value, size in pairs) / sum(size for _, size in pairs)
+        return found
 
 
 def score(model: ObservedModel, sample: Sample, seen: Observation, split: str) -> tuple[Tensor, Tensor, float]:

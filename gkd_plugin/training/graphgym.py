@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def distill(
         plan = resolve(cfg)
         for warning in plan.warnings:
             logging.warning("gkd_plugin: %s", warning)
+        if (
+            cfg.tensorboard_agg and find_spec("tensorboardX") is None
+        ):  # the host's aggregation would end in an ImportError
+            cfg.tensorboard_agg = False
+            logging.warning("gkd_plugin: tensorboard_agg is switched off: tensorboardX is not installed")
         folder = Path(cfg.run_dir)
         further = find_cohort(cfg, plan, _config_folder())
         trainer = make_trainer(plan, model, loaders, loggers, further=further, optimizer=optimizer, scheduler=scheduler)

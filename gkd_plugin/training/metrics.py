@@ -17,6 +17,11 @@ from gkd_plugin.host import cfg
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.rows import read_rows
 
+HOST_METRICS = {
+    "classification_multi": ("accuracy",),
+    "classification_binary": ("accuracy", "precision", "recall", "f1", "auc"),
+    "regression": ("mae", "mse", "rmse"),
+}
 ERRORS = ("mae", "mse", "rmse", "loss")  # less is better
 
 
@@ -29,11 +34,13 @@ def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[
         kind (str): The host's task type (``classification_multi``, ``classification_binary``, ``regression``).
 
     Returns:
-        dict: Custom metrics if ``cfg.custom_metrics`` names any, else the host's own for the task.
+        dict: Custom metrics if ``cfg.custom_metrics`` names any, else the host's own for the task; NaN where there is no item.
 
     Raises:
         UserError: If a custom metric is unknown or the task has no metric.
     """
+    if not sum(map(len, true)):
+        return dict.fromkeys(cfg.custom_metrics or HOST_METRICS.get(kind, ()), math.nan)
     if cfg.custom_metrics:
         return {name: float(_custom(name)(list(true), list(score), kind)) for name in cfg.custom_metrics}
     labels, scores = torch.cat(list(true)), torch.cat(list(score))

@@ -88,12 +88,13 @@ class RunResult:
         return (1,) if self.predict == "first" else (self.best_student,)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as in ``result.json``."""
+        """Plain values, as in ``result.json``; ``None`` for a number that there is none of."""
         values = asdict(self)
         for name in ("teacher", "agreement", "depends"):
             if not values[name]:
                 del values[name]
-        return values
+        found: dict[str, Any] = replace_nan(values)
+        return found
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
@@ -102,7 +103,8 @@ class RunResult:
         known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
         known |= {key: dict(values.get(key, {})) for key in late[1:]}
-        known["answers"] = {name: Score(**answer) for name, answer in values["answers"].items()}
+        known["answers"] = {name: Score(**_restore_nan(answer)) for name, answer in values["answers"].items()}
+        known["teacher"] = _restore_nan(known["teacher"])
         return cls(**known)
 
     def check(self) -> None:
@@ -138,6 +140,20 @@ class RunResult:
         missing = [name for name in (*singles, "mean", "first", "best", self.predict) if name not in self.answers]
         if missing:
             raise ValueError(f"answers lack {', '.join(missing)}")
+
+
+def replace_nan(value: Any) -> Any:
+    """JSON has no NaN; missing values are null."""
+    if isinstance(value, dict):
+        return {key: replace_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [replace_nan(part) for part in value]
+    return None if value != value else value
+
+
+def _restore_nan(values: dict[str, Any]) -> dict[str, Any]:
+    missing: dict[str, Any] = {key: float("nan") for key in ("val", "test") if key in values and values[key] is None}
+    return {**values, **missing}
 
 
 def _require(name: str, value: object, *kinds: type) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
+from gkd_plugin.training.provenance import describe_origin
 from gkd_plugin.training.result import RESULT, RunResult
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.seed_files import FILES, LISTED, find_damage, list_files
@@ -25,17 +24,6 @@ from gkd_plugin.training.seed_files import FILES, LISTED, find_damage, list_file
 PLAN = "plan.yaml"
 DATED = re.compile(r".+\.\d{8}-\d{6}(-\d+)?")  # the names under which --fresh keeps runs
 FAILED = "failed.json"  # in a seed's folder: why it was not finished
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides the numbers."""
-    found = {"python": platform.python_version()}
-    for name in ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "-"
-    return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,7 +77,7 @@ def write_outcome(
     for number, state in weights.items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
         write_text(folder / f"student_{number}.yaml", configs[number].dump())
-    values = {**result.as_dict(), "versions": versions(), "threads": torch.get_num_threads(), FILES: list_files(folder)}
+    values = {**result.as_dict(), **describe_origin(), "threads": torch.get_num_threads(), FILES: list_files(folder)}
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg, scoped, task_loss
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
@@ -229,7 +229,7 @@ class Trainer:
                 "pred": values,
                 "loss": loss,
                 "lr": rate,
-                "time_used": seconds / len(outcome.true),
+                "time_used": seconds / max(len(outcome.true), 1),
                 "params": self.parameters[student.number - 1],
                 **extras,
             }
@@ -237,11 +237,22 @@ class Trainer:
         ]
 
     def _write(self, split: int, epoch: int, rows: list[dict[str, Any]]) -> None:
+        if not any(len(row["true"]) for row in rows):  # sampled batches without an item of the split
+            rows = self._repeat(split, epoch)
         self._rows[split] = rows
         if len(self.logs) > split:
             for row in rows:
                 self.logs[split].update_stats(**row)
             self.logs[split].write_epoch(epoch)
+
+    def _repeat(self, split: int, epoch: int) -> list[dict[str, Any]]:
+        """The rows before these: the host's aggregation wants a row of numbers for every epoch."""
+        if split not in self._rows:
+            raise RunFailed(
+                f"epoch {epoch}: no batch holds an item of the {SPLITS[split]} split. Take larger samples (train.sampler, "
+                "train.batch_size)."
+            )
+        return self._rows[split]
 
     def _pad(self, epoch: int) -> None:
         """The host's aggregation wants seeds of equal length: the last rows go on to the end, marked as stopped."""

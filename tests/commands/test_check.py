@@ -25,7 +25,7 @@ def test_one_result_for_each_file(files):
     text = str(checks)
     assert text.count("wrong") == 2 and "(oc, 2 students, labels + 1 structure)" in text
     assert "kd.students" in text and "missing.yaml does not exist" in text
-    assert repr(checks) == text
+    assert len(repr(checks)) < 100
 
 
 def test_overrides_reach_every_file(files):

@@ -17,7 +17,7 @@ def test_every_answer_of_every_axis():
     assert rows == {(axis.name, name) for axis in axes.ALL for name in axis}
     assert all(row.meaning and row.source for row in list_answers().rows)
     text = str(list_answers())
-    assert "laplacian" in text and "who teaches?" in text and repr(list_answers()) == text
+    assert "laplacian" in text and "who teaches?" in text and len(repr(list_answers())) < 100
 
 
 def test_one_axis_in_either_number():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from tests.running import outcome, rows, stop_in
-from tests.toy import config
+from tests.toy import SETS, config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
@@ -217,6 +218,55 @@ def test_a_cohort_whose_head_answers_for_other_items_or_classes_is_refused(
     assert not (tmp_path / "results").exists()
     monkeypatch.setattr(Odd, "shape", (48, 3))
     assert run(path, quiet=True).results
+
+
+def refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+@pytest.mark.parametrize("name", ["nodes", "no_edges"])
+def test_what_has_no_number_is_none(name: str, tmp_path: Path) -> None:
+    """Readers that are stricter than Python's take every file; the host's aggregation finds the same columns in each row."""
+    report = run(config(tmp_path, dataset={"name": name}, kd={"preset": "byot"}), repeat=2, quiet=True)
+    files = sorted(report.folder.rglob("*.json"))
+    assert len(files) > 8
+    for path in files:
+        lines = path.read_text().splitlines()
+        for text in ["".join(lines)] if lines[0] == "{" else lines:
+            json.loads(text, parse_constant=refuse_constant)
+    columns = {tuple(row) for seed in "01" for row in rows(report.folder / seed, "val")}
+    assert len(columns) == 1 and ("s1_layer1_mad" in next(iter(columns))) == (name != "no_edges")
+
+
+def test_a_score_that_is_no_number_is_null(tmp_path: Path) -> None:
+    def only_validated(true: list[torch.Tensor], pred: list[torch.Tensor], kind: str) -> float:
+        return math.nan if torch.equal(true[0], labels) else 0.5
+
+    data = SETS["nodes"]()[0]
+    labels = data.y[data.test_mask]
+    register.metric_dict["odd"] = only_validated
+    path = config(tmp_path, custom_metrics=["odd"], metric_best="odd")
+    first = run(path, quiet=True)
+    assert json.loads((first.folder / "0" / "result.json").read_text())["answers"]["first"]["test"] is None
+    assert all(math.isnan(report.results[0].answer.test) for report in (first, run(path, quiet=True)))
+
+
+def test_a_student_of_a_network_that_is_not_registered_here(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self, dim_in: int, dim_out: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(dim_in, dim_out)
+
+        def forward(self, batch: Any) -> Any:
+            return self.linear(batch.x), batch.y
+
+    register.network_dict["net"] = Net
+    report = run(config(tmp_path, model={"type": "net"}), quiet=True)
+    data = SETS["nodes"]()[0]
+    assert load_student(report.folder / "0")(data).shape == (48, 3)
+    del register.network_dict["net"]  # as in another process
+    with pytest.raises(UserError, match=r"model.type: net\) cannot be built here.*Register its parts first"):
+        load_student(report.folder / "0")
 
 
 # -- real data ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
-from tests.running import break_seeds, gkd
+from gkd_plugin.training.run_folder import DATED
+from tests.running import OTHER, break_seeds, gkd, stop_in
 from tests.toy import config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -41,3 +42,42 @@ def test_mistakes_and_the_user_stop_all(error: BaseException, tmp_path: Path, mo
         run(config(tmp_path), repeat=3, control=True, quiet=True)
     assert begun == [1, 2]
     assert sorted(path.name for path in (tmp_path / "results" / "study").iterdir()) == ["0", "config.yaml", "plan.yaml"]
+
+
+def test_rows_of_an_earlier_failure_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(tmp_path, train={"enable_ckpt": False})
+    folder = tmp_path / "results" / "study" / "0"
+    found = []
+    for epoch in (3, 2):
+        with monkeypatch.context() as patch:
+            stop_in(epoch, patch, RuntimeError("a layer"))
+            with pytest.raises(RunFailed):
+                run(path, quiet=True)
+        found.append((folder / "failed" / "val" / "stats.json").read_text())
+    assert [text.count("\n") for text in found] == [3, 2]
+    (dated,) = [each for each in folder.iterdir() if DATED.fullmatch(each.name)]
+    assert dated.name.startswith("failed.") and (dated / "val" / "stats.json").read_text() == found[0]
+
+
+def test_a_failure_before_the_first_epoch_leaves_nothing_dated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_seeds(monkeypatch, RuntimeError("a layer"), (1,))
+    for _ in range(2):
+        with pytest.raises(RunFailed):
+            run(config(tmp_path), quiet=True)
+    assert not list((tmp_path / "results" / "study" / "0").glob("failed.*-*"))
+    with pytest.raises(RunFailed):  # nor does it block the corrected configuration
+        run(config(tmp_path), overrides=OTHER, quiet=True)
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_seed_that_starts_again_says_so(
+    checkpoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = config(tmp_path, train={"enable_ckpt": checkpoints, "ckpt_period": 1})
+    with monkeypatch.context() as patch:
+        stop_in(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(path, quiet=True)
+    assert "started again" not in caplog.text
+    run(path, quiet=True)
+    assert ("0: started again, nothing was kept yet" in caplog.text) == (not checkpoints)

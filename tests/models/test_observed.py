@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.model_builder import create_model
+from torch_geometric.graphgym.models.head import GNNNodeHead
 from yacs.config import CfgNode
 
 import gkd_plugin  # noqa: F401
@@ -238,3 +240,16 @@ def test_every_host_layer_can_be_observed() -> None:
         model = build(layer_type=name)
         seen = model.observe(Sample(batch, NODE), TAPS)
         assert [state.size(-1) for state in seen.hidden["conv"]] == [8, 8, 8], name
+
+
+@pytest.mark.parametrize("ask", [lambda batch: batch.split, lambda batch: batch["split"]])
+def test_a_head_that_needs_a_split_is_told_what_to_do(ask: Callable[[Batch], str]) -> None:
+    class Older(GNNNodeHead):  # as the host's own was, and heads that were copied from it
+        def _apply_index(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+            mask = batch[f"{ask(batch)}_mask"]
+            return batch.x[mask], batch.y[mask]
+
+    register.head_dict["older"] = Older
+    model = build(head="older")
+    with pytest.raises(UserError, match=r"gnn.head: 'older'.*reads batch.split.*every row where batch.split is absent"):
+        model.observe(Sample(graph(), NODE))

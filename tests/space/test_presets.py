@@ -22,13 +22,13 @@ lsp: {kd_structure: {weight: 100, tap: conv, layer_map: last, kernel: rbf, kerne
   divergence: kl_learner_source, self_loops: false}}
 lsp_code: {kd_structure: {weight: 1, tap: conv, layer_map: pairs, pairs: -2~-1, kernel: laplacian, kernel_scale: 100,
   divergence: kl_source_learner, self_loops: true, schedule: window_0_30}}
-gsp: {kd_structure: {weight: 1, tap: layer, layer_map: last, domain: all_pairs, samples: 2048, distribution: none,
-  kernel: cosine, divergence: mse, reduction: pair_mean}}
+gsp: {kd_structure: {weight: 1, tap: layer, layer_map: last, domain: all_pairs, self_loops: true, samples: 2048,
+  distribution: none, kernel: cosine, divergence: mse, reduction: pair_mean}}
 gcrd: {kd_contrast: {weight: 0.1, tap: layer, layer_map: last, temperature: 0.075, dim: 256, projector: linear_bn_relu,
   samples: 1024}}
 gkd: {kd: {label_weight: 0.5}, kd_structure: {weight: 0.5, tap: layer, layer_map: one_to_one, layer_reduction: mean,
-  domain: all_pairs, distribution: none, kernel: sigmoid, normalize: batchnorm, divergence: mse, non_edge_weight: 0.1,
-  reduction: sum}}
+  domain: all_pairs, self_loops: true, distribution: none, kernel: sigmoid, normalize: batchnorm, divergence: mse,
+  non_edge_weight: 0.1, reduction: sum}}
 abkd: {kd_feature: {weight: 1, tap: layer, layer_map: attention, pool: mean, loss: mse, projector: linear,
   projector_side: both, dim: 64, normalize: l2}}
 stride: {kd_feature: {weight: 1, tap: layer, layer_map: attention, pool: none, loss: mse, projector: linear,

@@ -175,7 +175,13 @@ class TestStructure(TermSuite):
         "out_edges": {"softmax_over": "out_edges", "self_loops": True, "normalize": "batchnorm"},
         "all_pairs": {"domain": "all_pairs", "kernel": "rbf", "kernel_scale": 2, "normalize": "l2"},
         "raw": {"distribution": "none", "divergence": "mse", "kernel": "poly", "reduction": "sum"},
-        "gsp": {"domain": "all_pairs", "distribution": "none", "divergence": "mse", "kernel": "cosine"},
+        "gsp": {
+            "domain": "all_pairs",
+            "distribution": "none",
+            "divergence": "mse",
+            "kernel": "cosine",
+            "self_loops": True,
+        },
         "gkd": {"domain": "all_pairs", "distribution": "none", "divergence": "mse", "non_edge_weight": 0.1},
         "shift": {"layer_map": "shift", "tap": "layer", "source": "peers", "kernel_scale": 5},
     }

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -304,11 +305,14 @@ def test_the_program_aggregates_the_epoch_that_was_selected(host_program: Path) 
 @pytest.mark.parametrize("earlier", ["ours", "ours, interrupted", "another program's"])
 def test_a_seed_folder_used_again_holds_one_run(earlier: str, host_program: Path) -> None:
     toy_program(host_program)
-    content = toy_values(dataset={"format": "toy", "name": "nodes"}, optim={"max_epoch": 3})
+    # also in an environment without tensorboardX, where the host's aggregation would fail
+    content = toy_values(dataset={"format": "toy", "name": "nodes"}, optim={"max_epoch": 3}, tensorboard_agg=True)
     path, folder = host_program / "run.yaml", host_program / "results/run/0"
     path.write_text(yaml.safe_dump(content))
     command = [sys.executable, "main.py", "--cfg", "run.yaml"]
-    execute(command, host_program)
+    first = execute(command, host_program)
+    said = "tensorboard_agg is switched off: tensorboardX is not installed" in first.stdout + first.stderr
+    assert said == (find_spec("tensorboardX") is None)
     (folder / "student_7.pt").write_bytes(b"stale")
     if earlier == "ours, interrupted":
         (folder / "result.json").unlink()

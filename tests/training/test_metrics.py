@@ -148,3 +148,14 @@ def test_the_worst_epoch_is_not_selected_by_accuracy(names: list[str]) -> None:
     cfg.metric_agg = "argmin"  # metric_best is the host's default, auto
     with pytest.raises(UserError, match=r"metric_agg: argmin.*smallest (accuracy|auc).*argmax.*metric_best"):
         choose_metric(names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_an_item_nothing_is_measured(kind: str) -> None:
+    cfg.share.dim_out = 4
+    true, score = data(kind, 3, 0)
+    found = measure([true[:0]], [score[:0]], kind)
+    assert found.keys() == measure([true], [score], kind).keys()
+    assert all(map(math.isnan, found.values()))
+    cfg.custom_metrics = ["f1_micro"]
+    assert math.isnan(measure([true[:0]], [score[:0]], kind)["f1_micro"])

@@ -55,7 +55,7 @@ def logits(report: RunReport, batch: Any, student: int | None = None) -> Tensor:
     """What the selected student of a run says on every item."""
     model = load_student(report.folder / "0", student)
     with host.scoped(model.kd_cfg), torch.no_grad():
-        found: Tensor = model(batch.clone())[0]
+        found: Tensor = model(batch.clone())
     return found
 
 

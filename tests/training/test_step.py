@@ -314,3 +314,97 @@ def test_recording_gradients_changes_nothing(tmp_path: Any) -> None:
     assert (tmp_path / "diagnostics.json").is_file()
     for plain, recorded in zip(*found, strict=True):
         assert all(torch.equal(plain[name], recorded[name]) for name in plain)
+
+
+@pytest.mark.parametrize("label_weight", [1.0, 0.0])
+def test_a_batch_without_training_nodes_has_no_label_loss(label_weight: float) -> None:
+    """What it holds beside labels still teaches; the epoch's loss is the mean over labelled nodes."""
+    outcomes = []
+    for empty in (False, True):
+        configure("joint", 1, label_weight=label_weight)
+        cfg.kd_feature.weight, cfg.kd_auxiliary.weight = 0.0, 1.0
+        data = graphs(2)
+        data[1].train_mask[:] = data[1].train_mask & (not empty)
+        trainer = trainer_on(data)
+        outcomes.append(trainer.updates.epoch(trainer.feeds[0], 0)[0])
+    whole, part = outcomes
+    assert part.losses == [whole.losses[0], 0.0]
+    assert part.loss == pytest.approx(whole.losses[0])
+    assert part.mean_extras() == pytest.approx(whole.extras[0])
+
+
+def test_a_batch_without_anything_to_learn_moves_nothing() -> None:
+    configure("joint", 1)
+    cfg.kd_feature.weight, cfg.optim.weight_decay = 0.0, 0.1
+    data = graphs(1)
+    data.append(copy.copy(data[0]))
+    data[1].train_mask = torch.zeros(9, dtype=torch.bool)
+    found = []
+    for part in (data[:1], data):
+        trainer = trainer_on(part)
+        trainer.updates.epoch(trainer.feeds[0], 0)
+        found.append([p.detach().clone() for p in trainer.students[0].parameters])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_an_epoch_without_an_item_repeats_the_row_before_it() -> None:
+    configure("joint", 1)
+    cfg.kd_feature.weight = 0.0
+
+    class Log:
+        def __init__(self) -> None:
+            self.rows: list[list[float]] = [[]]
+
+        def update_stats(self, **values: Any) -> None:
+            self.rows[-1].append(values["loss"])
+
+        def write_epoch(self, epoch: int) -> None:
+            self.rows.append([])
+
+    log = Log()
+    data = graphs(2)
+    trainer = trainer_on(data)
+    trainer.logs = [log]
+
+    def train(epoch: int) -> None:
+        found = trainer.updates.epoch(trainer.feeds[0], epoch)
+        trainer._write(0, epoch, trainer._train_rows(found, 1.0, stopped=0.0))
+
+    train(0)
+    for graph in data:
+        graph.train_mask = torch.zeros(9, dtype=torch.bool)
+    train(1)
+    assert len(log.rows[0]) == 2 and log.rows[1] == log.rows[0]
+    trainer._rows.clear()
+    with pytest.raises(RunFailed, match="epoch 2: no batch holds an item of the train split"):
+        train(2)
+
+
+@pytest.mark.parametrize(
+    ("group", "keys"),
+    [
+        ("response", {"nodes": "train"}),
+        ("feature", {"nodes": "train"}),
+        ("feature", {"nodes": "train", "pool": "mean"}),
+        ("feature", {"nodes": "train", "loss": "cosine"}),
+        ("feature", {"nodes": "train", "loss": "attention"}),
+        ("feature", {"nodes": "train", "layer_map": "attention"}),
+        ("structure", {"domain": "train_edges"}),
+        ("structure", {"domain": "train_edges", "kernel_scale": "median", "reduction": "pair_mean"}),
+        ("auxiliary", {"soft_weight": 1.0}),
+        ("contrast", {}),
+    ],
+)
+def test_no_term_breaks_on_a_batch_without_training_nodes(group: str, keys: dict[str, Any]) -> None:
+    configure("joint", 2)
+    cfg.kd_feature.weight = cfg.kd_feature.tap = cfg.kd_feature.layer_map = None
+    cfg[f"kd_{group}"].weight = 1.0
+    for key, value in keys.items():
+        cfg[f"kd_{group}"][key] = value
+    data = graphs(2)
+    data[1].train_mask = torch.zeros(9, dtype=torch.bool)
+    trainer = trainer_on(data)
+    for outcome in trainer.updates.epoch(trainer.feeds[0], 0):
+        assert all(math.isfinite(value) for extras in outcome.extras for value in extras.values())
+    for student in trainer.students:
+        assert all(bool(p.isfinite().all()) for p in student.parameters)

@@ -27,7 +27,8 @@ class Head(nn.Module):
         kind (str): ``linear``; ``mlp`` (one hidden layer of the same width, ReLU); ``gnn`` (one GCN convolution).
         width (int): Width of the layer it reads.
         dim_out (int): Logits per item.
-        level (str): ``node``, ``graph`` (pooled before the last map) or ``edge`` (dot product of both ends).
+        level (str): ``node``, ``graph`` (pooled before the last map, unless the network itself answers for nodes) or
+            ``edge`` (dot product of both ends).
     """
 
     def __init__(self, kind: str, width: int, dim_out: int, level: str) -> None:
@@ -47,7 +48,8 @@ class Head(nn.Module):
         """The head's logits for every item of the observation, in the shape of the network's own."""
         if self.convolution is not None:
             states = self.convolution(states, seen.graph.edge_index)
-        if self.level == "graph":
+        # node labels on many graphs are a task on graphs to the host, under a head that answers for every node
+        if self.level == "graph" and len(seen.logits) != seen.graph.num_nodes:
             pool = register.pooling_dict[host.cfg.model.graph_pooling]
             states = pool(states, seen.graph.batch)
         rows: Tensor = self.map(states)

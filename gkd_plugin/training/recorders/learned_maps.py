@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,10 @@ class LearnedMaps(Recorder):
         """All whole rows."""
         return [row for _, row in read_rows(self.folder / FILE)]
 
+    def warnings(self) -> Iterator[str]:
+        if self.rows() and find_spec("matplotlib") is None:
+            yield f"{FIGURE} is not drawn, matplotlib is not installed: pip install 'gkd_plugin[plot]'. {FILE} has the maps."
+
     def finish(self) -> None:
         self.draw()
 
@@ -79,6 +83,7 @@ class LearnedMaps(Recorder):
         if not rows or find_spec("matplotlib") is None:
             return None
         from matplotlib.figure import Figure  # heavy, and an extra
+        from matplotlib.ticker import MaxNLocator
 
         last = {(row["student"], row.get("map", ""), row["source"]): row for row in rows}
         deepest = max(len(row["weights"][0]) for row in last.values())
@@ -96,7 +101,9 @@ class LearnedMaps(Recorder):
             axis.set_xlabel("source layer")
             axis.set_ylabel("learner layer")
             axis.set_yticks(range(1, depth + 1))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             figure.colorbar(image, ax=axis, label="weight")
+        figure.suptitle(f"{self.folder.resolve().parent.name}, seed folder {self.folder.name}", fontsize=10)
         path = self.folder / FIGURE
         figure.savefig(path, dpi=120)
         return path

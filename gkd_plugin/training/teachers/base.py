@@ -5,6 +5,8 @@ evaluation mode, never part of a student.
 from __future__ import annotations
 
 import copy
+import inspect
+import logging
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -86,7 +88,8 @@ class ModelTeacher:
 
 
 class ModuleTeacher:
-    """Any module that maps a batch to logits of every item, to ``(logits, labels)``, or to an :class:`Observation`.
+    """Any module that maps a batch, or ``(x, edge_index, ...)`` as PyG's models do, to logits of every item, to
+    ``(logits, labels)``, or to an :class:`Observation`.
 
     Args:
         module (nn.Module): The module; run in evaluation mode without gradient, and otherwise left as it is.
@@ -103,7 +106,7 @@ class ModuleTeacher:
         self.module.eval()
         try:
             with torch.no_grad(), self.streams.use("teacher"):
-                found = self.module(copy.copy(sample.batch))
+                found = call_module(self.module, sample)
         finally:
             for part, mode in modes:
                 part.training = mode
@@ -113,7 +116,7 @@ class ModuleTeacher:
             logits = found[0] if isinstance(found, (tuple, list)) and found else found
             if not isinstance(logits, Tensor):
                 raise UserError(
-                    f"teacher=: the module returned {type(found).__name__}. It must map the batch to logits of every item "
+                    f"teacher=: the module returned {type(found).__name__}. It must give logits of every item "
                     "(a tensor), to (logits, labels), or to a gkd_plugin.space.observation.Observation."
                 )
             seen = Observation(logits.detach(), {}, sample.graph("train"))
@@ -121,6 +124,38 @@ class ModuleTeacher:
 
     def outline(self, seen: Observation) -> Outline:
         return make_outline(seen)
+
+
+def call_module(module: nn.Module, sample: Sample) -> Any:
+    """What a module of any origin returns on a batch.
+
+    A module whose forward starts with ``x``, or asks for more than one argument, is called as PyG's models are: each
+    argument is what the batch holds under its name. Any other gets the batch itself.
+
+    Args:
+        module (nn.Module): The module.
+        sample (Sample): The batch; it is left as it is.
+
+    Raises:
+        UserError: If it asks for something that the batch does not have.
+    """
+    batch = copy.copy(sample.batch)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = [each for each in inspect.signature(module.forward).parameters.values() if each.kind in kinds]
+    needed = [each.name for each in named if each.default is each.empty]
+    if not named or (named[0].name != "x" and len(needed) < 2):
+        return module(batch)
+    missing = [name for name in needed if name not in batch]
+    if missing:
+        raise UserError(
+            f"teacher=: forward of the module asks for {', '.join(missing)}, but the data have {', '.join(batch.keys())}. "
+            "Its arguments are named as the data are (x, edge_index, ...), or it takes the batch as its only one."
+        )
+    graphs = ("batch",) if sample.task.level == "graph" else ()  # elsewhere nothing is pooled
+    optional = [
+        e.name for e in named if e.name in ("edge_index", "edge_weight", "edge_attr", *graphs) and e.name in batch
+    ]
+    return module(**{name: batch[name] for name in dict.fromkeys([*needed, *optional])})
 
 
 def list_content(module: nn.Module) -> list[Any]:
@@ -171,6 +206,25 @@ def check_observation(seen: Observation, sample: Sample, taps: Iterable[str], wh
         if not bool(torch.isfinite(rows).all()):
             raise UserError(f"{what} gives {name} with NaN or infinity.")
     return seen
+
+
+def warn_of_probabilities(name: str, logits: Tensor, kind: str) -> None:
+    """Warns where what a teacher gives for logits are probabilities: a softmax of them is nearly uniform."""
+    if kind == "regression" or not len(logits):
+        return
+    looks = bool((logits >= 0).all() and (logits <= 1).all())
+    if kind == "multiclass":
+        looks = looks and bool(((logits.sum(-1) - 1).abs() < 1e-3).all())
+    if looks:
+        signs = {"multiclass": "each row is at least 0 and sums to 1"}.get(kind, "all lie between 0 and 1")
+        inverse = {"multiclass": "log(p)"}.get(kind, "log(p / (1 - p))")
+        logging.warning(
+            "gkd_plugin: kd.teacher: the logits of %s look like probabilities p: %s. What comes before any softmax or sigmoid "
+            "is expected; %s gives it back.",
+            name,
+            signs,
+            inverse,
+        )
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

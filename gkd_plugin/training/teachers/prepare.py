@@ -36,6 +36,7 @@ from gkd_plugin.training.teachers.base import (
     build_teacher,
     list_content,
     load_weights,
+    warn_of_probabilities,
 )
 from gkd_plugin.training.teachers.cache import Store, key_of
 from gkd_plugin.training.teachers.file import StoredTeacher
@@ -65,7 +66,9 @@ class PreparedTeacher:
         """The teacher on a batch of the students; of a part of the fixed graph, the rows of its nodes."""
         its, wanted = self.graph or sample.whole or sample, frozenset(taps)
         if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
-            self._last = (its, wanted, self._read(its, wanted))
+            first, self._last = self._last is None, (its, wanted, self._read(its, wanted))
+            if first and not isinstance(self.teacher, ModelTeacher):
+                warn_of_probabilities(self.name, self._last[2].logits, sample.task.kind)
         seen, ids = self._last[2], sample.graph("train").node_id
         return seen if self.graph is None or ids is None else self._take_part(seen, sample, ids)
 

@@ -213,3 +213,20 @@ def test_heads_are_dropped_at_inference_and_read_once_for_each_pass() -> None:
     assert len(calls) == len(WIDTHS)
     with torch.no_grad():
         assert not term.logits(own)[1].requires_grad  # the pass with gradient is not handed out here
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "gnn"])
+def test_a_task_on_graphs_with_labels_of_nodes(head: str) -> None:
+    """As PATTERN and CLUSTER reach the host: many graphs, and a network that answers for every node."""
+    task = Task("graph", "multiclass")
+    term = make(task, head=head)
+    node = observe(Task("node", "multiclass"), 1, mask=None)
+    seen = Observation(node.logits, node.hidden, Graph(EDGES, N, batch=OF_GRAPH), node.labels)
+    found = term.logits(seen)
+    assert [rows.shape for rows in found.values()] == [(N, C)] * 3
+    if head == "linear":
+        for number, rows in found.items():
+            for v in range(N):
+                torch.testing.assert_close(rows[v], affine(term.heads[str(number)].map, node.layer("layer", number)[v]))
+    losses = [-rows.log_softmax(-1)[torch.arange(N), node.labels].mean() for rows in found.values()]
+    torch.testing.assert_close(term(seen, seen)["weight"], sum(losses))

@@ -17,6 +17,7 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Kernel
 from gkd_plugin.space.kernels import KERNELS
 from gkd_plugin.space.knowledge import structure
+from gkd_plugin.space.presets import PRESETS
 from tests.space.knowledge.structure_oracle import (
     DIVERGENCES,
     DOMAINS,
@@ -384,3 +385,26 @@ def test_layers_are_weighed_by_the_map() -> None:
             for j in range(2)
         )
         assert found.item() == pytest.approx(wanted / divisor, rel=1e-9)
+
+
+# ------------------------------------------------------------------------------- published methods, as matrices say
+@pytest.mark.parametrize("name", ["gkd", "gsp"])
+def test_whole_matrices_are_compared_with_their_diagonal(name: str) -> None:
+    torch.manual_seed(6)
+    own, theirs = torch.randn(2, 6, 3, dtype=torch.float64)
+    keys = dict(PRESETS[name].groups["kd_structure"])
+    for key in ("weight", "source", "tap", "layer_map", "layer_reduction", "samples"):
+        keys.pop(key, None)
+    graph = graph_of(ODD_PAIRS, 6)
+    found = term(**keys).distance(seen(graph, own), seen(graph, theirs), 1, 1)
+    if name == "gkd":  # || (K_t - K_s) o W ||_F^2, W = 1 on edges and on the diagonal, 0.1 elsewhere
+        x, y = ((h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt() for h in (own, theirs))
+        weights = torch.full((6, 6), 0.1, dtype=torch.float64)
+        for u, v in ODD_PAIRS:
+            weights[u, v] = 1.0
+        weights += torch.eye(6) * (1 - weights)
+        wanted = (((x @ x.T).tanh() - (y @ y.T).tanh()) * weights).norm() ** 2
+    else:  # the mean over all N^2 entries
+        cosines = [h / h.norm(dim=1, keepdim=True) for h in (own, theirs)]
+        wanted = (cosines[0] @ cosines[0].T - cosines[1] @ cosines[1].T).square().mean()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-9)

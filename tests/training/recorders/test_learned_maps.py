@@ -16,6 +16,7 @@ from gkd_plugin.config.resolve import resolve
 from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 from gkd_plugin.training.objective import Objective
+from gkd_plugin.training.recorders import learned_maps
 from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 
 PLAN = {
@@ -72,3 +73,13 @@ def test_rows_entropies_resume_and_figure(tmp_path: Path) -> None:
     assert [row["epoch"] for row in log.rows()] == [1]
     (tmp_path / "attention.json").open("a").write(json.dumps(rows[1])[:20])
     assert len(log.rows()) == 1
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned_maps, "find_spec", lambda name: None)
+    log = LearnedMaps(tmp_path)
+    assert list(log.warnings()) == []  # nothing to draw
+    row = {"epoch": 1, "student": 1, "map": "attention", "source": "teacher", "weights": [[1.0]], "entropy": 0.0}
+    (tmp_path / "attention.json").write_text(json.dumps(row) + "\n")
+    (warning,) = log.warnings()
+    assert "gkd_plugin[plot]" in warning and log.draw() is None

@@ -144,7 +144,7 @@ def test_what_answers_and_is_kept_is_the_average(
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
     data = toy.community(0)
     with host.scoped(module.kd_cfg), torch.no_grad():  # type: ignore[arg-type]
-        logits = module(Batch.from_data_list([data]))[0]
+        logits = module(Batch.from_data_list([data]))
     for split, score in (("val", answer.val), ("test", answer.test)):
         nodes = data[f"{split}_mask"].nonzero().view(-1).tolist()
         right = sum(int(logits[v].argmax()) == int(data.y[v]) for v in nodes)

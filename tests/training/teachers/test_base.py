@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch
 from torch_geometric.graphgym.model_builder import create_model
+from torch_geometric.nn import GAT, GCN, MLP
 
 from gkd_plugin import host
 from gkd_plugin.commands.run import run
@@ -20,7 +21,7 @@ from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.space.observation import Task
-from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Record
+from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Record, warn_of_probabilities
 from gkd_plugin.training.teachers.file import StoredTeacher
 from tests import toy
 from tests.running import SOFT
@@ -156,3 +157,76 @@ def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -
     with pytest.raises(UserError, match=words):
         run(toy.config(tmp_path, "narrow", **SOFT), teacher=module, quiet=True)
     assert not (tmp_path / "results" / "narrow").exists()
+
+
+class Plain(nn.Module):
+    """As PyG's own models are called."""
+
+    def forward(self, x: Any, edge_index: Any, edge_weight: Any = None, batch: Any = None, labels: Any = None) -> Any:
+        assert labels is None and batch is None  # it is a task on nodes
+        ends = x[edge_index[0], :3] * (1 if edge_weight is None else edge_weight.view(-1, 1))
+        return torch.zeros(len(x), 3).index_add(0, edge_index[1], ends)
+
+
+class OfFeatures(nn.Module):
+    def forward(self, x: Any, return_emb: bool = False) -> Any:
+        return x[:, :3]
+
+
+class OfMore(nn.Module):
+    def forward(self, x: Any, edge_index: Any, colour: Any) -> Any:
+        return x[:, :3]
+
+
+def by_hand(batch: Batch, weighted: bool) -> torch.Tensor:
+    found = torch.zeros(batch.num_nodes, 3)
+    for number, (u, v) in enumerate(batch.edge_index.t().tolist()):
+        found[v] += batch.x[u, :3] * (batch.edge_weight[number] if weighted else 1)
+    return found
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_module_is_called_by_its_signature(weighted: bool) -> None:
+    batch = sample()
+    if weighted:
+        batch.batch.edge_weight = torch.rand(batch.batch.edge_index.size(1))
+    found = ModuleTeacher(Plain(), RandomStreams(1)).observe(batch, ()).logits
+    torch.testing.assert_close(found, by_hand(batch.batch, weighted))
+    assert torch.equal(ModuleTeacher(OfFeatures(), RandomStreams(1)).observe(batch, ()).logits, batch.batch.x[:, :3])
+    with pytest.raises(UserError, match="asks for colour, but the data have .*edge_index"):
+        ModuleTeacher(OfMore(), RandomStreams(1)).observe(batch, ())
+
+
+def test_models_of_pyg_are_taken_as_they_are() -> None:
+    batch = sample()
+    for model in (GCN(6, 8, 2, 3), GAT(6, 8, 2, 3), MLP([6, 8, 3])):
+        expected = model.eval()(batch.batch.x, *(() if isinstance(model, MLP) else (batch.batch.edge_index,)))
+        assert torch.equal(ModuleTeacher(model, RandomStreams(1)).observe(batch, ()).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "logits", "warned"),
+    [
+        ("multiclass", [[0.2, 0.8], [1.0, 0.0]], True),
+        ("multiclass", [[0.2, 0.9], [1.0, 0.0]], False),
+        ("multiclass", [[-0.2, 1.2], [1.0, 0.0]], False),
+        ("multiclass", [[-1.6, -0.2], [0.0, -9.0]], False),
+        ("binary", [[0.2], [0.9]], True),
+        ("binary", [[0.2], [1.9]], False),
+        ("multilabel", [[0.2, 0.9], [0.0, 1.0]], True),
+        ("multilabel", [[0.2, -0.9], [0.0, 1.0]], False),
+        ("regression", [[0.2], [0.9]], False),
+    ],
+)
+def test_probabilities_are_noticed(
+    kind: str, logits: list[list[float]], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_probabilities("said.npz", torch.tensor(logits), kind)
+    assert ("said.npz look like probabilities" in caplog.text) == warned
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_they_are_noticed_once_in_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez("said.npz", logits=np.full((48, 3), 1 / 3))
+    run(toy.config(tmp_path, "narrow", **SOFT, kd={"teacher": "said.npz"}), quiet=True)
+    assert caplog.text.count("look like probabilities") == 1

@@ -1,0 +1,66 @@
+"""A trained student as a plain module: tensors or data in, logits out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from yacs.config import CfgNode
+
+from gkd_plugin import host
+from gkd_plugin.errors import UserError
+from gkd_plugin.models.observed import infer_task
+
+
+class TrainedStudent(nn.Module):
+    """A network under its own cfg. It returns logits of every item, and leaves what it is called with as it is.
+
+    Args:
+        model (nn.Module): The network, built under ``own``; its state dict is that of a run's ``student_<n>.pt``.
+        own (CfgNode): The configuration it was made from, also as ``kd_cfg``.
+    """
+
+    def __init__(self, model: nn.Module, own: CfgNode) -> None:
+        super().__init__()
+        self.model, self.kd_cfg = model, own
+
+    def forward(self, data: Tensor | Data, edge_index: Tensor | None = None, **further: Any) -> Tensor:
+        """Logits of every node, of every graph, or of every pair in ``edge_label_index``.
+
+        Args:
+            data (Tensor or Data): Features ``x`` of every node, or a graph (a batch of graphs) as PyG has it.
+            edge_index (Tensor, optional): The edges, where the first argument is features.
+            **further (Tensor, optional): What else the network reads of a graph: ``edge_attr``, ``batch`` (the graph of each
+                node), ``edge_label_index`` (the pairs of an edge task), ...
+
+        Raises:
+            UserError: If edges are missing, or the pairs of an edge task.
+        """
+        if isinstance(data, Tensor):
+            if edge_index is None:
+                raise UserError("a student is called with a graph, or with x and edge_index; edge_index is missing.")
+            data = Data(x=data)
+        data = copy.copy(data)  # the host's layers write into theirs
+        for name, value in {"edge_index": edge_index, **further}.items():
+            if value is not None:
+                data[name] = value
+        if infer_task(self.kd_cfg).level == "edge":
+            _name_pairs(data)
+        elif "split" in data:
+            del data.split  # without it the host's head returns every row
+        with host.scoped(self.kd_cfg):
+            logits: Tensor = self.model(data)[0]
+        return logits
+
+
+def _name_pairs(data: Data) -> None:
+    """Puts PyG's ``edge_label_index`` where the host looks for the pairs of a split; those of the data's own split stay."""
+    pairs = data.get("edge_label_index")
+    if pairs is not None:
+        data.split = "test"
+        data.test_edge_index, data.test_edge_label = pairs, torch.zeros(pairs.size(1))
+    elif "split" not in data:
+        raise UserError("a student of an edge task needs the pairs to decode: give edge_label_index [2, pairs].")

@@ -1,0 +1,72 @@
+"""Where a result comes from: versions, date, command, machine, and the commit of the user's repository."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+from gkd_plugin.space import axes
+
+_PACKAGES = ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy")
+_SECONDS = 5  # a repository on a slow disk must not hold up a run
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of everything that decides the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "-"
+    return found
+
+
+def find_plugins() -> dict[str, str]:
+    """The third-party plugins that registered answers, by name, with distribution and version; ``-`` for one that is not
+    installed.
+    """
+    there = {axis.origin(name) for axis in axes.ALL for name in axis} - {"gkd_plugin"}
+    installed = {point.name: point.dist for point in entry_points(group="gkd_plugin")}
+    packages = {name: installed.get(name) for name in sorted(there)}
+    return {name: f"{dist.name} {dist.version}" if dist is not None else "-" for name, dist in packages.items()}
+
+
+def find_commit(folder: Path) -> str | None:
+    """The commit that is checked out in the repository around a folder, with ``-dirty`` where files differ from it.
+
+    ``None`` where there is no repository or no git.
+
+    Args:
+        folder (Path): The folder.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # we only look
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def describe_origin() -> dict[str, Any]:
+    """What ``result.json`` records beside the numbers; ``commit`` only where there is one."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    commit = find_commit(Path.cwd())
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join([program, *sys.argv[1:]]),
+        "host": platform.node(),
+        **({"commit": commit} if commit is not None else {}),
+        "versions": find_versions(),
+        "plugins": find_plugins(),
+    }
