@@ -13,6 +13,7 @@ from torch_geometric.loader import DataLoader
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams, emulate_draws
+from gkd_plugin.models.sparse_input import SparseFeatures, explain_refusal
 from gkd_plugin.space.observation import Task
 
 
@@ -121,6 +122,26 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
         if batch.is_edge_attr(key) and not key.startswith(SPLITS):
             cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
     return Sample(cut, sample.task, whole=sample)
+
+
+def offer_sparse(feeds: Sequence[SplitLoader]) -> str | None:
+    """Stores the features of one fixed graph sparsely, too; why not, where they are better read as they are.
+
+    Args:
+        feeds (sequence of SplitLoader): Train, validation and test.
+    """
+    if feeds[0].single is None:
+        return "the data are several graphs, sampled parts or a graph that a transform changes"
+    for feed in feeds:
+        sample = feed.single
+        if sample is None or sample.features is not None:
+            continue
+        x = sample.batch.get("x")
+        refusal = explain_refusal(x)
+        if refusal is not None:
+            return refusal
+        sample.features = SparseFeatures(x)
+    return None
 
 
 def whole_graph(feeds: Sequence[SplitLoader]) -> Sample | None:

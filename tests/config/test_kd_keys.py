@@ -16,8 +16,8 @@ from gkd_plugin.space.axes import Axis
 from gkd_plugin.space.knowledge.base import Term
 
 SCHEME = (
-    "preset students cohort init update peer_mode peer_target label_weight layers hide_edges clip_grad_norm patience "
-    "predict"
+    "preset students cohort init update peer_mode peer_target label_weight layers hide_edges sparse_input "
+    "clip_grad_norm patience predict"
 ).split()
 
 
