@@ -32,7 +32,7 @@ def normalised_once(convolutions: Sequence[GCNConv], edge_index: Tensor, remembe
         remember (callable): ``remember(key, compute)`` of whoever lives as long as the batch.
     """
 
-    def serve(conv: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def serve(conv: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = dict(zip(("x", "edge_index", "edge_weight"), args, strict=False)) | kwargs
         conv._cached_edge_index = None
         if named.get("edge_index") is not edge_index or named.get("edge_weight") is not None:

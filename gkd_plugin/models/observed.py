@@ -215,7 +215,7 @@ class ObservedModel:
                 yield
         finally:
             for module, mode in modes:
-                module.training = mode
+                vars(module)["training"] = mode  # past torch's own __setattr__, which costs more than all else here
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)

@@ -52,16 +52,16 @@ def explain_refusal(x: Any) -> str | None:
     return None
 
 
-def _map(linear: nn.Module, features: SparseFeatures, x: Any = None, **_: Any) -> Tensor | None:
+def _map(linear: Any, features: SparseFeatures, x: Any = None, **_: Any) -> Tensor | None:
     """``x W + b``."""
     if x is not features.dense:
         return None
-    out = features.map(linear)
+    out: Tensor = features.map(linear)
     return out if linear.bias is None else out + linear.bias
 
 
 def _aggregate(
-    conv: Any, near: nn.Module, own: nn.Module | None, features: SparseFeatures, edge_index: Any, **further: Any
+    conv: Any, near: Any, own: nn.Module | None, features: SparseFeatures, edge_index: Any, **further: Any
 ) -> Tensor:
     """Neighbours summed (or averaged) after the map instead of before it, which is the same for a linear map."""
     mapped = features.map(near)

@@ -34,7 +34,7 @@ class SparseMatrix:
 
     def product(self, other: Tensor) -> Tensor:
         """The matrix times ``other`` (``[F, d]``), with the gradient for ``other``."""
-        out: Tensor = _Product.apply(other, self)
+        out: Tensor = _Product.apply(other, self)  # type: ignore[no-untyped-call]
         return out
 
 
