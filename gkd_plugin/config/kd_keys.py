@@ -50,6 +50,12 @@ SCHEME_KEYS = (
     Key("label_weight", 1.0, Number(0), "weight of the label loss; 0: soft labels only"),
     Key("layers", None, Name("a pattern of module names, such as layers.*"), "the layers of a network without 'mp'"),
     Key("hide_edges", 0.0, Number(0, below=1), "share of edges that students never see; the teacher sees all"),
+    Key(
+        "sparse_input",
+        False,
+        Flag(),
+        "whether students read mostly empty features sparsely: faster, equal up to rounding",
+    ),
     Key("clip_grad_norm", None, Number(0, above=True, words=("none",)), "largest norm of a student's gradient"),
     Key("patience", None, Number(1, integer=True, words=("none",)), "evaluations without a better validation score"),
     Key(

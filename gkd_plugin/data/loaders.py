@@ -25,6 +25,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin import groups
 from gkd_plugin.data.digits import load_digits_graph
+from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.splits import per_class_split, random_split
 from gkd_plugin.data.trust import check_names
@@ -231,6 +232,7 @@ def create_loaders() -> list[DataLoader]:
 
 
 LOADERS: dict[str, Callable[[str, str, str], InMemoryDataset | None]] = {
+    "gkd_kept": load_kept,  # first of all: it asks the others
     FORMAT: load_gkd,  # before the digits' own loader, which knows no splits
     "gkd_digits": load_digits_graph,
 }

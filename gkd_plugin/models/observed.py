@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,11 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.models.normalisation import find_convolutions, normalised_once
+from gkd_plugin.models.sparse_input import SparseFeatures, find_layers, reading
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
+T = TypeVar("T")
 SPLITS = ("train", "val", "test")
 
 
@@ -38,12 +41,23 @@ class Sample:
         batch (Batch): The batch; it is copied for every forward pass, because the host's layers write into theirs.
         task (Task): What is predicted on it.
         whole (Sample, optional): The same with the edges that students do not see (``kd.hide_edges``).
+        features (SparseFeatures, optional): Its features for networks that read them sparsely (``kd.sparse_input``).
+        memo (dict): What was derived from the batch alone and may be used again by any model.
     """
 
     batch: Batch
     task: Task
     whole: Sample | None = None
+    features: SparseFeatures | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
+
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value under ``key``, computed on first use."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        value: T = self.memo[key]
+        return value
 
     def graph(self, split: str) -> Graph:
         """The graph as terms see it; only edge tasks have one of their own for each split."""
@@ -86,15 +100,22 @@ class ObservedModel:
         module (nn.Module): Maps a batch to ``(pred, true)``; the host's ``GraphGymModule`` or a bare network.
         own (CfgNode): The configuration it was made from; it is in force during every forward pass.
         layers (str, optional): Pattern of module names for networks without ``mp`` (``kd.layers``).
+        sparse_input (bool): Whether its layers read features sparsely on samples that offer it.
+
+    Attributes:
+        reads_dense (bool): Whether it was trained on such a sample and no layer of it could.
 
     Raises:
         UserError: If the pattern matches no module, or there is neither a pattern nor ``mp``.
     """
 
-    def __init__(self, module: nn.Module, own: CfgNode, layers: str | None = None) -> None:
+    def __init__(self, module: nn.Module, own: CfgNode, layers: str | None = None, sparse_input: bool = False) -> None:
         self.module, self.own = module, own
         self.task = infer_task(own)
         self.network: nn.Module = getattr(module, "model", module)
+        self.sparse_input, self.reads_dense = sparse_input, False
+        self._convolutions = find_convolutions(self.network)
+        self._readers = find_layers(self.network) if sparse_input else []
         self.stage: nn.Module | None = None
         self._layers: list[nn.Module] | None = None
         if layers is not None:
@@ -155,7 +176,7 @@ class ObservedModel:
             del batch.split  # without it the host's head returns every row
         if sample.task.level == "edge":
             batch.split = split
-        with host.scoped(self.own), self._recording(taps) as states:
+        with host.scoped(self.own), self._recording(taps) as states, self._saving_work(sample):
             try:
                 pred, true = self.module(batch)
             except (AttributeError, KeyError) as error:
@@ -203,10 +224,21 @@ class ObservedModel:
                 yield
         finally:
             for module, mode in modes:
-                module.training = mode
+                vars(module)["training"] = mode  # past torch's own __setattr__, which costs more than all else here
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
+
+    @contextmanager
+    def _saving_work(self, sample: Sample) -> Iterator[None]:
+        """What does not depend on weights is taken from the sample while the network runs."""
+        with normalised_once(self._convolutions, sample.batch.edge_index, sample.remember):
+            if not self.sparse_input or sample.features is None:
+                yield
+                return
+            with reading(self._readers, sample.features) as readers:
+                yield
+            self.reads_dense |= torch.is_grad_enabled() and not readers
 
     @contextmanager
     def _recording(self, taps: Iterable[str]) -> Iterator[dict[str, list[Tensor | None]]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from gkd_plugin.data.keep import Untouched, derive
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams, emulate_draws
+from gkd_plugin.models.sparse_input import SparseFeatures, explain_refusal
 from gkd_plugin.space.observation import Task
 
 
@@ -28,13 +31,20 @@ class SplitLoader:
         device (torch.device): Where batches go.
         streams (RandomStreams): For the first collation, which must not be seen in the global stream.
         hidden (float): Share of the edges that students do not see.
+        first (SplitLoader, optional): A split of the same data set, whose one graph serves here, too.
 
     Raises:
         UserError: If edges are to be hidden from anything but one fixed graph.
     """
 
     def __init__(
-        self, loader: Any, task: Task, device: torch.device, streams: RandomStreams, hidden: float = 0.0
+        self,
+        loader: Any,
+        task: Task,
+        device: torch.device,
+        streams: RandomStreams,
+        hidden: float = 0.0,
+        first: SplitLoader | None = None,
     ) -> None:
         self.loader, self.task, self.device, self.streams, self.hidden = loader, task, device, streams, hidden
         self.single: Sample | None = None
@@ -43,14 +53,28 @@ class SplitLoader:
         # a transform may draw anew at every look
         fixed = getattr(getattr(loader, "dataset", None), "transform", None) is None
         if self._plain and len(loader.dataset) == 1 and fixed:
-            self.single = self._sample(loader.collate_fn([loader.dataset[0]]))
-            if hidden:
-                self.single = hide_edges(self.single, hidden, streams.seed)
+            if first is not None and first.single is not None and first.loader.dataset is loader.dataset:
+                self.single = first.single
+            else:
+                self.single = self._collate()
         elif hidden:
             raise UserError(
                 f"kd.hide_edges: {hidden:g}, but edges are hidden on one fixed graph only, and these data are several "
                 "graphs, sampled parts or a graph that a transform changes. Set it to 0 here."
             )
+
+    def _collate(self) -> Sample:
+        """The one graph; kept with the data set, and with it what is derived from it, unless a run wrote into it."""
+
+        def make() -> tuple[Sample, Untouched]:
+            sample = self._sample(self.loader.collate_fn([self.loader.dataset[0]]))
+            return sample, Untouched(sample.batch.to_dict().values())
+
+        kept, untouched = derive(self.loader.dataset, ("sample", self.task, self.device), make)
+        sample = kept if untouched else make()[0]
+        # with a batch and graphs of this run alone
+        sample = Sample(copy.copy(sample.batch), sample.task, memo=sample.memo)
+        return hide_edges(sample, self.hidden, self.streams.seed) if self.hidden else sample
 
     def _sample(self, batch: Any) -> Sample:
         return Sample(batch.to(self.device), self.task)
@@ -123,6 +147,26 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
     return Sample(cut, sample.task, whole=sample)
 
 
+def offer_sparse(feeds: Sequence[SplitLoader]) -> str | None:
+    """Stores the features of one fixed graph sparsely, too; why not, where they are better read as they are.
+
+    Args:
+        feeds (sequence of SplitLoader): Train, validation and test.
+    """
+    if feeds[0].single is None:
+        return "the data are several graphs, sampled parts or a graph that a transform changes"
+    for feed in feeds:
+        sample = feed.single
+        if sample is None:
+            continue
+        x = sample.batch.get("x")
+        refusal = sample.remember("sparse_refusal", partial(explain_refusal, x))
+        if refusal is not None:
+            return refusal
+        sample.features = sample.remember("features", partial(SparseFeatures, x))
+    return None
+
+
 def whole_graph(feeds: Sequence[SplitLoader]) -> Sample | None:
     """The one graph that the students' batches are, or are sampled from by node (``n_id``); ``None`` for any other.
 
@@ -151,9 +195,5 @@ def make_split_loaders(
     loaders: Sequence[Any], task: Task, device: torch.device, streams: RandomStreams, hidden: float = 0.0
 ) -> list[SplitLoader]:
     """The feeds of (train, val, test); splits that are masks of one graph share one sample."""
-    feeds = [SplitLoader(loader, task, device, streams, hidden) for loader in loaders]
-    for feed, loader in zip(feeds[1:], loaders[1:], strict=True):
-        first = feeds[0]
-        if first.single is not None and feed.single is not None and loader.dataset is loaders[0].dataset:
-            feed.single = first.single
-    return feeds
+    first = SplitLoader(loaders[0], task, device, streams, hidden)
+    return [first, *(SplitLoader(loader, task, device, streams, hidden, first) for loader in loaders[1:])]

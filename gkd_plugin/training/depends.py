@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data.data import BaseData
+from torch_geometric.loader import DataLoader
 
+from gkd_plugin.data.keep import derive
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.sources import listening
 from gkd_plugin.training.digest import compute_digest
@@ -63,6 +65,12 @@ def digest_data(loaders: Sequence[Any]) -> str:
     Args:
         loaders (sequence): The host's loaders. What a transform or a sampler draws from these tensors is not part of it.
     """
+    first = getattr(loaders[0], "dataset", None) if loaders else None
+    shared = all(type(loader) is DataLoader and loader.dataset is first for loader in loaders)
+    return derive(first, ("digest", len(loaders)), lambda: _digest(loaders)) if shared else _digest(loaders)
+
+
+def _digest(loaders: Sequence[Any]) -> str:
     seen: set[int] = set()
     parts: list[Any] = []
     for loader in loaders:

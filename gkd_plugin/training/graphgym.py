@@ -25,13 +25,14 @@ from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import infer_task as infer_plan_task
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
-from gkd_plugin.training.batches import make_split_loaders
+from gkd_plugin.training.batches import make_split_loaders, offer_sparse
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.depends import find_depends
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.gradients import Diagnostics
 from gkd_plugin.training.recorders.learned_maps import LearnedMaps
+from gkd_plugin.training.recorders.sparse_input import SparseInput
 from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.students import build_models, build_students
@@ -72,6 +73,7 @@ def make_trainer(
     models = build_models(plan, model, further, streams, device)
     hidden = float(plan["hide_edges"])
     split_loaders = make_split_loaders(per_split(loaders), infer_plan_task(cfg), device, streams, hidden)
+    sparse = [SparseInput(models, offer_sparse(split_loaders))] if plan["sparse_input"] else []
     readings = Readings(models, streams, plan["peer_mode"] == "train")
     run = Run(plan, models, split_loaders, streams, readings, Path(cfg.out_dir), _seed_folder(), teacher)
     sources = Sources(run)
@@ -79,7 +81,7 @@ def make_trainer(
         sample = split_loaders[0].peek()
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
-    recorders = [Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []
+    recorders = [*([Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []), *sparse]
     depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
     return Trainer(
         plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders, depends

@@ -16,7 +16,7 @@ from gkd_plugin.space.axes import Axis
 from gkd_plugin.space.knowledge.base import Term
 
 SCHEME = (
-    "preset students cohort init update peer_mode peer_target shuffle_sources label_weight layers hide_edges "
+    "preset students cohort init update peer_mode peer_target shuffle_sources label_weight layers hide_edges sparse_input "
     "clip_grad_norm patience predict"
 ).split()
 

@@ -1,0 +1,58 @@
+"""A constant sparse matrix times a dense one: forward and backward touch its entries only."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMatrix:
+    """A constant matrix in compressed rows, beside its transpose for the backward pass.
+
+    Args:
+        rows (Tensor): The matrix, ``[N, F]``.
+        columns (Tensor): Its transpose, ``[F, N]``.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, dense: Tensor) -> SparseMatrix:
+        """The entries of a dense matrix in floating point."""
+        return cls(_compress(dense.detach()), _compress(dense.detach().t()))
+
+    @property
+    def transposed(self) -> SparseMatrix:
+        """Its transpose, which shares its memory."""
+        return SparseMatrix(self.columns, self.rows)
+
+    def product(self, other: Tensor) -> Tensor:
+        """The matrix times ``other`` (``[F, d]``), with the gradient for ``other``."""
+        out: Tensor = _Product.apply(other, self)  # type: ignore[no-untyped-call]
+        return out
+
+
+def _compress(dense: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse")  # torch calls compressed rows a beta feature
+        found = dense.to_sparse_csr()
+        # MKL takes 32-bit indices; others would be converted in every product
+        ends, places = found.crow_indices().int(), found.col_indices().int()
+        return torch.sparse_csr_tensor(ends, places, found.values(), found.shape)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, other: Tensor, matrix: SparseMatrix) -> Tensor:
+        ctx.matrix = matrix
+        return matrix.rows @ other
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.matrix.transposed.product(gradients[0]), None
