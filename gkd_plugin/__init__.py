@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gkd_plugin.config.load import Source
     from gkd_plugin.models.trained import TrainedStudent
     from gkd_plugin.study.overview import Overview
+    from gkd_plugin.training.trainer import Progress
 
 register_all()
 
@@ -68,6 +69,7 @@ def run(
     fresh: bool = False,
     quiet: bool = False,
     teacher: nn.Module | None = None,
+    watch: Progress | None = None,
 ) -> RunReport:
     """Trains a configuration; see :func:`gkd_plugin.commands.run.run`."""
     from gkd_plugin.commands.run import run as command
@@ -81,6 +83,7 @@ def run(
         fresh=fresh,
         quiet=quiet,
         teacher=teacher,
+        watch=watch,
     )
 
 

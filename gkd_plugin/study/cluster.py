@@ -25,7 +25,7 @@ import torch
 from gkd_plugin.errors import RunFailed, UserError, describe_error
 from gkd_plugin.study.job import ATTEMPTS, Job, execute, give_up
 from gkd_plugin.study.ledger import ENDED, FAILED, RUNNING, Entry, Ledger
-from gkd_plugin.training.run_folder import versions
+from gkd_plugin.training.provenance import find_versions
 
 _SPARE = 2  # jobs beyond the workers that Dask is given: a worker that ends one finds the next at once
 _POLL = 1.0  # seconds between two looks at the workers
@@ -289,7 +289,7 @@ class Dask:
 
     def _compare_versions(self, address: str, theirs: Mapping[str, str]) -> None:
         """Says where a worker has other versions than this process: its numbers may differ."""
-        ours = versions()
+        ours = find_versions()
         differing = [
             f"{name} {theirs.get(name, '-')} (here {own})" for name, own in ours.items() if theirs.get(name) != own
         ]
@@ -315,7 +315,7 @@ def execute_on_worker(job: Job) -> Entry:
 
 def describe_worker(dask_worker: Any) -> dict[str, Any]:
     """What the command has to know of a worker; Dask gives the worker to an argument of this name."""
-    return {"versions": versions(), "gpu": "GPU" in dask_worker.state.total_resources}
+    return {"versions": find_versions(), "gpu": "GPU" in dask_worker.state.total_resources}
 
 
 def _as_entry(found: object) -> Entry:

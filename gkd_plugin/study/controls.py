@@ -21,7 +21,14 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.space.sources import stand_ins
 from gkd_plugin.study.points import CONTROL, POINT, Point
 
-_OF_TEACHING = ("preset", "peer_mode", "peer_target", "label_weight", "layers", "shuffle_sources")  # without a term they change nothing
+_OF_TEACHING = (
+    "preset",
+    "peer_mode",
+    "peer_target",
+    "label_weight",
+    "layers",
+    "shuffle_sources",
+)  # without a term they change nothing
 _PLACES = ("out_dir", "run_dir", "print", "cfg_dest", "tensorboard_agg", "tensorboard_each_run")
 
 

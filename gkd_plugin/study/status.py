@@ -99,4 +99,5 @@ def read_status(folder: str | Path) -> Status:
     """
     beside = find_study(folder)
     study = read_study_file(beside)
-    return Status(study, Ledger(study.ledger).entries(), is_held(beside))
+    entries = {entry.name: entry for entry in Ledger(study.ledger).entries()}
+    return Status(study, entries, is_held(beside))

@@ -11,7 +11,8 @@ from typing import Any
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.points import POINT, Point
-from gkd_plugin.training.run_folder import versions, write_text
+from gkd_plugin.training.provenance import find_versions
+from gkd_plugin.training.run_folder import write_text
 
 FILE, FORMAT, SUFFIX = "study.json", 1, ".gkd"
 GRID, SEARCH = "grid", "search"
@@ -86,7 +87,7 @@ class Study:
             "kind": self.kind,
             "created": self.created or f"{datetime.now():%Y-%m-%dT%H:%M:%S}",
             "command": self.command,
-            "versions": versions(),
+            "versions": find_versions(),
             "base": dict(self.base),
             "grid": dict(self.grid),
             "dimensions": dict(self.dimensions),

@@ -39,7 +39,7 @@ def draw_differences(rows: Sequence[Difference], scale: Scale, caption: str) -> 
     longest = min(60, max(len(row.label) for row in rows))
     figure = new_figure(min(11.9, 5.0 + 0.075 * longest), 0.75 + 0.235 * len(rows))
     axes = figure.subplots()
-    looks = {"better": (BLUE, "o"), "worse": (ORANGE, "s"), "undecided": (INK, "D")}
+    looks = {"better": (BLUE, "o"), "worse": (ORANGE, "s"), "undecided": (INK, "D"), "untested": (INK, "D")}
     for number, row in enumerate(rows):
         colour, marker = looks[row.verdict]
         if row.low == row.low:
