@@ -68,8 +68,7 @@ def open_engine(resources: Resources, threads: int) -> Iterator[Engine]:
         return
     from gkd_plugin.study.cluster import Dask  # Dask is an extra, and heavy
 
-    workers = None if resources.scheduler else resources.processes
-    with Dask(workers=workers, scheduler=resources.scheduler, memory=resources.memory, threads=threads) as cluster:
+    with Dask(resources.processes, threads, resources.memory or "auto", resources.scheduler) as cluster:
         yield cluster
 
 
