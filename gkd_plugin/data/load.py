@@ -51,7 +51,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             raise
         if getattr(error, "errno", None) in FULL:
             _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
-        raise UserError(message) from None
+        raise UserError(message) from error
     check_data(loaders, cfg)
     return loaders
 
