@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -184,8 +183,3 @@ def _resembles(alias: str, key: str) -> bool:
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
     return dict(_flatten(values)).get(key)
-
-
-def name_results(out_dir: str, base_name: str, grid_name: str) -> str:
-    """Where the host puts the runs of a grid: ``<out_dir>/<base>_grid_<grid>``."""
-    return os.path.join(out_dir, f"{base_name}_grid_{grid_name}")

@@ -43,7 +43,7 @@ class Namer:
             for row in block:
                 for value in () if isinstance(row.values, Range) else row.values:
                     self._write(row.alias, value)
-        self.last = _find_last(blocks)
+        self.lonely = _find_lonely(blocks)
 
     def make_name(self, choices: Mapping[str, Any]) -> str:
         """The name of a point.
@@ -52,9 +52,9 @@ class Namer:
             choices (mapping): Its choices, by alias.
         """
         written = {alias: self._write(alias, value) for alias, value in choices.items()}
-        last = next((alias for alias in self.last if alias in written), None)
-        if last is not None:
-            written[last] = written.pop(last)
+        for alias in self.lonely:
+            if alias in written:
+                written[alias] = written.pop(alias)
         digest = _digest(written)
         name = _join(self.base, written)
         if len(name) > LONGEST:
@@ -132,27 +132,12 @@ def _shorten(head: str, written: Mapping[str, str], digest: str) -> str:
     return _join(head, {**kept, **check})
 
 
-def _find_last(blocks: Sequence[Sequence[Row]]) -> list[str]:
-    """The dimensions of which each name ends with the first that it has; none where the grid's own order will do.
+def _find_lonely(blocks: Sequence[Sequence[Row]]) -> list[str]:
+    """The dimensions with numbers that some point has alone; they stand last in every name.
 
-    The host's ``agg_batch`` reads the last value of a name as text, and sorts the table: it stops where the numbers of one
-    dimension are last in some names only.
+    The host's ``agg_batch`` reads the last value of a name as text, and cannot sort by one column of text and numbers.
     """
-    ends, others = set[str](), set[str]()
-    for block in blocks:
-        always = max((index for index, row in enumerate(block) if not row.when), default=0)
-        ends.update(row.alias for row in block[always:])
-        others.update(row.alias for row in block[:-1])
-    rows = [row for block in blocks for row in block]
-    words = [row.alias for row in rows if not any(row.alias == other.alias and _has_numbers(other) for other in rows)]
-    if not (ends & others) - set(words):
-        return []
-    shared = [
-        row.alias
-        for row in blocks[0]
-        if all(any(row.alias == other.alias and not other.when for other in block) for block in blocks)
-    ]
-    return shared[:1] or words
+    return [block[0].alias for block in blocks if all(row.when for row in block[1:]) and _has_numbers(block[0])]
 
 
 def _has_numbers(row: Row) -> bool:

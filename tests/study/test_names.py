@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -153,7 +154,9 @@ def test_names_are_unique_safe_and_read_by_the_host(base, rows, data):
         "gnn.dim_inner width [8, 16]\ngnn.act act ['re lu', a/b, 1=2, 'x*', [1, 2]]",
     ],
 )
-def test_agg_batch_reads_runs_of_every_grid(text, tmp_path):
+@pytest.mark.parametrize("last", [min, max])
+def test_agg_batch_reads_runs_of_every_grid(text, last, tmp_path, monkeypatch):
+    """It sorts by the dimensions of the run that the folder lists last."""
     (tmp_path / "grid.txt").write_text(text)
     points = expand({}, "my-base", read_grid(tmp_path / "grid.txt")).points
     for number, point in enumerate(points):
@@ -163,6 +166,9 @@ def test_agg_batch_reads_runs_of_every_grid(text, tmp_path):
             row = json.dumps({"epoch": 3, "loss": 0.1, "accuracy": number, "params": 5})
             (folder / "best.json").write_text(row)
             (folder / "stats.json").write_text(row)
+    final = last((point.name for point in points), key=lambda name: name.count("="))
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: sorted(listed(folder), key=lambda name: name == final))
     agg_batch(str(tmp_path / "runs"))
     head, *lines = (tmp_path / "runs" / "agg" / "val_best.csv").read_text().splitlines()
     assert len(lines) == len(points)
