@@ -1,0 +1,176 @@
+"""A grid of supervised configurations on Cora: the host's main program, one process each, next to warm processes of ours.
+
+    python benchmarks/study_throughput.py --data ../shared/data --host ../shared/host
+
+48 configurations of a GCN (depth, width up to 16, dropout, rate, activation), two seeds each, 100 epochs, two at a time with one
+thread each. The host's side is what its `parallel.sh` starts, without the second that it sleeps after every start. Ours
+are two processes that are imported once and run one configuration after another, with dense input (numbers as the host's)
+and with `kd.sparse_input`. `--quick` takes 4 of the configurations: it shows that all works, and little about times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from studies import ROOT, markdown, prepare
+
+AT_ONCE = 2
+SEEDS = 2
+GRID: dict[tuple[str, str], Sequence[Any]] = {
+    ("gnn", "layers_mp"): (2, 3),
+    ("gnn", "dim_inner"): (4, 8, 16),
+    ("gnn", "dropout"): (0.0, 0.5),
+    ("gnn", "act"): ("relu", "prelu"),
+    ("optim", "base_lr"): (0.01, 0.05),
+}
+
+
+def list_configurations(datasets: Path, epochs: int) -> list[dict[str, Any]]:
+    """The grid, as in YAML files."""
+    found = []
+    for choice in itertools.product(*GRID.values()):
+        values: dict[str, Any] = {
+            "tensorboard_agg": False,
+            "accelerator": "cpu",
+            "num_threads": 1,
+            "dataset": {
+                "format": "PyG",
+                "name": "Cora",
+                "dir": str(datasets),
+                "task": "node",
+                "task_type": "classification",
+            },
+            "train": {"eval_period": 1, "enable_ckpt": False},
+            "gnn": {"layer_type": "gcnconv", "stage_type": "stack", "batchnorm": False, "l2norm": False},
+            "optim": {"max_epoch": epochs, "scheduler": "none"},
+        }
+        for (group, key), value in zip(GRID, choice, strict=True):
+            values[group][key] = value
+        found.append(values)
+    return found
+
+
+def run_hosts(files: Sequence[Path], folder: Path, programs: Path) -> None:
+    """The host's main program, a process for each file."""
+    for name in ("main.py",):
+        (folder / name).write_text((programs / name).read_text())
+    (folder / "custom_graphgym").mkdir()
+    (folder / "custom_graphgym" / "__init__.py").touch()  # nothing of the user's
+
+    def start(file: Path) -> None:
+        words = [sys.executable, "main.py", "--cfg", str(file), "--repeat", str(SEEDS)]
+        subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(start, files))
+
+
+def _begin() -> None:
+    """What a warm process does once."""
+    from gkd_plugin.commands import run
+    from gkd_plugin.data.keep import keep_data
+
+    assert run
+    keep_data().__enter__()  # until the process ends
+
+
+def _run_ours(file: Path, words: Sequence[str]) -> None:
+    from gkd_plugin.commands.run import run
+
+    run(file, repeat=SEEDS, overrides=words, quiet=True)
+
+
+def run_warm(files: Sequence[Path], folder: Path, *words: str) -> None:
+    """Warm processes that take one file after another."""
+    places = ("out_dir", str(folder / "results"), *words)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_begin) as pool:
+        list(pool.map(_run_ours, files, [places] * len(files)))
+
+
+def measure(side: Callable[..., None], *args: Any) -> tuple[float, float]:
+    """Wall time, and CPU time of the processes that it started."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    side(*args)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def read_losses(folder: Path) -> dict[str, list[float]]:
+    """The validation losses of every seed by epoch."""
+    found = {}
+    for path in sorted(folder.glob("*/*/val/stats.json")):
+        rows = sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda row: int(row["epoch"]))
+        found["/".join(path.parts[-4:-2])] = [row["loss"] for row in rows]
+    return found
+
+
+def compare(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> str:
+    """How many seeds have the same losses in all epochs, and the largest difference."""
+    assert ours.keys() == theirs.keys()
+    same = sum(ours[name] == theirs[name] for name in theirs)
+    largest = max(abs(a - b) for name in theirs for a, b in zip(ours[name], theirs[name], strict=True))
+    return f"{same} of {len(theirs)} seeds equal, largest difference {largest:.1g}"
+
+
+def main() -> None:
+    """Runs the three sides one after another and prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", default=os.environ.get("GKD_DATA_DIR"), help="folder with prepare.py (default: download)"
+    )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GKD_HOST_DIR", str(ROOT / "../shared/host")),
+        help="folder of the host's main.py",
+    )
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="4 configurations")
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sides: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
+        ("host's main program, a process each", run_hosts, (Path(asked.host).resolve(),)),
+        ("warm processes", run_warm, ()),
+        ("warm processes, `kd.sparse_input`", run_warm, ("kd.sparse_input", "true")),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        datasets = prepare(asked.data, Path(scratch), ["Cora"]).resolve()
+        configurations = list_configurations(datasets, asked.epochs)
+        configurations = configurations[:: len(configurations) // 4] if asked.quick else configurations
+        files = []
+        for number, values in enumerate(configurations):
+            files.append(Path(scratch) / f"c{number}.yaml")
+            files[-1].write_text(json.dumps(values))  # which is YAML
+        times, losses = [], []
+        for number, (_, side, words) in enumerate(sides):
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            times.append(measure(side, files, folder, *words))
+            losses.append(read_losses(folder / "results"))
+    rows = []
+    for (name, _, _), (wall, cpu), found in zip(sides, times, losses, strict=True):
+        ratios = (f"{times[0][0] / wall:.1f}", f"{times[0][1] / cpu:.1f}")
+        rows.append([name, f"{wall:.0f} s", f"{cpu:.0f} s", *ratios, compare(found, losses[0])])
+    print(f"{len(files)} configurations x {SEEDS} seeds, {asked.epochs} epochs, {AT_ONCE} at a time, one thread each")
+    print(markdown(["", "wall", "CPU", "faster, wall", "faster, CPU", "validation losses"], rows))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "pytorch-lightning"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+
+
+if __name__ == "__main__":
+    main()
