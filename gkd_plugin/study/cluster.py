@@ -6,11 +6,13 @@ is started again elsewhere, and gives up only where three workers died of it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import queue
 import shutil
+import signal
 import sys
 import tempfile
 from collections import deque
@@ -172,6 +174,7 @@ class Dask:
                 )
             )
             client = stack.enter_context(Client(cluster, set_as_default=False))
+            stack.callback(_kill_workers, cluster)
             try:
                 client.wait_for_workers(self._workers, timeout=_START)
             except TimeoutError:
@@ -187,6 +190,7 @@ class Dask:
         from distributed import Client
 
         try:
+            asyncio.run(_knock(self._address))  # a client that gets no answer goes on asking behind our back
             client = Client(self._address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             raise UserError(
@@ -299,6 +303,15 @@ class Dask:
             print(f"warning: the worker {address} has other versions: {text}. Numbers may differ.", file=sys.stderr)
 
 
+def _kill_workers(cluster: Any) -> None:
+    """Ends the workers at once: they hold nothing that is not on the disk, and Dask would wait for their runs."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # it starts no other one then
+        if nanny.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
+
+
 def execute_on_worker(job: Job) -> Entry:
     """Trains a job in a worker of Dask; it ends after an epoch when nobody waits for it any more."""
     from distributed import get_worker
@@ -316,6 +329,19 @@ def execute_on_worker(job: Job) -> Entry:
 def describe_worker(dask_worker: Any) -> dict[str, Any]:
     """What the command has to know of a worker; Dask gives the worker to an argument of this name."""
     return {"versions": find_versions(), "gpu": "GPU" in dask_worker.state.total_resources}
+
+
+async def _knock(address: str | None) -> None:
+    """Finds out whether a scheduler answers at an address.
+
+    Raises:
+        OSError: If not.
+        ValueError: If it is no address.
+    """
+    from distributed.comm import connect
+
+    comm = await connect(address, timeout=_CONNECT)
+    await comm.close()
 
 
 def _as_entry(found: object) -> Entry:
