@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,12 +58,13 @@ def make_tables(results: StudyResults, answer: str = "mean") -> dict[str, pd.Dat
     }
 
 
-def write_tables(results: StudyResults, answer: str = "mean") -> Path:
+def write_tables(results: StudyResults, answer: str = "mean", made: Mapping[str, pd.DataFrame] | None = None) -> Path:
     """Writes every table that has rows, and removes those of an earlier time that have none now.
 
     Args:
         results (StudyResults): The study.
         answer (str): The answer that counts.
+        made (mapping, optional): What :func:`make_tables` gave already.
 
     Returns:
         Path: The folder ``tables`` in :func:`find_output`.
@@ -71,7 +73,7 @@ def write_tables(results: StudyResults, answer: str = "mean") -> Path:
     parquet = find_spec("pyarrow") is not None
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, table in make_tables(results, answer).items():
+        for name, table in (made or make_tables(results, answer)).items():
             files = {folder / f"{name}.csv": lambda file, table=table: table.to_csv(file, index=False)}
             if parquet:
                 files[folder / f"{name}.parquet"] = lambda file, table=table: table.to_parquet(file, index=False)

@@ -60,6 +60,7 @@ def list_run_facts(results: StudyResults, folder: Path) -> Facts:
         ("seeds", _count_seeds(results)),
         ("training time", _add_times(results)),
         ("versions", _write_versions(_find_versions(results))),
+        ("folder", str(results.folder)),
     ]
     return [(name, value) for name, value in facts if value]
 

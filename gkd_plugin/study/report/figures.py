@@ -23,7 +23,7 @@ class Difference:
     Args:
         label (str): The point.
         mean, low, high (float): The paired difference and its interval; NaN where there is none.
-        verdict (str): ``better``, ``worse``, ``undecided``.
+        verdict (str): ``better``, ``worse``, or neither.
     """
 
     label: str
@@ -34,14 +34,21 @@ class Difference:
 
 
 @styled
-def draw_differences(rows: Sequence[Difference], scale: Scale, caption: str) -> Picture:
-    """The paired difference of each point to its control, with its interval."""
-    longest = min(60, max(len(row.label) for row in rows))
-    figure = new_figure(min(11.9, 5.0 + 0.075 * longest), 0.75 + 0.235 * len(rows))
+def draw_differences(rows: Sequence[Difference], head: str, scale: Scale, caption: str) -> Picture:
+    """The paired difference of each point to its control, with its interval.
+
+    Args:
+        rows (sequence of Difference): The points.
+        head (str): What their labels list.
+        scale (Scale): How scores are written.
+        caption (str): What it shows and from which file.
+    """
+    labels = [shorten(label, 70) for label in (head, *(row.label for row in rows))]
+    figure = new_figure(min(11.9, 4.6 + 0.082 * max(map(len, labels))), 0.95 + 0.235 * len(rows))
     axes = figure.subplots()
-    looks = {"better": (BLUE, "o"), "worse": (ORANGE, "s"), "undecided": (INK, "D"), "untested": (INK, "D")}
+    looks = {"better": (BLUE, "o"), "worse": (ORANGE, "s")}
     for number, row in enumerate(rows):
-        colour, marker = looks[row.verdict]
+        colour, marker = looks.get(row.verdict, (INK, "D"))
         if row.low == row.low:
             axes.plot(
                 [row.low * scale.factor, row.high * scale.factor],
@@ -50,11 +57,12 @@ def draw_differences(rows: Sequence[Difference], scale: Scale, caption: str) -> 
                 linewidth=1.3,
                 alpha=0.75,
             )
-        filled = colour if row.verdict != "undecided" else "none"
+        filled = colour if row.verdict in looks else "none"
         axes.plot(row.mean * scale.factor, number, marker, color=colour, markerfacecolor=filled, markersize=4.5)
     axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
-    axes.set_yticks(range(len(rows)), [shorten(row.label, 60) for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(-1, len(rows)), labels)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.set_ylim(len(rows) - 0.4, -1.4)
     axes.set_xlabel(f"difference in test {scale.metric} to the control")
     axes.grid(True, axis="x")
     axes.spines["left"].set_visible(False)
@@ -192,8 +200,10 @@ def draw_pair(name: str, pair: Pair, scale: Scale, high: float, caption: str) ->
     """
     rows, columns = len(pair.row_values), len(pair.column_values)
     longest = max(map(len, pair.column_values))
-    crowded = longest > 9 or columns > 7
-    figure = new_figure(min(HALF, 1.9 + 0.62 * columns), len(pair.grids) * (0.45 + 0.32 * rows) + 0.45 + 0.4 * crowded)
+    broad = max(0.62, 0.085 * min(longest, 12))  # inches of a cell
+    crowded = longest > 12 or 1.75 + broad * columns > HALF
+    height = len(pair.grids) * (0.45 + 0.32 * rows) + 0.45 + 0.4 * crowded
+    figure = new_figure(min(HALF, 1.75 + broad * columns), height)
     grid = figure.subplots(len(pair.grids), 1, sharex=True, squeeze=False).flatten()
     for axes, cells, title in zip(grid, pair.grids, ("difference to the mean", "interaction"), strict=False):
         paint_cells(axes, cells, (BLUE, ORANGE), high)

@@ -52,7 +52,7 @@ class Table:
     def widths(self) -> list[int]:
         """The width of each column in characters; longer text is broken."""
         return [
-            min(_WIDEST, max((len(row[number].text) for row in self.rows), default=0)) + 2
+            min(_WIDEST, max((len(row[number].text) for row in self.rows), default=0))
             for number in range(len(self.columns))
         ]
 
@@ -177,7 +177,8 @@ def format_number(value: Any, digits: int = 2, scale: float = 1.0, sign: bool = 
     """``81.20``, ``+0.42`` with a sign, a dash where there is nothing."""
     if is_missing(value) or not math.isfinite(float(value)):
         return DASH
-    return f"{float(value) * scale:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    text = f"{float(value) * scale:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")  # zero has no sign
 
 
 def format_value(value: Any) -> str:
@@ -190,10 +191,13 @@ def format_value(value: Any) -> str:
 
 
 def format_p(value: Any) -> str:
-    """A p-value: ``0.013``, ``< 0.001``."""
+    """A p-value: ``0.342``, ``0.0496``, ``< 0.001``."""
     if is_missing(value):
         return DASH
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "< 0.001"
+    text = f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
+    return "< 0.05" if value < 0.05 <= float(text) else text  # rounding crosses no level
 
 
 def format_time(seconds: float) -> str:

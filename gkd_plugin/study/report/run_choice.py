@@ -35,12 +35,13 @@ def draw_runs(results: StudyResults, runs: pd.DataFrame, scale: Scale) -> tuple[
     points = {point["name"]: point for point in results.points.to_dict("records")}
     known = runs[(runs["role"] == POINT) & runs["val"].notna()]
     data = list_data_sets(results)
+    dimensions = [alias for alias in results.dimensions if alias not in data]
     groups = known.groupby(data, sort=False, dropna=False) if data else [((), known)]
     curves: list[Picture] = []
     layers: list[Picture] = []
     for number, (values, group) in enumerate(groups, 1):
         order = [points[name] for name in group["name"]]
-        place = _Place(str(number), "".join(f", {value}" for value in values), results.dimensions)
+        place = _Place(str(number), "".join(f", {value}" for value in values), dimensions)
         curves += _draw_curves(results, points, order, scale, place)
         layers += (*_draw_maps(order, place), *_draw_smoothing(order, place))
     return curves, layers
@@ -48,11 +49,11 @@ def draw_runs(results: StudyResults, runs: pd.DataFrame, scale: Scale) -> tuple[
 
 @dataclass(frozen=True)
 class _Place:
-    """Which data set a figure is of: the end of its name and title; and the study's dimensions."""
+    """Which data set a figure is of: the end of its name and title; and the other dimensions."""
 
     number: str
     title: str
-    dimensions: Mapping[str, str]
+    dimensions: Sequence[str]
 
 
 def _draw_curves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from gkd_plugin.study.report.run_series import LearnedMap, Series
 from gkd_plugin.study.report.scale import Scale
 from gkd_plugin.study.report.svg import DASHES, HALF, SERIES, make_picture, new_figure, paint_cells, shorten, styled
 
+_LINE = 76  # characters of a legend
 _ANNOTATED = 8  # layers up to which a map's weights are written into it
 
 
@@ -44,10 +46,11 @@ def draw_curves(name: str, title: str, lines: Sequence[tuple[str, Series]], scal
         scale (Scale): How scores are written.
         caption (str): What it shows and from which files.
     """
-    figure = new_figure(HALF, 3.1 + 0.19 * len(lines))
+    labels = [textwrap.fill(label, _LINE) for label, _ in lines]
+    figure = new_figure(HALF, 3.1 + 0.19 * sum(label.count("\n") + 1 for label in labels))
     axes = figure.subplots()
-    for number, (label, series) in enumerate(lines):
-        _draw_line(axes, number, shorten(label, 70), series, scale.factor)
+    for number, (label, (_, series)) in enumerate(zip(labels, lines, strict=True)):
+        _draw_line(axes, number, label, series, scale.factor)
     _count_epochs(axes)
     axes.set_ylabel(f"validation {scale.metric}")
     axes.margins(x=0.01)
@@ -140,9 +143,10 @@ def draw_smoothing(name: str, title: str, lines: Sequence[tuple[str, Mapping[int
         lines (sequence of tuple): Label and values by layer.
         caption (str): What it shows and from which files.
     """
-    figure = new_figure(HALF, 2.8 + 0.19 * len(lines))
+    labels = [textwrap.fill(label, _LINE) for label, _ in lines]
+    figure = new_figure(HALF, 2.8 + 0.19 * sum(label.count("\n") + 1 for label in labels))
     axes = figure.subplots()
-    for number, (label, values) in enumerate(lines):
+    for number, (label, (_, values)) in enumerate(zip(labels, lines, strict=True)):
         axes.plot(
             list(values),
             list(values.values()),
@@ -151,7 +155,7 @@ def draw_smoothing(name: str, title: str, lines: Sequence[tuple[str, Mapping[int
             linewidth=1.6,
             marker="o",
             markersize=3.5,
-            label=shorten(label, 70),
+            label=label,
         )
     layers = sorted({layer for _, values in lines for layer in values})
     axes.set_xticks(layers if len(layers) <= 16 else layers[:: len(layers) // 8])

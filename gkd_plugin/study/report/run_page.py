@@ -63,7 +63,7 @@ def make_run_report(results: StudyResults, made: str) -> Report:
     ]
     return Report(
         title=name,
-        subtitle=f"One run, {format_count(seeds, 'finished seed')}, {folder}",
+        subtitle=f"One run, {format_count(seeds, 'finished seed')}",
         verdict=sentences,
         points=lines,
         facts=list_run_facts(results, folder),
@@ -77,11 +77,12 @@ def _read_control(folder: Path) -> StudyResults | None:
     return read_study(beside) if is_run(beside) else None
 
 
-def _list_answers(scores: pd.DataFrame) -> list[str]:
-    """The answers that differ: one student has only one."""
+def _list_answers(scores: pd.DataFrame) -> dict[str, str]:
+    """The answers that differ, with their words: one student has only one."""
     there = set(scores["answer"])
-    several = scores.empty or int(scores["students"].max()) > 1
-    return [answer for answer in ANSWERS if answer in there] if several else [a for a in ("first",) if a in there]
+    if there and int(scores["students"].max()) == 1:
+        return {"first": "student"}
+    return {answer: words for answer, words in ANSWERS.items() if answer in there}
 
 
 def _get_tests(results: StudyResults, answer: str) -> dict[int, float]:
@@ -97,13 +98,13 @@ def _pair(results: StudyResults, control: StudyResults, answer: str) -> Paired:
 
 
 def _write_verdict(
-    results: StudyResults, control: StudyResults | None, scale: Scale, answers: list[str]
+    results: StudyResults, control: StudyResults | None, scale: Scale, answers: dict[str, str]
 ) -> tuple[list[str], list[str]]:
     if not answers:
         return ["No seed is finished."], []
-    answer = answers[0]
+    answer, words = next(iter(answers.items()))
     tests = list(_get_tests(results, answer).values())
-    what = f", {ANSWERS[answer]}" if len(answers) > 1 else ""
+    what = f", {words}" if len(answers) > 1 else ""
     sentences = [
         f"Test {scale.metric} {format_spread(tests, scale.factor)} over {format_count(len(tests), 'seed')}{what}, at the "
         "epoch that validation selects."
@@ -124,12 +125,12 @@ def _write_verdict(
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
-def _make_summary(results: StudyResults, control: StudyResults | None, scale: Scale, answers: list[str]) -> Table:
+def _make_summary(results: StudyResults, control: StudyResults | None, scale: Scale, answers: dict[str, str]) -> Table:
     def find(beside: StudyResults, row: Mapping[str, Any], column: str) -> Any:
         return beside.scores.loc[beside.scores["answer"] == row["answer"], column]
 
     columns = [
-        Column("answer", lambda row: text_cell(ANSWERS[row["answer"]]), False),
+        Column("answer", lambda row: text_cell(answers[row["answer"]]), False),
         Column("seeds", lambda row: count_cell(len(find(results, row, "seed")))),
         Column("validation", lambda row: _spread_cell(find(results, row, "val"), scale)),
         Column("test", lambda row: _spread_cell(find(results, row, "test"), scale)),
@@ -152,10 +153,10 @@ def _pair_cell(pair: Paired, scale: Scale) -> Cell:
     return Cell(pair.text(scale.factor), pair.mean if pair.mean == pair.mean else "")
 
 
-def _make_seeds(results: StudyResults, scale: Scale, answers: list[str]) -> Table:
+def _make_seeds(results: StudyResults, scale: Scale, answers: dict[str, str]) -> Table:
     columns = [
         Column("seed", lambda row: count_cell(row["seed"])),
-        Column("answer", lambda row: text_cell(ANSWERS[row["answer"]]), False),
+        Column("answer", lambda row: text_cell(answers[row["answer"]]), False),
         Column("epoch", lambda row: number_cell(row["epoch"], 0 if row["epoch"] == int(row["epoch"]) else 1)),
         Column("validation", lambda row: scale.cell(row["val"])),
         Column("test", lambda row: scale.cell(row["test"])),
@@ -163,7 +164,9 @@ def _make_seeds(results: StudyResults, scale: Scale, answers: list[str]) -> Tabl
         Column("seconds", lambda row: number_cell(row["seconds"], 1)),
     ]
     rows = [row for row in results.scores.to_dict("records") if row["answer"] in answers]
+    rows.sort(key=lambda row: (row["seed"], list(answers).index(row["answer"])))
     caption = "The mean over students has the mean of their epochs. The same rows: tables/scores.csv."
+    caption = caption if len(answers) > 1 else "The same rows: tables/scores.csv."
     return make_table("seeds", "By seed", caption, columns, rows)
 
 

@@ -62,3 +62,8 @@ def name_point(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
     """A point by its choices, ``width=8, preset=lsp``; by its name where it has none."""
     chosen = [f"{alias}={format_value(row[alias])}" for alias in dimensions if not is_missing(row.get(alias))]
     return ", ".join(chosen) or str(row["name"])
+
+
+def list_values(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
+    """The choices of a point without their names, ``8 · lsp``: what fits on an axis."""
+    return " · ".join(format_value(row[alias]) for alias in dimensions) or str(row["name"])

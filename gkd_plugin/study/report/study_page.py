@@ -19,10 +19,9 @@ from gkd_plugin.study.report.parts import (
     Text,
 )
 from gkd_plugin.study.report.run_choice import draw_runs
-from gkd_plugin.study.report.scale import Scale, name_point
+from gkd_plugin.study.report.scale import Scale, list_values, name_point
 from gkd_plugin.study.report.study_tables import list_compared, make_comparison, make_failures, make_points
 from gkd_plugin.study.report.verdict import judge, write_verdict
-from gkd_plugin.study.table_files import make_tables
 from gkd_plugin.study.tables import list_data_sets
 
 if TYPE_CHECKING:
@@ -32,14 +31,15 @@ Tables = Mapping[str, "pd.DataFrame"]
 SHOWN_DIFFERENCES = 40
 
 
-def make_study_report(results: StudyResults, made: str) -> Report:
+def make_study_report(results: StudyResults, tables: Tables, made: str) -> Report:
     """The report of a study, or of a folder of runs.
 
     Args:
         results (StudyResults): The study.
+        tables (mapping): Its tables, as :func:`~gkd_plugin.study.table_files.make_tables` gives them.
         made (str): When and by which version it is written.
     """
-    tables, scale, dimensions = make_tables(results), Scale.of(results), list(results.dimensions)
+    scale, dimensions = Scale.of(results), list(results.dimensions)
     curves, layers = draw_runs(results, tables["runs"], scale)
     verdict = write_verdict(results, tables["comparison"], tables["selected"])
     metric = f"test {scale.metric} at the validation-selected epoch, mean over students"
@@ -78,7 +78,7 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
         return Section("comparison", "Comparison with controls")
     shown = rows[:SHOWN_DIFFERENCES]
     differences = [
-        Difference(name_point(row, dimensions), row["difference"], row["low"], row["high"], judge(row, scale.sign))
+        Difference(list_values(row, dimensions), row["difference"], row["low"], row["high"], judge(row, scale.sign))
         for row in shown
     ]
     left_out = f" The first {len(shown)} of {len(rows)} by validation." if len(rows) > len(shown) else ""
@@ -87,7 +87,7 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
         "Filled: corrected p below 0.05 (circles better, squares worse); hollow: undecided or not tested."
         f"{left_out} From tables/comparison.csv."
     )
-    picture = draw_differences(differences, scale, caption)
+    picture = draw_differences(differences, " · ".join(dimensions), scale, caption)
     return Section("comparison", "Comparison with controls", text, (make_comparison(rows, scale, dimensions), picture))
 
 
@@ -106,6 +106,7 @@ def _draw_sizes(results: StudyResults, tables: Tables, scale: Scale) -> Iterator
     """One figure for each data set."""
     data, sizes = list_data_sets(results), tables["pareto"]
     compared = set(tables["comparison"]["name"])
+    dimensions = [alias for alias in results.dimensions if alias not in data]
     groups = list(sizes.groupby(data, sort=False, dropna=False)) if data else [((), sizes)]
     for number, (values, group) in enumerate(groups, 1):
         known = group[group["parameters"] > 0]
@@ -113,7 +114,7 @@ def _draw_sizes(results: StudyResults, tables: Tables, scale: Scale) -> Iterator
             continue
         points = [
             Sized(
-                name_point(row, results.dimensions),
+                name_point(row, dimensions),
                 row["parameters"],
                 row["val"],
                 "with a control (KD)" if row["name"] in compared else "without a control",

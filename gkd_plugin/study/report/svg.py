@@ -109,7 +109,8 @@ def write_svg(figure: Figure, name: str) -> str:
     box = re.search(r'viewBox="[^"]+"', opening)
     assert box is not None
     body = re.sub(r"<style.*?</style>|<metadata.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))  # the rest is not needed, and images share theirs
+    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", body)
     body = re.sub(r'url\(#|href="#', lambda found: f"{found[0]}{name}-", body)
     body = re.sub(r"font-family: [^;\"]*;?", "", body).replace(INK, "currentColor")
     for number, colour in enumerate(SERIES):

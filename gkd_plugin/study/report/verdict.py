@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
-from gkd_plugin.study.report.parts import format_count, format_p, is_missing
+from gkd_plugin.study.report.parts import format_count, format_p, format_value, is_missing
 from gkd_plugin.study.report.scale import Scale, name_point
+from gkd_plugin.study.tables import list_data_sets
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.05  # of the corrected p-value
-_NAMED = 5  # designs that are named before the rest is only counted
+_NAMED = 3  # designs that are named before the rest is only counted
 _FEW = 5  # seeds up to which a paired test finds little
 BETTER, WORSE, UNDECIDED, UNTESTED = "better", "worse", "undecided", "untested"
+_WORDS = {BETTER: "better", WORSE: "worse", UNDECIDED: "undecided", UNTESTED: "not tested"}
 
 
 def judge(row: Mapping[str, Any], sign: int) -> str:
@@ -61,6 +63,7 @@ def write_verdict(results: StudyResults, comparison: pd.DataFrame, selected: pd.
     for row in rows:
         judged[judge(row, scale.sign)].append(row)
     lines = [
+        *_count_by_data(rows, scale, list_data_sets(results)),
         *_name_designs("Better", judged[BETTER], scale, dimensions),
         *_name_designs("Worse", judged[WORSE], scale, dimensions),
         *(_describe_selected(results, row, rows, scale, dimensions) for row in selected.to_dict("records")),
@@ -88,6 +91,17 @@ def _answer(judged: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     yield f"{worse or 'None'} {_is(worse)} worse, {undecided} {_is(undecided)} undecided."
     if untested:
         yield f"{format_count(untested, 'further design')} could not be tested."
+
+
+def _count_by_data(rows: Sequence[Mapping[str, Any]], scale: Scale, data: Sequence[str]) -> Iterator[str]:
+    """How many are better, worse and undecided on each data set, where there are several."""
+    names = [", ".join(format_value(row[alias]) for alias in data) for row in rows]
+    if len(set(names)) < 2:
+        return
+    for name in dict.fromkeys(names):
+        words = [judge(row, scale.sign) for row, own in zip(rows, names, strict=True) if own == name]
+        counts = [f"{words.count(word)} {text}" for word, text in _WORDS.items() if word in words]
+        yield f"{name}: {', '.join(counts)} of {len(words)}."
 
 
 def _is(count: int) -> str:
@@ -149,10 +163,14 @@ def _describe_selected(
     scale: Scale,
     dimensions: Sequence[str],
 ) -> str:
-    own = results.scores.loc[results.scores["role"] == POINT, "name"]
+    own = results.points[(results.points["role"] == POINT) & results.points["name"].isin(results.scores["name"])]
+    data = list_data_sets(results)
+    for alias in data:
+        own = own[own[alias] == selected[alias]]
+    of = "".join(f" of {format_value(selected[alias])}" for alias in data)
     interval = scale.write_interval(selected.get("test_low"), selected.get("test_high"))
     text = (
-        f"Selected by validation among {format_count(int(own.nunique()), 'finished point')}: {name_point(selected, dimensions)}, "
+        f"Selected by validation among {format_count(len(own), 'finished point')}{of}: {name_point(selected, dimensions)}, "
         f"validation {scale.metric} {scale.write(selected['val'])}, test {scale.write(selected['test'])}"
         f"{f' {interval}' if interval else ''}."
     )

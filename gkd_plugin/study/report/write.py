@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import webbrowser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
@@ -20,8 +22,12 @@ from gkd_plugin.study.report.parts import Picture, Report
 from gkd_plugin.study.report.run_page import make_run_report
 from gkd_plugin.study.report.study_page import make_study_report
 from gkd_plugin.study.report.svg import write_file
-from gkd_plugin.study.table_files import find_output, write_tables
+from gkd_plugin.study.table_files import find_output, make_tables, write_tables
+from gkd_plugin.training.disk import is_disk_error
 from gkd_plugin.training.run_folder import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE, FIGURES = "report.html", "figures"
 
@@ -67,32 +73,44 @@ def write_report(folder: str | Path, out: str | Path | None = None, open_page: b
     """
     results = read_study(folder)
     page = _choose_page(results, out)
-    write_tables(results)
-    report = make_report(results)
+    tables = make_tables(results)
+    write_tables(results, made=tables)
+    report = make_report(results, tables)
     markdown = page.with_suffix(".md")
     figures = FIGURES if out is None else f"{page.stem}_{FIGURES}"
+    pictures = [part for section in report.sections for part in section.parts if isinstance(part, Picture)]
     try:
-        for section in report.sections:
-            for part in section.parts:
-                if isinstance(part, Picture):
-                    write_text(page.parent / figures / f"{part.name}.svg", write_file(part.svg))
+        _write_figures(page.parent / figures, pictures)
         write_text(markdown, write_markdown(report, figures))
         write_text(page, write_page(report))
     except OSError as error:
+        if not is_disk_error(error):
+            raise
         raise UserError(
-            f"{error.filename or page} cannot be written ({error.strerror}). Free space or get the permission, or name "
-            "another place with --out."
+            f"{error.filename or page}: {error.strerror}. The report cannot be written there. Free space, get the "
+            "permission, or name another place with --out."
         ) from None
     if open_page:
         webbrowser.open(page.resolve().as_uri())
     return Written(report, page, markdown)
 
 
-def make_report(results: StudyResults) -> Report:
+def _write_figures(folder: Path, pictures: Sequence[Picture]) -> None:
+    """Every figure as a file; those of an earlier report that are drawn no more go."""
+    drawn = {f"{picture.name}.svg": write_file(picture.svg) for picture in pictures}
+    for name, text in drawn.items():
+        write_text(folder / name, text)
+    for path in folder.glob("*.svg"):
+        if path.name not in drawn:
+            path.unlink()
+
+
+def make_report(results: StudyResults, tables: Mapping[str, pd.DataFrame]) -> Report:
     """What there is to say of a study, a folder of runs, or one run.
 
     Args:
         results (StudyResults): What was read.
+        tables (mapping): Its tables.
     """
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     try:
@@ -100,7 +118,7 @@ def make_report(results: StudyResults) -> Report:
     except PackageNotFoundError:
         ours = "-"
     made = f"Written by gkd_plugin {ours}, {now}."
-    return make_run_report(results, made) if results.kind == "run" else make_study_report(results, made)
+    return make_run_report(results, made) if results.kind == "run" else make_study_report(results, tables, made)
 
 
 def _choose_page(results: StudyResults, out: str | Path | None) -> Path:
