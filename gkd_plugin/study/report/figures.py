@@ -95,22 +95,21 @@ def draw_ranks(
     figure = new_figure(HALF, 0.95 + 0.36 * len(values))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
     best = min(means)
-    colours = [BLUE if mean == best else SERIES[5] for mean in means]
-    left.barh(places, means, height=0.62, color=colours)
+    left.barh(places, means, height=0.62, color=[(BLUE, 1.0 if mean == best else 0.45) for mean in means])
     for place, mean in zip(places, means, strict=True):
         _write_beside(left, mean, place, f"{mean:.2f}")
     left.set_xlim(0, 1.22 * max(means))
     left.set_yticks(places, [shorten(value, _LONGEST) for value in values])
     left.set_ylim(len(values) - 0.5, -0.5)
     left.set_xlabel("average rank (1 is best)")
-    for place, each, colour in zip(places, ranks, colours, strict=True):
+    for place, each in zip(places, ranks, strict=True):
         if len(set(each)) > 1:
             (body,) = right.violinplot([each], [place], orientation="horizontal", widths=0.8, showextrema=False)[
                 "bodies"
             ]
-            body.set(facecolor=colour, alpha=0.35, linewidth=0)
+            body.set(facecolor=BLUE, alpha=0.35, linewidth=0)
         levels, counts = np.unique(each, return_counts=True)
-        right.scatter(levels, [place] * len(levels), s=8 + 90 * counts / len(each), color=colour, linewidths=0)
+        right.scatter(levels, [place] * len(levels), s=8 + 90 * counts / len(each), color=BLUE, linewidths=0)
     right.set_xlim(0.6, len(values) + 0.4)
     right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     right.set_xlabel("distribution of ranks")
