@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from gkd_plugin.data.keep import keep_data
 from gkd_plugin.errors import RunFailed, UserError, describe_error
 from gkd_plugin.study.job import ATTEMPTS, Job, execute, give_up
 from gkd_plugin.study.ledger import ENDED, FAILED, RUNNING, Entry, Ledger
@@ -312,12 +313,26 @@ def _kill_workers(cluster: Any) -> None:
                 os.kill(nanny.pid, signal.SIGKILL)
 
 
+_kept: tuple[str, contextlib.ExitStack] | None = None  # the call of the command for which this worker keeps data
+
+
+def _keep_data(session: str) -> None:
+    """Keeps data sets between the runs of one call: workers of a cluster outlive it, and the files may change after it."""
+    global _kept
+    if _kept is None or _kept[0] != session:
+        if _kept is not None:
+            _kept[1].close()
+        _kept = session, contextlib.ExitStack()
+        _kept[1].enter_context(keep_data())
+
+
 def execute_on_worker(job: Job) -> Entry:
     """Trains a job in a worker of Dask; it ends after an epoch when nobody waits for it any more."""
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
+    _keep_data(job.session)
 
     def is_unwanted() -> bool:
         task = worker.state.tasks.get(key)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from types import TracebackType
 from typing import Protocol
 
+from gkd_plugin.data.keep import keep_data
 from gkd_plugin.study.job import Job, execute
 from gkd_plugin.study.ledger import Entry
 
@@ -45,6 +47,7 @@ class InProcess:
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
+        self._stack = contextlib.ExitStack()
 
     @property
     def pending(self) -> int:
@@ -59,9 +62,11 @@ class InProcess:
         return execute(self._jobs.popleft())
 
     def __enter__(self) -> InProcess:
+        self._stack.enter_context(keep_data())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._jobs.clear()
+        self._stack.close()
