@@ -21,7 +21,7 @@ from gkd_plugin.study import cluster
 from gkd_plugin.study.cluster import Dask
 from gkd_plugin.study.job import Job
 from gkd_plugin.study.ledger import Entry, Ledger
-from gkd_plugin.training.run_folder import versions
+from gkd_plugin.training.provenance import find_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +72,7 @@ class Client:
         return self.workers
 
     def run(self, function: Any, workers: list[str], on_error: str) -> dict[str, Any]:
-        found = {"versions": versions(), "gpu": False} if self.found is None else self.found
+        found = {"versions": find_versions(), "gpu": False} if self.found is None else self.found
         return {worker: found for worker in workers}
 
     def submit(self, function: Any, job: Job, key: str, resources: Any, **_: Any) -> Future:
@@ -152,7 +152,7 @@ def test_few_jobs_are_given_away_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_runs_on_a_gpu_ask_for_one(tmp_path: Path, accelerator: str, gpu: bool, local: int, asked: Any) -> None:
-    made = engine(DONE, found={"versions": versions(), "gpu": gpu})
+    made = engine(DONE, found={"versions": find_versions(), "gpu": gpu})
     made._gpus = local
     made.submit(make(tmp_path, groups={"accelerator": accelerator}))
     assert made._client.given == [("a", asked)]
@@ -184,7 +184,7 @@ def test_a_worker_that_cannot_train_is_refused(
 
 
 def test_other_versions_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    made = engine(found={"versions": {**versions(), "torch": "1.0"}, "gpu": False})
+    made = engine(found={"versions": {**find_versions(), "torch": "1.0"}, "gpu": False})
     made._meet_workers()
     said = capsys.readouterr().err
     assert said.count("torch 1.0 (here ") == 1 and "numpy" not in said
