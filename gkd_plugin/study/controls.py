@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,10 +18,13 @@ from gkd_plugin.config.files import merge
 from gkd_plugin.config.host_keys import is_kd
 from gkd_plugin.config.kd_keys import SCHEME_KEYS
 from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.errors import UserError
 from gkd_plugin.models.aux_layers import PREFIX
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.sources import stand_ins
 from gkd_plugin.study.points import CONTROL, POINT, Point
+from gkd_plugin.training.claim import CONFIG
+from gkd_plugin.training.run_folder import PLAN
 
 _OF_TEACHING = (
     "preset",
@@ -116,3 +121,29 @@ def add_controls(points: Iterable[Point], configs: Mapping[str, Config]) -> tupl
 
 def _read_control(config: Config) -> Config:
     return read_config(make_control(config), path=config.path)
+
+
+def match_controls(folders: Mapping[str, Path]) -> dict[str, str]:
+    """The controls among runs that are there already, such as those of a grid that the host's scripts ran.
+
+    Args:
+        folders (mapping): The folder of each run by its name.
+
+    Returns:
+        dict: For each run that distils and has its control among the others the name of that.
+    """
+    configs: dict[str, Config] = {}
+    for name, folder in folders.items():
+        if (folder / PLAN).is_file():  # runs of the host's own loop take other epochs and have no such test score
+            with contextlib.suppress(UserError):  # of a package that is not installed here, say
+                configs[name] = read_config(folder / CONFIG)
+    identities = {name: identify(_read_control(config)) for name, config in configs.items()}
+    known: dict[str, str] = {}
+    for name, config in configs.items():
+        if is_control(config.plan):
+            known.setdefault(identities[name], name)
+    return {
+        name: known[identities[name]]
+        for name, config in configs.items()
+        if config.plan.active and identities[name] in known
+    }

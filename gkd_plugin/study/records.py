@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gkd_plugin.errors import UserError
+from gkd_plugin.study.controls import match_controls
 from gkd_plugin.study.dimensions import compare_configs, make_column, parse_name
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.points import CONTROL, POINT, ROLES, TEACHER
@@ -183,6 +184,7 @@ def _list_runs(folder: Path) -> _Listed:
     names = sorted(runs)
     controlled = {name: f"{name}-control" for name in names if f"{name}-control" in runs}
     controls = {control: name for name, control in controlled.items()}
+    controlled = match_controls({name: path for name, path in runs.items() if name not in controls}) | controlled
     own = [name for name in names if name not in controls]
     choices = {name: parse_name(name) for name in own}
     if any(choices.values()):

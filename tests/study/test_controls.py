@@ -11,6 +11,8 @@ from gkd_plugin.commands.run import control_overrides, run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.study.controls import add_controls, is_control, make_control
 from gkd_plugin.study.points import CONTROL, POINT, Point
+from gkd_plugin.study.records import read_study
+from gkd_plugin.study.tables import compare
 from tests import toy
 
 EPOCHS = {"optim": {"max_epoch": 3}}
@@ -77,3 +79,22 @@ def test_a_point_that_is_a_control_serves_and_needs_none(toy_data: None) -> None
         "byot": "plain",
     }
     assert not new
+
+
+def test_runs_that_are_there_already_serve_as_controls(tmp_path: Path, toy_data: None) -> None:
+    kinds = {
+        "base-preset=supervised": {"kd": {"preset": "supervised", "students": 2}},
+        "base-preset=oc": {"kd": {"preset": "oc"}},
+        "base-preset=oc-width=4": {"kd": {"preset": "oc"}, "gnn": {"dim_inner": 4}},
+    }
+    for name, groups in kinds.items():
+        run(toy.values(tmp_path / "grid", **toy.merge(groups, EPOCHS)), name=name, repeat=2, quiet=True)
+    points = read_study(tmp_path / "grid").points.set_index("name")
+    assert points["role"].tolist() == ["point"] * 3
+    assert points["control"].to_dict() == {
+        "base-preset=supervised": None,
+        "base-preset=oc": "base-preset=supervised",
+        "base-preset=oc-width=4": None,
+    }
+    comparison = compare(read_study(tmp_path / "grid"))
+    assert comparison["name"].tolist() == ["base-preset=oc"]
