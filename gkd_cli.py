@@ -215,6 +215,7 @@ def resources(command: Any) -> Any:
 @click.option("--budget", metavar="N|F", help="Give every student about N parameters, or those of the student in F.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
 @click.option("--dry-run", is_flag=True, help="Only write the configurations, count them, and estimate the time.")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[DIR] [KEY VALUE]...")
 def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Train every configuration of a grid beside its control, or every one in DIR; the same command continues."""
@@ -224,8 +225,9 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
     if config is None:
         raise click.UsageError("Name a base and a grid (--config BASE --grid GRID), or a folder of configurations.")
     values = pairs(tuple(words))
-    from gkd_plugin.study.execute import Resources
-    from gkd_plugin.study.grid import run_grid
+    with loading():
+        from gkd_plugin.study.execute import Resources
+        from gkd_plugin.study.grid import run_grid
 
     means = Resources(**{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout")})
     options["controls"] = not options.pop("no_controls")
@@ -242,7 +244,8 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
 @click.argument("folder", metavar="DIR")
 def status(folder: str) -> None:
     """Show what of a study is done, what runs, and what failed and why."""
-    from gkd_plugin.study.status import read_status
+    with loading():
+        from gkd_plugin.study.status import read_status
 
     show(read_status(folder))
 

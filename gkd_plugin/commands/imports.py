@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from gkd_plugin.errors import UserError, describe_error, find_place
 
 
+imported: list[str] = []  # what this process was asked for: workers of a study need the same
+
+
 def import_modules(names: Iterable[str]) -> None:
     """Imports modules by name, from the working folder or from what is installed, as ``python -m`` finds them.
 
@@ -25,6 +28,8 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
+            if name not in imported:
+                imported.append(name)
         except ModuleNotFoundError as error:
             if not _is_part(error.name, name):
                 raise UserError(f"--import {name}: {describe_error(error)} ({find_place(error)}).") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gkd_plugin.commands.imports import imported
 from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.study.display import Display
 from gkd_plugin.study.engine import Engine, InProcess
@@ -90,6 +91,7 @@ def make_jobs(
                 ledger=str(study.ledger),
                 session=session,
                 timeout=timeout,
+                modules=tuple(imported),
             )
         )
     return jobs
@@ -153,6 +155,7 @@ def _make_teacher_jobs(study: Study, configs: Sequence[Config], session: str, ti
             ledger=str(study.ledger),
             session=session,
             timeout=timeout,
+            modules=tuple(imported),
         )
         for order in find_orders(configs, study.folder, study.repeat)
     ]

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from gkd_plugin.commands.imports import import_modules
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.run import run
@@ -45,6 +46,7 @@ class Job:
         ledger (str): The folder of the ledger.
         session (str): The call of the command; runs whose worker died are counted by it.
         timeout (float, optional): Seconds that the run may take.
+        modules (tuple of str): What ``--import`` named: it registers parts that the configuration uses.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Job:
     ledger: str
     session: str
     timeout: float | None = None
+    modules: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -138,6 +141,7 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted
                 if is_late():
                     raise TimedOut
 
+            import_modules(job.modules)
             config = read_config(values, path=base)
             report = run(config, repeat=job.repeat, name=job.name, quiet=True, watch=watch)
     except TimedOut:
