@@ -262,3 +262,19 @@ def test_a_name_that_leads_elsewhere_fails_before_anything_is_written(work_folde
 def test_the_digest_is_that_of_the_configuration(tmp_path: Path, change: Callable[[Job], Job], same: bool) -> None:
     job = make(tmp_path)
     assert (change(job).digest == job.digest) == same
+
+
+def test_a_worker_imports_what_the_command_imported(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (work_folder / "parts_of_mine.py").write_text("from torch_geometric.graphgym import register\n" + MINE)
+    values = {"gnn": {"act": "mine_from_a_module"}}
+    assert "mine_from_a_module" in str(execute(make(work_folder, "without", **values)).reason)
+    try:
+        ended = execute(replace(make(work_folder, "with", **values), modules=("parts_of_mine",)))
+        assert ended.state == "done", ended.reason
+    finally:
+        register.act_dict.pop("mine_from_a_module", None)
+        sys.modules.pop("parts_of_mine", None)
+
+
+MINE = 'import torch\nregister.register_act("mine_from_a_module", torch.nn.Tanh)\n'
