@@ -50,6 +50,14 @@ def test_every_run_of_a_study_is_a_valid_configuration(name, load):
         assert bool(config.plan.active) != plain, job.name
 
 
+def test_the_grid_of_throughput_is_48_valid_supervised_configurations(load):
+    grid = load("study_throughput").list_configurations(Path("datasets"), epochs=100)
+    assert len({str(values) for values in grid}) == len(grid) == 48
+    assert max(values["gnn"]["dim_inner"] for values in grid) == 16
+    for values in (grid[0], grid[-1]):
+        assert not read_config(values, overrides=["kd.sparse_input", "true"]).plan.active
+
+
 def test_paired_difference_and_gap(load):
     studies = load("studies")
 

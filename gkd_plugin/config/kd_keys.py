@@ -54,7 +54,7 @@ SCHEME_KEYS = (
         "sparse_input",
         False,
         Flag(),
-        "whether students read mostly empty features sparsely: faster, equal up to rounding",
+        "whether students read mostly empty features, and GCN layers their edges, by sparse products: faster, equal up to rounding",
     ),
     Key("clip_grad_norm", None, Number(0, above=True, words=("none",)), "largest norm of a student's gradient"),
     Key("patience", None, Number(1, integer=True, words=("none",)), "evaluations without a better validation score"),

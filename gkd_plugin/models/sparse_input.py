@@ -1,8 +1,8 @@
 """Sparse features (bag-of-words): layers that apply a linear map to them read only the entries that are not 0.
 
 The layers stay the host's. While a network runs, those in ``LAYERS`` compute their result by a sparse product where they are
-given the features themselves; the numbers equal the dense ones up to rounding. GCN and GAT layers apply a linear layer first,
-so they need nothing of their own.
+given the features themselves; the numbers equal the dense ones up to rounding. Layers that apply a linear layer first, such
+as GAT's, need nothing of their own. GCN layers also propagate by a sparse product, whichever layer of the network they are.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ class SparseFeatures:
 
     def __init__(self, dense: Tensor) -> None:
         self.dense, self.matrix = dense, SparseMatrix.of(dense)
+        self._normalised: dict[int, tuple[Tensor, SparseMatrix]] = {}
 
     def map(self, linear: nn.Module) -> Tensor:
         """A linear layer's map of the features, without its bias."""
         weight: Any = linear.weight
         return self.matrix.product(weight.t())
+
+    def normalise(self, edges: Tensor, weights: Tensor) -> SparseMatrix:
+        """The matrix of normalised edges (``[2, E]``, from and to), made once."""
+        if id(weights) not in self._normalised:  # they are kept beside it, so that no other tensor gets their id
+            nodes = len(self.dense)
+            self._normalised[id(weights)] = (weights, SparseMatrix.of_entries(edges.flip(0), weights, (nodes, nodes)))
+        return self._normalised[id(weights)][1]
 
 
 def explain_refusal(x: Any) -> str | None:
@@ -86,10 +94,24 @@ def _graph_conv(
     return _aggregate(conv, conv.lin_rel, conv.lin_root, features, edge_index, edge_weight=edge_weight)
 
 
+def _gcn(conv: Any, features: SparseFeatures, x: Any, edge_index: Any, edge_weight: Any = None) -> Tensor | None:
+    """Where the layer was given the normalisation of a fixed graph (:func:`~gkd_plugin.models.normalisation.normalised_once`)."""
+    if (
+        conv.cached
+        or conv._cached_edge_index is None
+        or conv.flow != "source_to_target"
+        or conv.aggr not in ("add", "sum")
+    ):
+        return None
+    out: Tensor = features.normalise(*conv._cached_edge_index).product(conv.lin(x))
+    return out if conv.bias is None else out + conv.bias
+
+
 # by their exact class: what overrides one of them may compute something else
 LAYERS: dict[type[nn.Module], Callable[..., Tensor | None]] = {
     nn.Linear: _map,
     pyg_nn.Linear: _map,
+    pyg_nn.GCNConv: _gcn,
     pyg_nn.SAGEConv: _sage,
     pyg_nn.GraphConv: _graph_conv,
 }
@@ -117,7 +139,8 @@ def reading(layers: Sequence[nn.Module], features: SparseFeatures) -> Iterator[l
         out = LAYERS[type(layer)](layer, features, *args, **kwargs)
         if out is None:
             return type(layer).forward(layer, *args, **kwargs)
-        readers.append(layer)
+        if (args[0] if args else kwargs.get("x")) is features.dense:
+            readers.append(layer)
         return out
 
     try:

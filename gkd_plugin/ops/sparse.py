@@ -27,6 +27,18 @@ class SparseMatrix:
         """The entries of a dense matrix in floating point."""
         return cls(_compress(dense.detach()), _compress(dense.detach().t()))
 
+    @classmethod
+    def of_entries(cls, places: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseMatrix:
+        """A matrix from row and column (``[2, E]``) of each entry; those at the same place are added.
+
+        Args:
+            places (Tensor): ``[2, E]``.
+            values (Tensor): ``[E]``.
+            shape (tuple): N and F.
+        """
+        entries = torch.sparse_coo_tensor(places, values.detach(), shape).coalesce()
+        return cls(_compress(entries), _compress(entries.t().coalesce()))
+
     @property
     def transposed(self) -> SparseMatrix:
         """Its transpose, which shares its memory."""
@@ -38,10 +50,10 @@ class SparseMatrix:
         return out
 
 
-def _compress(dense: Tensor) -> Tensor:
+def _compress(matrix: Tensor) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")  # torch calls compressed rows a beta feature
-        found = dense.to_sparse_csr()
+        found = matrix.to_sparse_csr()
         # MKL takes 32-bit indices; others would be converted in every product
         ends, places = found.crow_indices().int(), found.col_indices().int()
         return torch.sparse_csr_tensor(ends, places, found.values(), found.shape)

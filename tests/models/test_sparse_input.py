@@ -17,6 +17,7 @@ import gkd_plugin  # noqa: F401
 from gkd_plugin import host, load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.host import cfg
+from gkd_plugin.models.normalisation import find_convolutions, normalised_once
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.sparse_input import SparseFeatures, explain_refusal, find_layers, reading
 from gkd_plugin.space.observation import Task
@@ -75,6 +76,26 @@ def test_a_layer_gives_the_dense_result_and_gradient(name, edges):
     assert readers
     torch.testing.assert_close(found, plain)
     for ours, theirs in zip(gradients(layer, found), gradients(layer, plain), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize(
+    ("options", "sparse"), [({}, True), ({"improved": True}, True), ({"flow": "target_to_source"}, False)]
+)
+def test_gcn_propagates_by_a_sparse_product_in_every_layer(options, sparse, edges):
+    first, second = (pyg_nn.GCNConv(*widths, **options).double() for widths in ((WIDTH, 4), (4, 3)))
+    both, x, memo, ends = nn.ModuleList([first, second]), features(), {}, EDGES[edges]
+    entries = SparseFeatures(x)
+    plain = second(first(x, ends).relu(), ends)
+    for _ in range(2):
+        once = normalised_once(find_convolutions(both), ends, lambda key, make: memo.setdefault(key, make()))
+        with once, reading(find_layers(both), entries) as readers:
+            found = second(first(x, ends).relu(), ends)
+    assert (readers == [first.lin, first]) if sparse else (readers == [first.lin])
+    assert len(entries._normalised) == sparse
+    torch.testing.assert_close(found, plain)
+    for ours, theirs in zip(gradients(both, found), gradients(both, plain), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -43,3 +43,13 @@ def test_views_and_expanded_gradients_are_read_right():
 def test_the_matrix_is_constant():
     dense = mostly_empty(4, 3).requires_grad_()
     assert not SparseMatrix.of(dense).product(torch.ones(3, 1, dtype=torch.float64)).requires_grad
+
+
+@pytest.mark.parametrize("places", [[[0, 2, 0], [1, 0, 1]], [[], []]])
+def test_entries_at_the_same_place_are_added(places):
+    index = torch.tensor(places, dtype=torch.long).view(2, -1)
+    values = torch.arange(1.0, index.size(1) + 1)
+    dense = torch.zeros(3, 4).index_put(tuple(index), values, accumulate=True)
+    matrix = SparseMatrix.of_entries(index, values, (3, 4))
+    torch.testing.assert_close(matrix.product(torch.eye(4)), dense)
+    torch.testing.assert_close(matrix.transposed.product(torch.eye(3)), dense.t())
