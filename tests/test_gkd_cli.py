@@ -138,7 +138,7 @@ def test_check_takes_files_then_pairs(monkeypatch, tmp_path):
     done = gkd("check", "a.yaml", "b.yml", str(tmp_path / "plain"), "kd.shift", "-1", "kd.teacher_cfg", "t.yaml")
     assert (done.exit_code, done.output) == (0, "all well\n")
     files = ["a.yaml", "b.yml", str(tmp_path / "plain")]
-    assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {})]
+    assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {"data": False})]
 
 
 def test_check_with_a_mistake_exits_with_2(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 
 from torch_geometric.graphgym import register
@@ -11,9 +12,9 @@ from gkd_plugin.data.loaders import DATA_SETS, FORMAT, LOADERS
 from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest, quote
 
 PYG_NAMES = (
-    "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
+    "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits digits_k<n>"
 ).split()
-GKD_NAMES = [*DATA_SETS, "TU_<name>", "digits"]
+GKD_NAMES = [*DATA_SETS, "TU_<name>", "digits", "digits_k<n>"]
 OGB_NAMES = ["ogbn-<name>", "ogbg-<name>", "ogbl-<name>"]
 KNOWN = {"PyG": PYG_NAMES, FORMAT: GKD_NAMES, "OGB": OGB_NAMES}
 
@@ -46,4 +47,4 @@ def _is_known(format: str, name: str) -> bool:
         return name.replace("_", "-").startswith(("ogbn-", "ogbg-", "ogbl-"))
     if format == "PyG" and any(part in name for part in ("Coauthor", "Amazon")):  # all that the host looks at
         return True
-    return name in KNOWN[format] or (name.startswith("TU_") and len(name) > len("TU_"))
+    return name in KNOWN[format] or re.fullmatch(r"TU_.+|digits_k\d+", name) is not None
