@@ -80,7 +80,7 @@ def show(result: Any) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- Python flushes it at its end
+        sys.stdout = open(os.devnull, "w")
         if not isinstance(error, BrokenPipeError):
             click.echo(f"the result could not be printed: {error.strerror}", err=True)
 
