@@ -52,6 +52,7 @@ def pairs(words: tuple[str, ...]) -> list[str]:
 
 
 def is_config(word: str) -> bool:
+    """Whether a word names a configuration rather than a key."""
     return word.endswith((".yaml", ".yml")) or os.path.isfile(word)
 
 

@@ -129,7 +129,7 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
     named = [member for member in found if type(member) is not int] if isinstance(found, (tuple, list)) else [None]
     if not all(isinstance(member, str) for member in named):
         raise UserError(f"source '{source}' returns {found!r} for student {learner}. Allowed: a tuple of members.")
-    numbers = found if not named else [member for member in found if type(member) is int]
+    numbers = [member for member in found if isinstance(member, int)]
     for number in (min(numbers), max(numbers)) if numbers else ():
         if not 1 <= number <= students:
             raise UserError(
@@ -141,7 +141,7 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
         except UserError as error:
             raise UserError(f"source '{source}' has an unknown teacher of student {learner}: {error}") from None
     if learner in found:
-        found = [own_member() if member == learner else member for member in found]
+        found = tuple(own_member() if member == learner else member for member in found)
     return tuple(dict.fromkeys(found))
 
 
