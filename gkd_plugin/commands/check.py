@@ -79,7 +79,7 @@ def check(sources: Sequence[Source] | Source, overrides: Sequence[Any] = (), *, 
         data (bool): Also loads the data, and looks at splits, labels and classes.
     """
     several = sources if isinstance(sources, (list, tuple)) else [sources]
-    read = [_read(source, overrides) for source in several]  # type: ignore[arg-type, union-attr]
+    read = [_read(source, overrides) for source in several]  # type: ignore[arg-type]
     planned = {find_run_folder(checked.config) for checked in read if checked.config is not None}
     return Checks(_check_start(checked, planned, data) for checked in read)
 

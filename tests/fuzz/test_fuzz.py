@@ -50,9 +50,9 @@ def write(values: dict[str, Any], name: str = "broken") -> str:
 
 
 def check_key(name: str, inside: Path) -> None:
-    """Every value is checked; the first one that is let through is run."""
+    """Half of the values are checked; the first one that is let through is run."""
     ran = False
-    for value in cases.VALUES:
+    for value in cases.choose_values(name):
         file = write(cases.break_key(name, value))
         checked = gkd("check", file)
         require_clean_end(checked, (name, value))
@@ -142,4 +142,4 @@ def test_files_that_are_no_teacher(what: str, inside: Path) -> None:
 
 
 def test_there_are_five_hundred_cases() -> None:
-    assert (len(HOST) + len(OURS)) * len(cases.VALUES) + len(cases.TEXTS) > 500
+    assert (len(HOST) + len(OURS)) * len(cases.choose_values("")) + len(cases.TEXTS) > 500
