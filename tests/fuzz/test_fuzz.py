@@ -126,7 +126,7 @@ def test_damaged_files_of_a_run(file: str, inside: Path, trained: Path) -> None:
 @pytest.mark.parametrize("file", [name for name in FILES if not name.endswith((".pt", "stats.json"))])
 def test_files_of_a_run_with_other_values(file: str, inside: Path, trained: Path) -> None:
     dump = cases.dump_json if file.endswith("json") else yaml.safe_dump
-    for what, content in cases.damage_leaves((trained / file).read_bytes(), dump, count=15, seed=len(file)):
+    for what, content in cases.damage_leaves((trained / file).read_bytes(), dump, count=8, seed=len(file)):
         try_damaged(inside, trained, file, content, (file, what))
 
 
