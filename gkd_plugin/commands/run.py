@@ -38,7 +38,6 @@ from gkd_plugin.training.teachers.base import ModuleTeacher
 from gkd_plugin.training.trainer import Progress as EpochProgress
 
 
-
 def run(
     config: Source,
     *,
