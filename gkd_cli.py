@@ -17,6 +17,7 @@ import click
 
 _LOADING = "loading torch and torch_geometric ..."
 _STAND_INS = {"Σ": "sum", "←": "<-", "±": "+-", "·": "*", "─": "-"}
+CONFIG = click.option("--cfg", "config", metavar="F", help="A GraphGym YAML; or name it first, without --cfg.")
 OVERRIDES = {"ignore_unknown_options": True}  # a value may be a negative number
 
 
@@ -50,14 +51,39 @@ def pairs(words: tuple[str, ...]) -> list[str]:
     return list(words)
 
 
-def show(result: Any) -> None:
-    """Prints what a command returned: with colours on a terminal, as plain text that is not wrapped elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
+def is_config(word: str) -> bool:
+    """Whether a word names a configuration rather than a key."""
+    return word.endswith((".yaml", ".yml")) or os.path.isfile(word)
 
-        Console().print(result, highlight=False)
-    else:
-        click.echo(str(result))
+
+def split_config(config: str | None, words: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The configuration, named by ``--cfg`` or by the first word, and the overrides."""
+    if config is None:
+        if not words or not is_config(words[0]):
+            found = f"'{words[0]}' is not a file. " if words else ""
+            raise click.UsageError(f"{found}Name a configuration first: F, or --cfg F.")
+        config, words = words[0], words[1:]
+    return config, pairs(words)
+
+
+def show(result: Any) -> None:
+    """Prints what a command returned: with colours on a terminal, as plain text elsewhere.
+
+    What was done stays done where nobody reads: a closed or full output is no mistake.
+    """
+    try:
+        if sys.stdout is not None and sys.stdout.isatty():
+            from rich.console import Console
+
+            Console().print(result, highlight=False)
+        else:
+            click.echo(str(result))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"the result could not be printed: {error.strerror}", err=True)
 
 
 def write_what_can_be_written() -> None:
@@ -115,16 +141,18 @@ def main() -> None:
 
 
 @main.command(context_settings=OVERRIDES)
-@click.option("--cfg", "config", required=True, metavar="F", help="A GraphGym YAML.")
+@CONFIG
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Number of seeds.")
 @click.option("--name", help="Name of the run's folder.  [default: the file's name]")
 @click.option("--control", is_flag=True, help="Also train the same students without distillation.")
 @click.option("--fresh", is_flag=True, help="Start anew; an existing run is kept under a dated name.")
 @imports
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
-def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]) -> None:
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="F [KEY VALUE]...")
+def run(
+    config: str | None, repeat: int, name: str | None, control: bool, fresh: bool, overrides: tuple[str, ...]
+) -> None:
     """Train a configuration; finished seeds are kept, interrupted ones resume."""
-    words = pairs(overrides)
+    config, words = split_config(config, overrides)
     with loading():
         from gkd_plugin.commands.run import run as command
 
@@ -136,29 +164,33 @@ def run(config: str, repeat: int, name: str | None, control: bool, fresh: bool, 
 
 @main.command(context_settings=OVERRIDES)
 @imports
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="F... [KEY VALUE]...")
-def check(words: tuple[str, ...]) -> None:
-    """Find every mistake in configurations, without training."""
-    files = list(takewhile(lambda word: word.endswith((".yaml", ".yml")) or os.path.isfile(word), words))
+@click.option("--cfg", "named", multiple=True, metavar="F", help="A GraphGym YAML; or name it first, without --cfg.")
+@click.option("--data", is_flag=True, help="Also load the data; look at splits, labels and classes.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="F... [KEY VALUE]...")
+def check(named: tuple[str, ...], data: bool, words: tuple[str, ...]) -> None:
+    """Find every mistake in configurations, and all that a run would refuse, without training."""
+    first = list(takewhile(is_config, words))
+    files = [*named, *first]
     if not files:
-        raise click.UsageError(f"'{words[0]}' is not a file. Name at least one configuration first.")
-    overrides = pairs(words[len(files) :])
+        found = f"'{words[0]}' is not a file. " if words else ""
+        raise click.UsageError(f"{found}Name at least one configuration first: F, or --cfg F.")
+    overrides = pairs(words[len(first) :])
     with loading():
         from gkd_plugin.commands.check import check as command
 
-    checks = command(files, overrides)
+    checks = command(files, overrides, data=data)
     show(checks)
     if not checks.ok:
         click.get_current_context().exit(2)
 
 
 @main.command(context_settings=OVERRIDES)
-@click.argument("config", metavar="F")
 @imports
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
-def explain(config: str, overrides: tuple[str, ...]) -> None:
+@CONFIG
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="F [KEY VALUE]...")
+def explain(config: str | None, overrides: tuple[str, ...]) -> None:
     """Explain a configuration: every key with its origin, and the loss as a formula."""
-    words = pairs(overrides)
+    config, words = split_config(config, overrides)
     with loading():
         from gkd_plugin.commands.explain import explain as command
 

@@ -11,8 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
+from typing import Any
 
 OF_YOUR_OWN = "One of your own must be registered first: --import MODULE (docs/run.md)."
+
+_LONGEST = 300  # characters of what a user wrote that a message repeats
+_repr = Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
 
 
 class _Plain:
@@ -41,7 +47,7 @@ class Problem:
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.found}. {self.allowed}"
+        return f"{cut(self.key)}: {cut(self.found)}. {self.allowed}"
 
 
 class ConfigError(UserError):
@@ -82,7 +88,20 @@ def find_place(error: BaseException) -> str:
     return f"{frame.filename}, line {frame.lineno}" if frame else "nowhere"
 
 
+def cut(text: str) -> str:
+    """A text of any length as a message repeats it: beginning and end."""
+    half = _LONGEST // 2
+    return text if len(text) <= 2 * _LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
+def quote(value: Any) -> str:
+    """What a user wrote as a message repeats it; long and deeply nested values are cut before they are spelled out."""
+    return _repr.repr(value)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"Did you mean 'x'? "`` for the closest known word, or nothing."""
+    if len(str(word)) > _LONGEST:  # no name, and slow to compare
+        return ""
     match = get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
     return f"Did you mean '{match[0]}'? " if match else ""

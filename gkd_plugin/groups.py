@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gkd_plugin.errors import ConfigError, Problem
+from gkd_plugin.errors import ConfigError, Problem, quote
 from gkd_plugin.schema import BadValue, Key, show
 
 YOU, DEFAULT = "you", "default"
@@ -76,7 +76,7 @@ class GroupDraft:
             self.put(key, kind.parse(raw), origin)
         except BadValue as refusal:
             self.broken.add(key)
-            found = repr(raw) if isinstance(raw, str) else show(raw)
+            found = show(raw) if isinstance(raw, (bool, float)) else quote(raw)
             by = "" if origin == YOU else f" ({origin})"
             return [self.problem(key, f"{found} is not allowed{by}", str(refusal))]
         return []

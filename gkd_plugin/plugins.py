@@ -210,6 +210,8 @@ def load() -> None:
     for point in installed:
         if names is None or point.name in names:
             _load_entry_point(point)
+        else:
+            axes.absent[point.name] = "GKD_LOAD_PLUGINS does not name it"
     for missing in sorted((names or set()) - {point.name for point in installed}):
         there = ", ".join(sorted(point.name for point in installed)) or "none"
         warnings.warn(f"gkd_plugin: GKD_LOAD_PLUGINS names '{missing}'. Installed plugins: {there}.", stacklevel=2)
@@ -229,6 +231,7 @@ def _load_entry_point(point: EntryPoint) -> None:
     except (Exception, SystemExit) as error:  # an installed plugin must not take every run down with it
         label = point.name if point.name not in _loaded else f"{point.name} of {distribution}"
         _loaded[label] = broken = Loaded(label, distribution, number, (), _describe_error(error))
+        axes.absent[label] = f"it is disabled: {broken.error}"
         warnings.warn(
             f"gkd_plugin: plugin '{point.name}' of {broken.package} is disabled: {broken.error} "
             "(GKD_LOAD_PLUGINS= loads none)",

@@ -15,6 +15,9 @@ from typing import Any
 
 from gkd_plugin.errors import nearest
 
+LARGEST, LARGEST_WHOLE = 3.4e38, 2**63 - 1  # what a tensor of single precision and one of whole numbers hold
+LONGEST_NAME = 200  # of a part of a path, in bytes: disks allow 255, and files beside it have longer names
+
 
 class BadValue(ValueError):
     """A value that its kind refuses; the text lists what is allowed."""
@@ -68,6 +71,10 @@ class Choice(Kind):
         raise BadValue(f"{hint}Allowed: {self.describe()}.")
 
 
+def _show(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"  # a whole one with all its digits
+
+
 class Number(Kind):
     """A finite number within bounds, or one of ``words`` (``none`` gives ``None``).
 
@@ -96,11 +103,11 @@ class Number(Kind):
     def describe(self) -> str:
         text = "a whole number" if self.integer else "a number"
         if self.low is not None:
-            text += f" above {self.low:g}" if self.above else f" of at least {self.low:g}"
+            text += f" above {_show(self.low)}" if self.above else f" of at least {_show(self.low)}"
         if self.below is not None:
-            text += f" and below {self.below:g}"
+            text += f" and below {_show(self.below)}"
         if self.high is not None:
-            text += f" and at most {self.high:g}"
+            text += f" and at most {_show(self.high)}"
         return " or ".join([*self.words, text])
 
     def parse(self, raw: Any) -> float | int | str | None:
@@ -115,6 +122,8 @@ class Number(Kind):
             raise refused from None
         if not math.isfinite(value) or (self.integer and value != int(value)):
             raise refused
+        if abs(value) > (LARGEST_WHOLE if self.integer else LARGEST):
+            raise BadValue(f"Allowed: {self.describe()}; a tensor holds no number so large.")
         if self.low is not None and (value <= self.low if self.above else value < self.low):
             raise refused
         if self.below is not None and value >= self.below:
@@ -170,6 +179,8 @@ class Name(Kind):
         name = str(raw)  # YAML reads a run called 123 as a number
         if name == "none":
             return None
+        if self.path and any(len(part.encode(errors="replace")) > LONGEST_NAME for part in name.split("/")):
+            raise BadValue(f"A name has at most {LONGEST_NAME} bytes.")
         if self.path and (name.startswith(("/", "~")) or ".." in name.split("/") or "\\" in name or "\0" in name):
             raise BadValue("A name must stay in its folder: no leading '/', no '..'.")
         return normpath(name) if self.path else name  # ./a and a/ are a

@@ -125,6 +125,23 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         assert gkd("run", "--cfg", "f.yaml").exception is error
 
 
+@pytest.mark.parametrize("words", [["f.yaml"], ["--cfg", "f.yaml"]])
+@pytest.mark.parametrize("name", ["run", "check", "explain"])
+def test_both_spellings_of_a_configuration(name, words, monkeypatch):
+    called = command(monkeypatch, name, name, types.SimpleNamespace(ok=True, failures=(), control=None))
+    assert gkd(name, *words, "seed", "3").exit_code == 0
+    ((args, options),) = called.calls
+    assert args[0] in ("f.yaml", ["f.yaml"]) and ["seed", "3"] in (*args, options.get("overrides"))
+
+
+@pytest.mark.parametrize("target", ["/dev/full", None])
+def test_an_output_that_nobody_reads_is_no_failure(target, monkeypatch):
+    if target and not os.path.exists(target):
+        pytest.skip(f"this system has no {target}")
+    monkeypatch.setattr(sys, "stdout", open(target, "w") if target else None)
+    gkd_cli.show("done")
+
+
 def test_one_failed_seed_is_a_failed_command(monkeypatch):
     for failed in (report(failures={2: "nan"}), report(control=report(failures={2: "nan"}))):
         command(monkeypatch, "run", "run", failed)
@@ -138,7 +155,7 @@ def test_check_takes_files_then_pairs(monkeypatch, tmp_path):
     done = gkd("check", "a.yaml", "b.yml", str(tmp_path / "plain"), "kd.shift", "-1", "kd.teacher_cfg", "t.yaml")
     assert (done.exit_code, done.output) == (0, "all well\n")
     files = ["a.yaml", "b.yml", str(tmp_path / "plain")]
-    assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {})]
+    assert check.calls == [((files, ["kd.shift", "-1", "kd.teacher_cfg", "t.yaml"]), {"data": False})]
 
 
 def test_check_with_a_mistake_exits_with_2(monkeypatch):

@@ -174,6 +174,7 @@ def test_stopped_and_resumed_it_ends_as_the_uninterrupted_run(source: str, plugi
 @pytest.mark.parametrize("source", CASES)
 def test_it_is_checked_without_a_mistake_or_a_warning(source: str, plugin: str) -> None:
     groups, _ = CASES[source]
+    teach(groups)
     checks = check(values(**listening(source, groups)))
     assert checks.ok and checks[0].warnings == ()
 

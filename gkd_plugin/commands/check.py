@@ -1,14 +1,16 @@
-"""``gkd check``: every mistake in configurations, without training."""
+"""``gkd check``: every mistake in configurations and all that a run would refuse at its start, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 
+from gkd_plugin.commands.start import find_run_folder, require_data, require_name, require_teachers
 from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.printing import Printable
@@ -67,20 +69,39 @@ def _summarize(config: Config) -> str:
     return f"({preset}{students}, {' + '.join(['labels', *terms] if plan['label_weight'] else terms)})"
 
 
-def check(sources: Sequence[Source] | Source, overrides: Sequence[Any] = ()) -> Checks:
-    """Checks configurations: the host's keys, ours, and the files they name. Nothing is raised and nothing trained.
+def check(sources: Sequence[Source] | Source, overrides: Sequence[Any] = (), *, data: bool = False) -> Checks:
+    """Checks configurations: the host's keys, ours, the files they name, and the teachers. Nothing is raised or trained.
 
     Args:
-        sources (sequence): GraphGym YAMLs, or nested values; a single one will do.
+        sources (sequence): GraphGym YAMLs, or nested values; a single one will do. A teacher that one of them trains need
+            not be there for the others.
         overrides (sequence): ``key value`` pairs for all of them.
+        data (bool): Also loads the data, and looks at splits, labels and classes.
     """
-    several = isinstance(sources, (list, tuple))
-    return Checks(_check(source, overrides) for source in (sources if several else [sources]))  # type: ignore[arg-type, union-attr]
+    several = sources if isinstance(sources, (list, tuple)) else [sources]
+    read = [_read(source, overrides) for source in several]  # type: ignore[arg-type]
+    planned = {find_run_folder(checked.config) for checked in read if checked.config is not None}
+    return Checks(_check_start(checked, planned, data) for checked in read)
 
 
-def _check(source: Source, overrides: Sequence[Any]) -> Checked:
+def _read(source: Source, overrides: Sequence[Any]) -> Checked:
     name = source.name if isinstance(source, Config) else "config" if isinstance(source, dict) else str(source)
     try:
         return Checked(name, read_config(source, overrides))
     except UserError as error:
         return Checked(name, None, error)
+
+
+def _check_start(checked: Checked, planned: set[Path], data: bool) -> Checked:
+    """What a run of this configuration would refuse at its start."""
+    config = checked.config
+    if config is None:
+        return checked
+    try:
+        require_name(Path(config.cfg.out_dir), config.name)
+        require_teachers(config, planned - {find_run_folder(config)})
+        if data:
+            require_data(config)
+    except UserError as error:
+        return replace(checked, config=None, error=error)
+    return checked

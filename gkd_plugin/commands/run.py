@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warn
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.reuse import require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
+from gkd_plugin.commands.start import require_name
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.load import Config, Source, read_config
@@ -36,9 +36,6 @@ from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.base import ModuleTeacher
 from gkd_plugin.training.trainer import Progress as EpochProgress
-
-# of a name, in bytes: disks allow 255, and files beside a run's folder have longer names than it
-_LONGEST, _LONGEST_PATH = 200, 1000
 
 
 def run(
@@ -82,7 +79,7 @@ def run(
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
     label = name or plain.name
-    _require_name(Path(plain.cfg.out_dir), label)
+    require_name(Path(plain.cfg.out_dir), label)
     if teacher is None:
         _train_teacher(plain, label, repeat, quiet, watch)
     names = [label, f"{label}-control"] if control else [label]
@@ -99,27 +96,6 @@ def run(
     if not report.results:
         raise RunFailed("\n".join(f"seed {seed}: {why}" for seed, why in report.failures.items()))
     return report
-
-
-def _require_name(out_dir: Path, name: str) -> None:
-    """Refuses a name whose folder cannot be made, or would not lie in ``out_dir``."""
-    shown = repr(name if len(name) <= _LONGEST else f"{name[:20]}...")
-    other = "Choose another --name (or out_dir). Nothing was written."
-    if "\0" in f"{out_dir}{name}":
-        raise UserError(f"--name: {shown} in {str(out_dir)!r} has a NUL character in it. {other}")
-    longest = max(len(os.fsencode(part)) for part in Path(name, "-").parts)
-    if longest > _LONGEST or len(os.fsencode(name)) > _LONGEST_PATH:
-        raise UserError(
-            f"--name: {shown} is too long ({len(os.fsencode(name))} bytes). Allowed: up to {_LONGEST} for a folder, "
-            f"{_LONGEST_PATH} in all. {other}"
-        )
-    base = Path(os.path.abspath(out_dir))
-    folder = Path(os.path.normpath(base / name))
-    if base not in folder.parents:
-        raise UserError(f"--name: {shown} leads out of {out_dir}. A name must stay in its folder. {other}")
-    for place in (*reversed(folder.parents), folder):
-        if os.path.lexists(place) and not os.path.isdir(place):
-            raise UserError(f"{place} is a file, where a folder is needed for {shown}. {other}")
 
 
 def control_overrides(plan: Plan) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -83,12 +84,7 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
         ]
         if member.dataset != cfg.dataset:
             wrong.append(Problem("dataset", "differs from the main file's", "All students see the same data."))
-        if "share" in values:
-            wrong.append(
-                Problem(
-                    "share", "does not belong in the file of one student", "It is inferred from the data; remove it."
-                )
-            )
+        wrong += [Problem(key, "has no effect in the file of one student", _HINT) for key in _list_idle(values, cfg)]
         problems += [Problem(f"{path}: {problem.key}", problem.found, problem.allowed) for problem in wrong]
         members.append(member)
     if not problems and plan["cohort"]:
@@ -96,7 +92,17 @@ def examine_cohort(cfg: CfgNode, plan: Plan, folder: Path | None) -> tuple[list[
     return members, problems
 
 
-_HINT = "A cohort file holds model, gnn and optim keys of one further student."
+_HINT = "A cohort file holds model, gnn and optim keys of one further student; the main file decides the rest."
+_IDLE_GROUPS, _IDLE = ("train", "val", "share", *host_keys.BESIDE), ("optim.max_epoch",)
+
+
+def _list_idle(values: Mapping[str, Any], cfg: CfgNode) -> Iterator[str]:
+    """The keys of a student's file that only the main file decides."""
+    for key, content in values.items():
+        if key in cfg and not isinstance(cfg[key], CfgNode):
+            yield key
+        elif isinstance(content, Mapping):
+            yield from (name for name in (f"{key}.{leaf}" for leaf in content) if key in _IDLE_GROUPS or name in _IDLE)
 
 
 def _check_layers(plan: Plan, students: Sequence[CfgNode]) -> list[Problem]:

@@ -13,7 +13,7 @@ from gkd_plugin.models.aux_layers import PREFIX
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
 from gkd_plugin.space.layer_maps import weigh_layers
-from gkd_plugin.space.sources import is_within, members_of, model_of
+from gkd_plugin.space.sources import everybody, is_within, members_of, model_of
 
 
 def infer_depth(cfg: Mapping[str, Any]) -> int | None:
@@ -45,7 +45,7 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
     key = f"{group}.{answer.key}"
     own = is_within(values["source"], len(depths))
     reported = set()
-    for learner, source in _pair_depths(values, depths):
+    for learner, source in dict.fromkeys(_pair_depths(values, depths)):
         if learner < 1 or source < 1:
             text = "0 layers, but this term compares layers. Write gnn.layers_mp of at least 1."
         elif answer.weights is None:
@@ -64,10 +64,15 @@ def find_layer_problems(group: str, values: Mapping[str, Any], depths: Sequence[
 
 def _pair_depths(values: Mapping[str, Any], depths: Sequence[int | None]) -> Iterator[tuple[int, int]]:
     """The depths of every learner and source that are known."""
-    for number, learner in enumerate(depths, 1):
+    count = len(depths)
+    if len(set(depths)) == 1:  # all learners are alike: who teaches anybody tells the same as who teaches each
+        taught = [(depths[0], tuple(everybody(values["source"], count)))]
+    else:
+        taught = [(depth, members_of(values["source"], number, count)) for number, depth in enumerate(depths, 1)]
+    for learner, members in taught:
         if learner is None:
             continue
-        for member in members_of(values["source"], number, len(depths)):
+        for member in members:
             model = model_of(member)
             like = model is not None and (model.within or model.like_learner)
             depth = depths[member - 1] if isinstance(member, int) else learner if like else None

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gkd_plugin.config import kd_keys
-from gkd_plugin.errors import Problem, nearest
+from gkd_plugin.errors import Problem, nearest, quote
 from gkd_plugin.groups import YOU, GroupDraft
 from gkd_plugin.schema import Key
+from gkd_plugin.space import axes
 
 
 def get_group(cfg: Mapping[str, Any], group: str) -> Mapping[str, Any]:
@@ -26,7 +27,9 @@ def read_drafts(cfg: Mapping[str, Any]) -> tuple[dict[str, GroupDraft], list[Pro
         if str(group) != kd_keys.SCHEME and not str(group).startswith(f"{kd_keys.SCHEME}_"):
             continue
         if content is not None and not isinstance(content, Mapping):
-            problems.append(Problem(str(group), f"{content!r} is not a group", f"Write {group}: {{key: value, ...}}."))
+            problems.append(
+                Problem(str(group), f"{quote(content)} is not a group", f"Write {group}: {{key: value, ...}}.")
+            )
             continue
         written = {str(key): raw for key, raw in (content or {}).items() if raw is not None}
         if group in found:
@@ -63,7 +66,10 @@ def _read(
 
 
 def _report_unknown_group(group: str, known: Mapping[str, Any]) -> Problem:
-    return Problem(group, "unknown group", f"{nearest(group, known)}Allowed: {', '.join(known)}.")
+    found = "unknown group"
+    if axes.absent:  # it may be theirs
+        found += f" (not loaded: {'; '.join(f'plugin {name!r}, {why}' for name, why in axes.absent.items())})"
+    return Problem(group, found, f"{nearest(group, known)}Allowed: {', '.join(known)}.")
 
 
 def _report_unknown_key(draft: GroupDraft, name: str, known: Mapping[str, tuple[Key, ...]], origin: str) -> Problem:

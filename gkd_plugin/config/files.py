@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.errors import UserError, cut, nearest, quote
 
 SUFFIXES = (".yaml", ".yml")
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML silently keeps the last of two equal keys."""
+class _Loader(yaml.SafeLoader):
+    """YAML without what it silently makes of a value: of two equal keys the last, a date, a number of another base."""
 
 
-def _construct_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_OTHER_BASE = re.compile(r"[-+]?0_*[0-7][0-7_]*|[-+]?[0-9_]+(:[0-9_]+)+(\.[0-9_]*)?")  # octal, and sixty as the base
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' is defined twice. Remove one.")
+            raise UserError(
+                f"line {key_node.start_mark.line + 1}: the key '{cut(str(key))}' is defined twice. Remove one."
+            )
         seen.add(key)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+def _construct_number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    plain = loader.construct_yaml_int if node.tag.endswith(":int") else loader.construct_yaml_float
+    value = plain(node)
+    if _OTHER_BASE.fullmatch(node.value):
+        raise UserError(
+            f"line {node.start_mark.line + 1}: YAML reads {cut(node.value)} as {value}. Write that number, or quote the text."
+        )
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -53,11 +75,13 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        content = yaml.load(text, Loader=_UniqueKeys)
+        content = yaml.load(text, Loader=_Loader)
     except UserError as error:
         raise UserError(f"{where}, {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply. Groups have one level of keys.") from None
+    except (yaml.YAMLError, ValueError) as error:  # the second: a tag that does not fit its value, such as !!int a
+        raise UserError(f"{where} is not YAML: {cut(' '.join(str(error).split()))}.") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -113,7 +137,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     if group is None:
         group = values[parts[0]] = {}
     if not isinstance(group, dict):
-        raise UserError(f"'{key}' cannot be set: {parts[0]} is {group!r}, not a group.")
+        raise UserError(f"'{key}' cannot be set: {parts[0]} is {quote(group)}, not a group.")
     group[parts[1]] = value
 
 
@@ -123,6 +147,8 @@ def _parse_scalar(key: str, raw: Any) -> Any:
     if raw == "None":  # as on the host's command line
         return None
     try:
-        return yaml.safe_load(raw)
-    except yaml.YAMLError:
-        raise UserError(f"the value of '{key}' is not YAML: {raw!r}. Quote it.") from None
+        return yaml.load(raw, Loader=_Loader)
+    except UserError as error:
+        raise UserError(f"the value of '{key}': {str(error).partition(': ')[2]}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"the value of '{key}' is not YAML: {quote(raw)}. Quote it.") from None

@@ -35,7 +35,7 @@ class ScheduleWord(Kind):
 
 SCHEME_KEYS = (
     Key("preset", "none", Choice(lambda: ("none", *axes.presets)), "a published method; your values win"),
-    Key("students", None, Number(1, integer=True), "how many are trained; 2 where peers teach, else 1"),
+    Key("students", None, Number(1, high=10_000, integer=True), "how many are trained; 2 where peers teach, else 1"),
     Key("cohort", (), Names("a YAML name per further student"), "files of further students, unlike the first"),
     Key("init", "independent", Choice(("independent", "same")), "same: all students begin as copies of student 1"),
     Key(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from yacs.config import CfgNode
 
-from gkd_plugin.config import host_keys
+from gkd_plugin.config import host_checks, host_keys
 from gkd_plugin.config.cohort import examine_cohort
 from gkd_plugin.config.files import SUFFIXES, merge, read_file
 from gkd_plugin.config.resolve import examine
@@ -97,6 +97,9 @@ def read_config(
     kd = {key: content for key, content in values.items() if host_keys.is_kd(key)}
     plan, mistakes = examine({**_drop_refused(own, wrong), **kd})
     problems += mistakes
+    if not problems:
+        size = host_checks.find_size_problem(own, plan.students)
+        problems += [size] if size is not None else []
     if not problems:
         for group, content in kd.items():
             own[group].update({key: raw for key, raw in (content or {}).items()})

@@ -25,8 +25,8 @@ from gkd_plugin.space.sources import (
     find_misuse,
     has_layers,
     is_within,
-    members_of,
     stand_ins,
+    survey,
 )
 
 BY_TASK, BY_MARKS = "the task", "marked layers"
@@ -229,14 +229,14 @@ class _Resolution:
             alone = f"{source} with {self.students} student{'s' if self.students > 1 else ''}"
             return draft.problem(key, alone, answer.advice) if answer.advice and answer.named is None else None
         try:
-            members = [members_of(source, n, self.students) for n in range(1, self.students + 1)]
-            if not any(members):
+            taught = survey(source, self.students)
+            if not taught.most:
                 allowed = self._list_allowed(self._find_sources(lambda word: word != source))
                 return draft.problem(key, f"{source}, which names no teacher", allowed)
             within, layers = is_within(source, self.students), has_layers(source, self.students)
         except UserError as error:
             return draft.problem(key, str(error).rstrip("."), "Fix the plugin, or choose another source.")
-        if within and any(len(found) > 1 for found in members):
+        if within and taught.most > 1:
             return draft.problem(
                 key, f"{source}, which names the learner together with others", "Use one group for each."
             )

@@ -10,10 +10,11 @@ import torch
 
 from gkd_plugin.config.draft import get_group
 from gkd_plugin.config.fork_keys import find_unread
+from gkd_plugin.groups import YOU
 from gkd_plugin.plan import GroupPlan, Plan
 from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
-from gkd_plugin.space.sources import is_within, listening
+from gkd_plugin.space.sources import everybody, is_within, listening, survey
 
 FLAT = 0.2  # kernel values this close together give a distribution over neighbours that is uniform up to a factor e^0.2
 
@@ -34,6 +35,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         within = "source" in group.values and is_within(str(group["source"]), plan.students)
         yield from axes.knowledge[group.name].warn(group, within)
     yield from _warn_of_unused(plan)
+    yield from _warn_of_peer_keys(plan)
     yield from _warn_of_machine(cfg, train)
     yield from find_unread(cfg)
 
@@ -106,6 +108,28 @@ def _warn_of_unused(plan: Plan) -> Iterator[str]:
         if named is not None and named(plan.kd) and not off and not any(listening(plan, name)):
             value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
             yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
+
+
+def _warn_of_peer_keys(plan: Plan) -> Iterator[str]:
+    """``kd.peer_mode`` without other students that teach, ``kd.peer_target`` without several members that give logits."""
+    if not plan.active:  # a control
+        return
+    sources = [(group, str(group[part.source])) for group in plan.active for part in group.active_parts if part.source]
+    students = any(isinstance(member, int) for _, word in sources for member in everybody(word, plan.students))
+    members = [survey(word, plan.students).most for group, word in sources if not axes.knowledge[group.name].layered]
+    several = isinstance(plan.get("teacher"), tuple) and plan.get("teacher_target") == "each"
+    if plan["peer_mode"] != "eval" and not students and plan.origins.get("kd.peer_mode") == YOU:
+        yield f"kd.peer_mode {plan['peer_mode']} has no effect: no term with a weight above 0 listens to other students."
+    if (
+        plan["peer_target"] != "each"
+        and max(members, default=0) < 2
+        and not several
+        and plan.origins.get("kd.peer_target") == YOU
+    ):
+        yield (
+            f"kd.peer_target {plan['peer_target']} has no effect: no term with a weight above 0 compares the logits of "
+            "several members at once."
+        )
 
 
 def _warn_of_machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:

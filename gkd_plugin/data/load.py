@@ -16,12 +16,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
+from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
-PYG_NAMES = (
-    "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits"
-).split()
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,7 +44,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             warnings.filterwarnings("ignore", message="Weights only load failed")
             loaders: list[DataLoader] = create_loader()
     except Exception as error:
-        message = _explain(error, cfg.dataset)
+        message = _explain_sampler(error, cfg) or _explain(error, cfg.dataset)
         if message is None:  # a registered loader of the user's, say: its own traceback is clearer
             raise
         if getattr(error, "errno", None) in FULL:
@@ -54,6 +52,19 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         raise UserError(message) from error
     check_data(loaders, cfg)
     return loaders
+
+
+def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
+    """The message where the host could not make a sampler of a graph: a package is missing, or a key."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "get_loader"]
+    sampler = frames[-1].f_locals.get("sampler") if frames else None
+    if sampler in (None, "full_batch"):
+        return None
+    keys = [f"{part}.sampler" for part in ("train", "val") if cfg[part].sampler == sampler]
+    return (
+        f"{' and '.join(keys)}: '{sampler}' cannot be used with '{cfg.dataset.name}' here ({describe_error(error)}). Install "
+        "the package that is missing (docs of PyTorch Geometric: torch-sparse, pyg-lib), or write full_batch."
+    )
 
 
 def _explain(error: Exception, dataset: CfgNode) -> str | None:

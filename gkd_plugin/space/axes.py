@@ -108,4 +108,7 @@ divergences: Axis[Divergence] = Axis("divergences", "how far apart are two struc
 schedules: Axis[Schedule] = Axis("schedules", "when does a term count?", Schedule)
 presets: Axis[Preset] = Axis("presets", "which published method is that?", Preset)
 
+absent: dict[str, str] = {}
+"""Installed plugins whose answers are not on the axes, each with the reason."""
+
 ALL: tuple[Axis, ...] = (sources, layer_maps, knowledge, kernels, divergences, schedules, presets)  # type: ignore[type-arg]

@@ -7,6 +7,7 @@ another source: one that returns ``("teacher",)`` listens to the very model that
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gkd_plugin.errors import UserError, describe_error, nearest
@@ -125,20 +126,23 @@ def members_of(source: str, learner: int, students: int) -> tuple[Member, ...]:
     except Exception as error:  # somebody else's code
         text = f"source '{source}' fails for student {learner} of {students}: {describe_error(error)}."
         raise UserError(text) from error
-    if not isinstance(found, (tuple, list)) or not all(isinstance(m, (int, str)) and m is not True for m in found):
+    named = [member for member in found if type(member) is not int] if isinstance(found, (tuple, list)) else [None]
+    if not all(isinstance(member, str) for member in named):
         raise UserError(f"source '{source}' returns {found!r} for student {learner}. Allowed: a tuple of members.")
-    members = []
-    for member in found:
-        if isinstance(member, int) and not 1 <= member <= students:
+    numbers = [member for member in found if isinstance(member, int)]
+    for number in (min(numbers), max(numbers)) if numbers else ():
+        if not 1 <= number <= students:
             raise UserError(
-                f"source '{source}' names student {member} as a teacher of student {learner}. Allowed: 1 to {students}."
+                f"source '{source}' names student {number} as a teacher of student {learner}. Allowed: 1 to {students}."
             )
+    for member in named:
         try:
             model_of(member)
         except UserError as error:
             raise UserError(f"source '{source}' has an unknown teacher of student {learner}: {error}") from None
-        members.append(own_member() if member == learner else member)
-    return tuple(dict.fromkeys(members))
+    if learner in found:
+        found = tuple(own_member() if member == learner else member for member in found)
+    return tuple(dict.fromkeys(found))
 
 
 def own_member() -> str:
@@ -150,9 +154,40 @@ def own_member() -> str:
     raise UserError("no source is the learner's own forward pass")
 
 
-def everybody(source: str, students: int) -> set[Member]:
+@dataclass(frozen=True)
+class Survey:
+    """Who teaches whom under a source, in short.
+
+    Args:
+        everybody (frozenset): All members that teach anybody, as far as the source can tell them.
+        most (int): The largest number of members that teach one student.
+    """
+
+    everybody: frozenset[Member]
+    most: int
+
+
+def survey(source: str, students: int) -> Survey:
+    """Asks a source about every student; once, as thousands of students may each have thousands of teachers."""
+    answer, (asked, known) = axes.sources[source], _surveys.get((source, students), (None, None))
+    if known is None or asked is not answer:  # another plugin may have taken the name
+        everybody: set[Member] = set()
+        most = 0
+        for learner in range(1, students + 1):
+            members = members_of(source, learner, students)
+            everybody.update(members)
+            most = max(most, len(members))
+        known = Survey(frozenset(everybody), most)
+        _surveys[source, students] = (answer, known)
+    return known
+
+
+_surveys: dict[tuple[str, int], tuple[Source, Survey] | tuple[None, None]] = {}
+
+
+def everybody(source: str, students: int) -> frozenset[Member]:
     """All members that teach anybody under a source, as far as the source can tell them."""
-    return {member for learner in range(1, students + 1) for member in members_of(source, learner, students)}
+    return survey(source, students).everybody
 
 
 def is_within(source: str, students: int = 1) -> bool:

@@ -210,7 +210,7 @@ def _load(path: Path) -> dict[str, Any] | None:
     """The mapping in a YAML file, or ``None``."""
     try:
         found = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return found if isinstance(found, dict) else None
 

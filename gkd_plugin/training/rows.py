@@ -20,7 +20,7 @@ def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     for line in text.split("\n"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("epoch"), int):
             found.append((line, row))

@@ -77,7 +77,7 @@ def _check_rows(folder: Path, result: RunResult) -> str | None:
             return f"{path} is missing"
         try:
             epochs = [int(json.loads(line)["epoch"]) for line in path.read_text().splitlines()]
-        except (ValueError, KeyError, TypeError, OverflowError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return f"{path} is damaged: a row cannot be read"
         if len(set(epochs)) < len(epochs):
             return f"{path} is damaged: an epoch appears twice"

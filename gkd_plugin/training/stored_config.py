@@ -9,7 +9,10 @@ import yaml
 from torch_geometric.graphgym.config import set_cfg
 from yacs.config import CfgNode
 
-from gkd_plugin.errors import UserError
+from gkd_plugin import groups
+from gkd_plugin.config import kd_keys
+from gkd_plugin.config.host_values import find_bad_values
+from gkd_plugin.errors import ConfigError, UserError, describe_error
 
 
 def own_cfg(path: Path) -> CfgNode:
@@ -25,13 +28,17 @@ def own_cfg(path: Path) -> CfgNode:
     set_cfg(own)
     try:
         values: Any = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {describe_error(error)}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a configuration.")
     own.set_new_allowed(True)  # the host dumps keys (run_dir, params) that it does not read back
     try:
         own.merge_from_other_cfg(CfgNode(values))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a configuration of this host: {str(error).splitlines()[0]}.") from None
+        raise UserError(f"{path} is not a configuration of this host: {describe_error(error)}.") from None
+    read = [key for key in kd_keys.SCHEME_KEYS if key.name in ("hide_edges", "layers")]
+    problems = [*find_bad_values(own), *groups.find_problems(own, kd_keys.SCHEME, read)]
+    if problems:
+        raise ConfigError(problems, str(path))
     return own

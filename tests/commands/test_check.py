@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import yaml
 
 import gkd_plugin
 from gkd_plugin.commands.check import check
 from gkd_plugin.config.load import read_config
 from gkd_plugin.host import cfg
+from gkd_plugin.space import axes
+from tests import toy
 
 GOOD = {"num_threads": 1, "train": {"eval_period": 1}, "kd": {"preset": "oc"}}
 
@@ -44,6 +51,58 @@ def test_warnings_are_no_mistakes():
     checks = check({**GOOD, "train": {"eval_period": 5}})
     assert checks.ok and "warning: train.eval_period 5" in str(checks)
     assert len(checks[0].warnings) == 1
+
+
+TEACHES = {"kd_response": {"weight": 1.0, "nodes": "all"}}
+
+
+def teachers(**kd):
+    return str(check(toy.values(kd=kd, **TEACHES)))
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_what_a_run_would_refuse_at_its_start():
+    Path("results").mkdir()
+    Path("results/wide.pt").touch()
+    Path("wrong.yaml").write_text("gnn: {layers_mp: two}")
+    assert "there is no 'nobody'" in teachers(teacher="nobody")
+    assert "there is no 'nobody'" in teachers(teacher=["module", "nobody"])
+    assert "wide.pt is not a teacher" in teachers(teacher="wide.pt")
+    assert "there is no 'wide.npz'" in teachers(teacher="wide.npz")
+    assert "there is no 'gone.yaml'" in teachers(teacher_cfg="gone")
+    assert "gnn.layers_mp: 'two' is not allowed" in teachers(teacher_cfg="wrong")
+    assert "results/wide.pt is a file" in str(check({**toy.values(), "out_dir": "results/wide.pt"}))
+    assert os.listdir("results") == ["wide.pt"], "nothing was written"
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_a_teacher_that_will_be_there_is_not_missed():
+    Path("wide.yaml").write_text(yaml.safe_dump(toy.values()))
+    Path("narrow.yaml").write_text(yaml.safe_dump(toy.values(kd={"teacher": "wide"}, **TEACHES)))
+    assert check(["narrow.yaml", "wide.yaml"]).ok
+    assert not check("narrow.yaml").ok
+    assert teachers(teacher_cfg="wide").startswith("ok")
+    assert teachers(teacher="module").startswith("ok")
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_data_are_looked_at_on_request():
+    values = toy.values(dataset={"name": "no_validation"})
+    assert check(values).ok
+    assert "has no val_mask" in str(check(values, data=True))
+    assert check(toy.values(), data=True).ok
+
+
+def test_thousands_of_students_are_asked_once():
+    asked = []
+    source = axes.sources["peers"]
+    with pytest.MonkeyPatch.context() as patch:
+        counting = replace(
+            source, members=lambda learner, students: asked.append(learner) or source.members(learner, students)
+        )
+        patch.setitem(axes.sources._answers, "peers", (counting, "gkd_plugin"))
+        assert check({"num_threads": 1, "kd": {"preset": "mutual", "students": 300}}).ok
+    assert len(asked) < 1500
 
 
 def test_long_messages_stay_on_one_line(files):

@@ -9,7 +9,8 @@ import yaml
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
 
-from gkd_plugin.config.host_keys import coerce, fresh
+from gkd_plugin.config.host_keys import fresh
+from gkd_plugin.config.host_values import coerce
 from gkd_plugin.config.load import Config, read_config, read_values
 from gkd_plugin.errors import ConfigError, UserError
 
@@ -265,7 +266,8 @@ USED = [  # a key; what makes the host read it; a wrong word and right ones
 
 
 @pytest.mark.parametrize(("key", "used", "wrong", "right"), USED)
-def test_words_are_checked_where_the_host_reads_them(key, used, wrong, right):
+def test_words_are_checked_where_the_host_reads_them(key, used, wrong, right, monkeypatch):
+    monkeypatch.setattr("gkd_plugin.config.host_checks._lacks_ogb", lambda: False)
     group, leaf = key.split(".")
 
     def having(word, groups):
@@ -300,12 +302,16 @@ def test_devices_are_those_of_this_machine(monkeypatch):
 @pytest.mark.parametrize(
     ("key", "raw", "said"),
     [
-        ("gnn.layers_mp", "two", "'two' is not allowed. Allowed: a whole number. The default is 2."),
-        ("gnn.layers_mp", 10**400, "Allowed: a whole number."),
-        ("optim.base_lr", float("inf"), "Allowed: a number. The default is 0.01."),
+        (
+            "gnn.layers_mp",
+            "two",
+            "'two' is not allowed. Allowed: a whole number of at least 0 and at most 10000. The default is 2.",
+        ),
+        ("gnn.layers_mp", 10**400, "Allowed: a whole number of at least 0"),
+        ("optim.base_lr", float("inf"), "Allowed: a number of at least 0. The default is 0.01."),
         ("gnn.batchnorm", "yes", "Allowed: true or false. The default is True."),
         ("optim.scheduler", False, "quote the word. The default is 'cos'."),
-        ("optim.steps", 30, "Allowed: a list. The default is [30, 60, 90]."),
+        ("optim.steps", 30, "Allowed: a list; each part a whole number of at least 0. The default is [30, 60, 90]."),
     ],
 )
 def test_what_is_said_of_a_value_of_another_type(key, raw, said):

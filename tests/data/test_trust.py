@@ -10,12 +10,13 @@ import pytest
 import torch
 import yaml
 from torch_geometric.graphgym.loader import create_loader
+from yacs.config import CfgNode
 
 import gkd_plugin
 from gkd_plugin.commands.check import check
 from gkd_plugin.commands.run import run
 from gkd_plugin.data.load import load
-from gkd_plugin.data.trust import SAFE, UNSAFE, reading
+from gkd_plugin.data.trust import SAFE, UNSAFE, check_names, reading
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.host import cfg
 from tests.toy import config
@@ -94,7 +95,7 @@ def test_a_path_is_no_name(name: str, format: str, evil: Path, mark: Path) -> No
 
 @pytest.mark.parametrize("name", ["Cora", "AmazonPhoto", "TU_MUTAG", "ogbn-arxiv", "digits_k3", "my set.v2", "3"])
 def test_names_stay_names(name: str) -> None:
-    assert check({"num_threads": 1, "dataset": {"name": name}}).ok
+    assert not check_names(CfgNode({"name": name, "format": "PyG"}))
 
 
 def test_a_format_is_no_path_either() -> None:

@@ -254,7 +254,7 @@ class ResponseTerm(Term):
         changed = group.get("target") == "hard" or group.get("loss") == "bce_hard" or group.get("sharpen", 1) != 1
         if within and not changed:
             yield (
-                f"kd_response.confidence {show(group['confidence'])} with source: {group['source']}: the same forward "
+                f"kd_response.confidence {show(group.get('confidence', 0))} with source: {group['source']}: the same forward "
                 "pass teaches itself, so the term is always 0. Write sharpen below 1, or target: hard."
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gkd_plugin.space.observation import Observation, Outline
 from gkd_plugin.training.teachers.base import check_observation, make_outline
 
 SUFFIXES = (".npz", ".safetensors")
+_LARGE, _INFLATED = 2**28, 100  # bytes of all arrays; how many times the file's own size
 
 
 class StoredTeacher:
@@ -45,6 +47,8 @@ class StoredTeacher:
             if arrays[name].dim() not in widths or arrays[name].is_complex():
                 shape = list(arrays[name].shape)
                 raise UserError(f"kd.teacher: {name} in {path} has the shape {shape}; it must be [nodes, numbers].")
+        if len(arrays["logits"]) == 0:
+            raise UserError(f"kd.teacher: logits in {path} has no rows. Every node needs one.")
         order = self._find_order(arrays.get("node_id"), len(arrays["logits"]))
         self.logits = self._read_rows("logits", arrays["logits"], order)
         self.layers = tuple(self._read_rows(name, arrays[name], order) for name in names)
@@ -108,9 +112,21 @@ class StoredTeacher:
         return rows
 
 
+def _require_size(path: Path) -> None:
+    """Refuses a small file that would fill the memory when it is read."""
+    with zipfile.ZipFile(path) as file:
+        size = sum(part.file_size for part in file.infolist())
+    if size > _LARGE and size > _INFLATED * path.stat().st_size:
+        raise UserError(
+            f"kd.teacher: {path} has {path.stat().st_size:,} bytes but inflates to {size / 1e9:,.1f} GB. If that is what it "
+            "holds, save it with numpy.savez, which does not compress."
+        )
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".npz":
+            _require_size(path)
             with np.load(path, allow_pickle=False) as file:
                 return {name: torch.from_numpy(np.array(file[name])) for name in file.files}
         try:

@@ -185,7 +185,7 @@ def _read_stock(folder: Path, seed: Path) -> FoundRun | None:
             return None
         metric = _choose_metric(rows[-1])
         record = Record(metric, float(rows[-1][metric]), stats)
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"kd.teacher: {config} and {stats} are not those of a finished GraphGym run ({type(error).__name__}: {error})."
         ) from None
@@ -213,7 +213,7 @@ def _choose_best_of_grid(folder: Path) -> Path:
             row = json.loads(best.read_text().splitlines()[-1])
             metric = _choose_metric(row)
             ranks[run] = _rank(Record(metric, float(row[metric]), best))
-        except (OSError, ValueError, IndexError, KeyError, TypeError):
+        except (OSError, ValueError, IndexError, KeyError, TypeError, RecursionError):
             raise UserError(
                 f"kd.teacher: {folder} is a grid, and its run {run.name} is not finished (no {best.relative_to(folder)}). "
                 "Finish the grid, or name one of its runs."
