@@ -197,6 +197,7 @@ class Search:
         self._left: list[Job] = []  # what an earlier call has left
         self._teachers: dict[str, bool] = {}  # those that this call has handed in, and whether they have ended
         self._controls: list[str] = []
+        self._exhausted = False
         self._known: HostParts = {}
 
     def run(
@@ -254,7 +255,7 @@ class Search:
         if chosen is not None:
             chosen.step += 1
             return self._begin(chosen)
-        while runs is None or len(self.candidates) < runs:
+        while not self._exhausted and (runs is None or len(self.candidates) < runs):
             new = self._propose()
             if new is None:
                 return None
@@ -273,6 +274,7 @@ class Search:
             if len(candidate.proposals) == 1:
                 return candidate
             self._tell(candidate, [proposal.number])
+        self._exhausted = True
         tried = len(self.candidates)
         self.notes.append(f"the search ended after {tried} points: {_PATIENCE} proposals in a row were there already")
         return None
