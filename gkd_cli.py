@@ -272,6 +272,39 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
         click.get_current_context().exit(1)
 
 
+@main.command(context_settings=OVERRIDES)
+@click.option("--config", "--cfg", "config", required=True, metavar="BASE", help="The base configuration.")
+@click.option("--space", required=True, metavar="GRID", help="A grid file; ranges (0.001~0.1 log) are allowed.")
+@click.option("--runs", type=click.IntRange(min=1), metavar="N", help="Points to try in all.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Begin no run after H hours.")
+@click.option(
+    "--method",
+    default="tpe",
+    show_default=True,
+    type=click.Choice(["tpe", "random", "halving"]),
+    help="halving: random points, of which the better train longer.",
+)
+@click.option("--repeat", default=3, show_default=True, type=click.IntRange(min=1), help="Seeds of each point.")
+@click.option("--name", help="Name of the study.  [default: BASE_search_GRID]")
+@resources
+@click.option("--no-controls", is_flag=True, help="Do not train the controls of the best points.")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+def search(config: str, space: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Search a space for what validates best, then train the controls of the best; the same command continues."""
+    words = pairs(overrides)
+    from gkd_plugin.study.execute import Resources
+    from gkd_plugin.study.search import run_search
+
+    means = Resources(**{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout")})
+    options["controls"] = not options.pop("no_controls")
+    line = shlex.join(["gkd", *sys.argv[1:]])
+    result = run_search(config, space, overrides=words, resources=means, command=line, **options)
+    show(result)
+    if result.failed:
+        click.get_current_context().exit(1)
+
+
 @main.command()
 @click.argument("folder", metavar="DIR")
 def status(folder: str) -> None:

@@ -10,6 +10,7 @@ from gkd_plugin.hookspecs import (
     RegisterPreset,
     RegisterSchedule,
     RegisterSource,
+    RegisterTracker,
     hookimpl,
 )
 from gkd_plugin.space.divergences import DIVERGENCES
@@ -23,6 +24,7 @@ from gkd_plugin.space.layer_maps import LAYER_MAPS
 from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.space.schedules import SCHEDULES
 from gkd_plugin.training.sources import cohort, ema, own, peers, teacher, uniform_prior
+from gkd_plugin.training.trackers import TRACKERS
 
 
 @hookimpl
@@ -71,4 +73,11 @@ def gkd_register_schedules(register: RegisterSchedule) -> None:
 def gkd_register_presets(register: RegisterPreset) -> None:
     """Published methods."""
     for name, answer in PRESETS.items():
+        register(name, answer)
+
+
+@hookimpl
+def gkd_register_trackers(register: RegisterTracker) -> None:
+    """Weights & Biases, and MLflow."""
+    for name, answer in TRACKERS.items():
         register(name, answer)

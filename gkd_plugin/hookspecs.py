@@ -11,6 +11,7 @@ import pluggy
 
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
 from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.space.tracker import Tracker
 
 hookspec = pluggy.HookspecMarker("gkd_plugin")
 hookimpl = pluggy.HookimplMarker("gkd_plugin")
@@ -58,6 +59,12 @@ class RegisterPreset(Protocol):
     def __call__(self, name: str, answer: Preset) -> None: ...
 
 
+class RegisterTracker(Protocol):
+    """Adds a tracker."""
+
+    def __call__(self, name: str, answer: type[Tracker]) -> None: ...
+
+
 @hookspec
 def gkd_register_sources(register: RegisterSource) -> None:
     """Who teaches?"""
@@ -91,3 +98,8 @@ def gkd_register_schedules(register: RegisterSchedule) -> None:
 @hookspec
 def gkd_register_presets(register: RegisterPreset) -> None:
     """Which published method is that?"""
+
+
+@hookspec
+def gkd_register_trackers(register: RegisterTracker) -> None:
+    """Where are a run's numbers shown?"""

@@ -28,7 +28,7 @@ from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.metrics import make_logs
 from gkd_plugin.training.recorders import gradients
 from gkd_plugin.training.result import RunResult
-from gkd_plugin.training.run_folder import FAILED, write_outcome, write_text
+from gkd_plugin.training.run_folder import FAILED, TRACKED, write_outcome, write_text
 from gkd_plugin.training.seed_files import SPLITS
 from gkd_plugin.training.trainer import Progress
 
@@ -127,4 +127,5 @@ def _restore_rows(folder: Path) -> None:
 def _remove_rows(folder: Path) -> None:
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
-    (folder / gradients.FILE).unlink(missing_ok=True)
+    for name in (gradients.FILE, TRACKED):
+        (folder / name).unlink(missing_ok=True)

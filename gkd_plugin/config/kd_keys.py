@@ -64,6 +64,7 @@ SCHEME_KEYS = (
         Choice(lambda: (*PREDICT, *stand_ins())),
         "which student answers; best: by validation",
     ),
+    Key("tracker", "none", Choice(lambda: ("none", *axes.trackers)), "where the numbers are shown, too; changes none"),
 )
 
 

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
 from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.space.tracker import Tracker
 
 
 class Answer(Protocol):
@@ -111,4 +112,6 @@ presets: Axis[Preset] = Axis("presets", "which published method is that?", Prese
 absent: dict[str, str] = {}
 """Installed plugins whose answers are not on the axes, each with the reason."""
 
-ALL: tuple[Axis, ...] = (sources, layer_maps, knowledge, kernels, divergences, schedules, presets)  # type: ignore[type-arg]
+trackers: Axis[type[Tracker]] = Axis("trackers", "where are a run's numbers shown?", Tracker)
+
+ALL: tuple[Axis, ...] = (sources, layer_maps, knowledge, kernels, divergences, schedules, presets, trackers)  # type: ignore[type-arg]

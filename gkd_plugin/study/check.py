@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gkd_plugin.config.load import Config, HostParts, read_config
@@ -36,6 +37,16 @@ def check_points(points: Sequence[Point], path: Path | None) -> dict[str, Config
     if found:
         raise UserError(_report(found, len(points)))
     return configs
+
+
+def count_warnings(configs: Iterable[Config]) -> tuple[str, ...]:
+    """Every warning once, with the number of configurations that it is about.
+
+    Args:
+        configs (iterable of Config): The configurations.
+    """
+    counts = Counter(warning for config in configs for warning in config.plan.warnings)
+    return tuple(f"{text} ({count} configuration{'s' if count > 1 else ''})" for text, count in counts.most_common())
 
 
 def _report(found: dict[str, list[str]], total: int) -> str:

@@ -124,26 +124,33 @@ def run_study(
     """
     session = secrets.token_hex(4)
     ledger = Ledger(study.ledger)
-    teachers = _make_teacher_jobs(study, [configs[point.name] for point in points], session, resources.timeout)
+    teachers = make_teacher_jobs(study, [configs[point.name] for point in points], session, resources.timeout)
     jobs = make_jobs(study, points, configs, session, resources.timeout)
     kept, left = choose_jobs([*teachers, *jobs], ledger, retry_failed)
     names = [job.name for job in left]
     teaching = [job for job in left if job in teachers]
-    title = _describe(study, len(teachers) + len(jobs), resources)
-    with Display(title, len(teachers) + len(jobs), kept, lambda: _find_running(ledger, names), quiet) as display:
+    title = describe(study, len(teachers) + len(jobs), resources)
+    with Display(title, len(teachers) + len(jobs), kept, lambda: find_running(ledger, names), quiet) as display:
         try:
             if left:
                 with open_engine(resources, study.threads) as engine:
-                    _run_all(engine, teaching, display)
-                    _run_all(engine, [job for job in left if job not in teaching], display)
+                    run_jobs(engine, teaching, display)
+                    run_jobs(engine, [job for job in left if job not in teaching], display)
         except BaseException:
             ledger.mark_interrupted(names, session)
             raise
     return [ledger.read(job.name) for job in (*teachers, *jobs)]
 
 
-def _make_teacher_jobs(study: Study, configs: Sequence[Config], session: str, timeout: float | None) -> list[Job]:
-    """Jobs for the teachers that are missing; their runs lie beside the study's folder."""
+def make_teacher_jobs(study: Study, configs: Sequence[Config], session: str, timeout: float | None) -> list[Job]:
+    """Jobs for the teachers that are missing; their runs lie beside the study's folder.
+
+    Args:
+        study (Study): The study.
+        configs (sequence of Config): The configurations that listen to them.
+        session (str): The call of the command.
+        timeout (float, optional): Seconds that a run may take.
+    """
     return [
         Job(
             name=Path(order.name).name,
@@ -161,13 +168,19 @@ def _make_teacher_jobs(study: Study, configs: Sequence[Config], session: str, ti
     ]
 
 
-def _find_running(ledger: Ledger, names: Sequence[str]) -> list[Entry]:
+def find_running(ledger: Ledger, names: Sequence[str]) -> list[Entry]:
     """What runs now, of the runs of this call."""
     return [entry for entry in map(ledger.read, names) if entry.state == RUNNING]
 
 
-def _describe(study: Study, total: int, resources: Resources) -> str:
-    """What is about to run, and on what."""
+def describe(study: Study, total: int, resources: Resources) -> str:
+    """What is about to run, and on what.
+
+    Args:
+        study (Study): The study.
+        total (int): The number of runs.
+        resources (Resources): What was asked for.
+    """
     if resources.scheduler is not None:
         where = f"the cluster at {resources.scheduler}"
     elif resources.processes == 0:
@@ -179,7 +192,7 @@ def _describe(study: Study, total: int, resources: Resources) -> str:
     return f"{study.name}: {total} runs of {seeds} on {where}, {threads} each"
 
 
-def _run_all(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
+def run_jobs(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
     """Keeps the engine's slots filled, and few more than that, until all jobs have ended."""
     waiting = list(jobs)[::-1]
     while waiting or engine.pending:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ def expand(
     _require_size(len(chosen), grid)
     found: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for block, choices in chosen:
-        values = _apply(base_values, block, choices, grid)
+        values = apply_choices(base_values, block, choices, grid)
         found.setdefault(make_digest(values), (choices, values))
     namer = Namer(base_name, grid.blocks)
     points = [Point(namer.make_name(choices), values, choices) for choices, values in found.values()]
@@ -219,7 +219,20 @@ def _perturb(
 
 
 # --------------------------------------------------------------------------------------------------------------- values
-def _apply(base: Mapping[str, Any], block: Sequence[Row], choices: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+def apply_choices(
+    base: Mapping[str, Any], block: Iterable[Row], choices: Mapping[str, Any], grid: Grid
+) -> dict[str, Any]:
+    """The base configuration with the choices in it.
+
+    Args:
+        base (mapping): The base; it is left as it is.
+        block (iterable of Row): Where the choices' keys stand.
+        choices (mapping): The choices by alias.
+        grid (Grid): The grid, for messages.
+
+    Raises:
+        UserError: If a key cannot be set in the base.
+    """
     values = copy.deepcopy(dict(base))
     for row in block:
         if row.alias in choices:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.config.load import Config, read_values
+from gkd_plugin.config.load import read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.budget import find_budget, match_budgets
-from gkd_plugin.study.check import check_points
+from gkd_plugin.study.check import check_points, count_warnings
 from gkd_plugin.study.configs import read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
 from gkd_plugin.study.display import say
@@ -78,14 +77,14 @@ def run_grid(
         earlier = read_study_file(study.beside) if (study.beside / FILE).is_file() else None
         if earlier is not None:
             study = study.continue_from(earlier)
-        _require_free(study)
+        study.require_free()
         path = Path(config) if grid is not None else None
-        points = [_settle(point, study) for point in expansion.points]
+        points = [study.settle(point) for point in expansion.points]
         configs = check_points(points, path)
         if budget is not None:
             points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
             configs = check_points(points, path)
-        warnings = _count_warnings(configs.values())
+        warnings = count_warnings(configs.values())
         if placebo:
             points, more, refused = add_placebos(points, configs)
             configs |= more
@@ -158,11 +157,7 @@ def _place(
     else:
         name = name or f"{Path(config).stem}_grid_{Path(grid).stem}"
         out_dir = Path(str(base.get("out_dir", "results")))
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise UserError(
-            f"--name: {name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written."
-        )
-    return Study(
+    study = Study(
         name=name,
         out_dir=out_dir,
         kind=GRID,
@@ -173,33 +168,11 @@ def _place(
         threads=resources.threads_each,
         command=command,
     )
-
-
-def _settle(point: Point, study: Study) -> Point:
-    """A point with the study's place and threads, which its grid may not leave open."""
-    threads = {} if "num_threads" in study.dimensions.values() else {"num_threads": study.threads}
-    return replace(point, values={**point.values, "out_dir": str(study.folder), **threads})
-
-
-def _require_free(study: Study) -> None:
-    """Refuses a folder of runs that no study of ours began."""
-    if (study.beside / FILE).is_file() or not study.folder.is_dir():
-        return
-    runs = sorted(path.name for path in study.folder.iterdir() if not path.name.startswith("."))
-    if runs:
-        raise UserError(
-            f"{study.folder} is not empty ({', '.join(runs[:3])}{', ...' if len(runs) > 3 else ''}) and belongs to no study "
-            "of gkd_plugin. Choose another --name (or out_dir). Nothing was changed."
-        )
+    study.require_name()
+    return study
 
 
 def _merge(points: Iterable[Point], earlier: Iterable[Point]) -> tuple[Point, ...]:
     """The points, and those of an earlier grid that are no more asked for: their results are kept."""
     found = {point.name: point for point in (*earlier, *points)}
     return tuple(found.values())
-
-
-def _count_warnings(configs: Iterable[Config]) -> tuple[str, ...]:
-    """Every warning once, with the number of configurations that it is about."""
-    counts = Counter(warning for config in configs for warning in config.plan.warnings)
-    return tuple(f"{text} ({count} configuration{'s' if count > 1 else ''})" for text, count in counts.most_common())

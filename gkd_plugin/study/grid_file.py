@@ -130,8 +130,20 @@ def read_grid(path: str | Path, *, ranges: bool = False) -> Grid:
     Raises:
         UserError: If the file cannot be read, or with all its mistakes, each with its line.
     """
-    path = Path(path)
-    text = _read_text(path)
+    return parse_grid(_read_text(Path(path)), Path(path), ranges=ranges)
+
+
+def parse_grid(text: str, path: Path, *, ranges: bool = False) -> Grid:
+    """Reads the text of a grid file.
+
+    Args:
+        text (str): The text.
+        path (Path): The file that it is from, for messages.
+        ranges (bool): Whether ``lo~hi`` may stand for a list, as in a search.
+
+    Raises:
+        UserError: With all its mistakes, each with its line.
+    """
     reader = _Reader(ranges)
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         reader.read(number, line)

@@ -24,7 +24,7 @@ from gkd_plugin.study.records import read_study
 from gkd_plugin.study.report.write import write_report
 from gkd_plugin.study.study import Study
 from gkd_plugin.study.table_files import write_tables
-from gkd_plugin.study.tables import compare, summarise
+from gkd_plugin.study.tables import compare, list_candidates, summarise
 
 _SHOWN = 10
 
@@ -128,7 +128,8 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
         if problem is not None:
             found.append(problem)
         points = summarise(results)
-        scored = points[(points["role"] == "point") & points["val"].notna()]
+        scored = list_candidates(points)
+        scored = scored[scored["val"].notna()]
         total = len(scored)
         differences = {row["name"]: row for row in compare(results).to_dict("records")}
         keys = ("difference", "low", "high", "seeds")

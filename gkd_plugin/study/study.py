@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Study:
         points (tuple of Point): Its points, controls and placebos.
         command (str): The command that began it.
         created (str): When.
+        search (mapping): Of a search how it chooses its points.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Study:
     points: tuple[Point, ...] = ()
     command: str = ""
     created: str = ""
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -65,7 +67,40 @@ class Study:
 
     def place(self, point: Point) -> Path:
         """The folder that a point's run lies in."""
+        if point.epochs is not None:
+            return self.beside / "shorter"
         return self.folder if point.role == POINT else self.beside / "controls"
+
+    def settle(self, point: Point) -> Point:
+        """A point with the study's place and threads, which its grid may not leave open."""
+        threads = {} if "num_threads" in self.dimensions.values() else {"num_threads": self.threads}
+        return replace(point, values={**point.values, "out_dir": str(self.folder), **threads})
+
+    def require_name(self) -> None:
+        """Refuses a name that leads elsewhere.
+
+        Raises:
+            UserError: If it is not the name of a folder.
+        """
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+            raise UserError(
+                f"--name: {self.name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written."
+            )
+
+    def require_free(self) -> None:
+        """Refuses a folder of runs that no study of ours began.
+
+        Raises:
+            UserError: If there are some.
+        """
+        if (self.beside / FILE).is_file() or not self.folder.is_dir():
+            return
+        runs = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+        if runs:
+            raise UserError(
+                f"{self.folder} is not empty ({', '.join(runs[:3])}{', ...' if len(runs) > 3 else ''}) and belongs to no "
+                "study of gkd_plugin. Choose another --name (or out_dir). Nothing was changed."
+            )
 
     def save(self) -> None:
         """Writes ``study.json`` and the grid."""
@@ -94,6 +129,7 @@ class Study:
             "repeat": self.repeat,
             "threads": self.threads,
             "points": point_values,
+            **({"search": dict(self.search)} if self.search else {}),
         }
         if "text" in self.grid:
             write_text(self.beside / "grid.txt", str(self.grid["text"]))
@@ -189,6 +225,7 @@ def read_study_file(beside: Path) -> Study:
             points=points,
             command=str(values["command"]),
             created=str(values["created"]),
+            search=dict(values.get("search", {})),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -33,6 +33,7 @@ _NOT_COMPARED = (
     "cfg_dest",
     "tensorboard_agg",
     "tensorboard_each_run",
+    "kd.tracker",
 )
 _SHOWN = 6
 _WRITTEN = ("out_dir", "run_dir", "dataset", "gnn", "optim", "train", "kd")  # in every configuration that we claim with
@@ -247,7 +248,8 @@ def _select_compared(values: dict[str, Any]) -> dict[str, Any]:
         if key in _NOT_COMPARED:
             continue
         if isinstance(value, dict):
-            flat |= {f"{key}.{part}": found for part, found in value.items() if found is not None}
+            parts = {f"{key}.{part}": found for part, found in value.items() if found is not None}
+            flat |= {part: found for part, found in parts.items() if part not in _NOT_COMPARED}
         elif value is not None:
             flat[key] = value
     return flat

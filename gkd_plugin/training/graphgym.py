@@ -30,9 +30,11 @@ from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.depends import find_depends
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.readings import Readings
+from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.recorders.gradients import Diagnostics
 from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 from gkd_plugin.training.recorders.sparse_input import SparseInput
+from gkd_plugin.training.recorders.tracking import Tracking
 from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.students import build_models, build_students
@@ -81,7 +83,9 @@ def make_trainer(
         sample = split_loaders[0].peek()
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
-    recorders = [*([Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []), *sparse]
+    recorders: list[Recorder] = [*([Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []), *sparse]
+    if logs and plan["tracker"] != "none":
+        recorders.append(Tracking(str(plan["tracker"]), cfg))
     depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
     return Trainer(
         plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders, depends

@@ -23,6 +23,7 @@ from gkd_plugin.training.seed_files import FILES, LISTED, find_damage, list_file
 
 PLAN = "plan.yaml"
 DATED = re.compile(r".+\.\d{8}-\d{6}(-\d+)?")  # the names under which --fresh keeps runs
+TRACKED = "tracker.json"  # there too: under which ids trackers know it
 FAILED = "failed.json"  # in a seed's folder: why it was not finished
 
 
@@ -57,7 +58,7 @@ def clear_earlier(folder: Path, logs: Sequence[Any]) -> None:
     if not inside or not (folder / PLAN).is_file():  # the plan is written first of all, by every run of ours
         return
     (folder / RESULT).unlink(missing_ok=True)  # first: the seed is finished no more
-    for pattern in LISTED:
+    for pattern in (*LISTED, TRACKED):
         for path in folder.glob(pattern):
             if path.parent == folder or path.parent.resolve() in inside:
                 path.unlink(missing_ok=True)

@@ -102,6 +102,17 @@ class Trainer:
 
     def run(self, seed: int) -> RunResult:
         """Trains to the end (or on from the last checkpoint) and reports the test scores once."""
+        try:
+            result = self._train(seed)
+        except BaseException:
+            for recorder in self.recorders:
+                recorder.stop()
+            raise
+        for recorder in self.recorders:
+            recorder.finish(result)
+        return result
+
+    def _train(self, seed: int) -> RunResult:
         with self.streams.use("workers"):  # as the host's check of the untrained network does, unseen
             self.feeds[1].start()
         self._resume()
@@ -123,10 +134,7 @@ class Trainer:
                 break
             if self.checkpoints is not None and self.done < self.epochs and self.checkpoints.due(epoch):
                 self.checkpoints.save(epoch, self.state_dict())
-        result = self._report(seed)
-        for recorder in self.recorders:
-            recorder.finish()
-        return result
+        return self._report(seed)
 
     def _due(self, epoch: int) -> bool:
         period = int(cfg.train.eval_period)
@@ -165,6 +173,10 @@ class Trainer:
         main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
         self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
         self._write(1, epoch, self._batches(main, 0.0, extras))
+        measured = main.metrics(self.kind) if asks_ensemble else metrics[selection.leader - 1]
+        values = {f"val/{name}": value for name, value in {"loss": main.loss, **measured, **extras}.items()}
+        for recorder in self.recorders:
+            recorder.see_scores(epoch, {"train/loss": trained[selection.leader - 1].loss, **values})
         for student, outcome in zip(self.students, outcomes, strict=True):
             if student.awaits_loss:
                 student.scheduler.step(outcome.loss)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from gkd_plugin.training.result import RunResult
 from gkd_plugin.training.students import Student
 
 
@@ -33,6 +34,14 @@ class Recorder:
     def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:
         """Called after every evaluation."""
 
+    def see_scores(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Called after every evaluation has been written.
+
+        Args:
+            epoch (int): The epoch.
+            values (mapping): ``train/loss`` and ``val/<column>``.
+        """
+
     def columns(self, student: Student) -> Mapping[str, float]:
         """Further columns of a student's validation row."""
         return {}
@@ -44,5 +53,8 @@ class Recorder:
         """What it found that the user should know, at the end of the run."""
         return iter(())
 
-    def finish(self) -> None:
+    def finish(self, result: RunResult) -> None:
         """Called once, after the run."""
+
+    def stop(self) -> None:
+        """Called instead, where the run was interrupted or failed."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
+from gkd_plugin.training.result import RunResult
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
@@ -74,7 +75,7 @@ class LearnedMaps(Recorder):
         if self.rows() and find_spec("matplotlib") is None:
             yield f"{FIGURE} is not drawn, matplotlib is not installed: pip install 'gkd_plugin[plot]'. {FILE} has the maps."
 
-    def finish(self) -> None:
+    def finish(self, result: RunResult) -> None:
         self.draw()
 
     def draw(self) -> Path | None:
