@@ -100,6 +100,7 @@ def write_study(
     """
     home, listed = folder / "made.gkd", []
     (home / "ledger").mkdir(parents=True)
+    points_of = of or {}
     for name, (choices, control, tests) in points.items():
         own = {key: value[name] for key, value in options.items() if name in value}
         if tests:
@@ -109,7 +110,12 @@ def write_study(
             state |= {"state": "failed", "reason": (failed or {})[name]}
         (home / "ledger" / f"{name}.json").write_text(json.dumps(state))
         role = (roles or {}).get(name, "point")
-        place = {"control": control, "of": (of or {}).get(name), "folder": f"../made/{name}", "epochs": None}
+        place = {
+            "control": control,
+            "of": [points_of[name]] if name in points_of else None,
+            "folder": f"../made/{name}",
+            "epochs": None,
+        }
         listed.append({"name": name, "role": role, "choices": choices, **place})
     aliases = dict.fromkeys(alias for choices, _, _ in points.values() for alias in choices)
     study = {

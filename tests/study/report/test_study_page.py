@@ -90,7 +90,7 @@ def test_the_tables_are_the_frames(page: Page, study: Path) -> None:
     wanted = zip(frame["width"], frame["preset"], frame["difference"], strict=True)
     assert shown == [[str(width), preset, f"{100 * gap:+.2f}"] for width, preset, gap in wanted]
     runs = pd.read_csv(study / "tables" / "runs.csv")
-    assert len(page.tables["points-table"]) == 1 + len(runs) == 8
+    assert len(page.tables["points-table"]) == 1 + len(runs) == 9
     assert page.tables["failures-table"][1][-1] == f"RuntimeError: {EVIL}"
     assert page.tables["placebos-table"][1][:3] == ["8", "lsp", "shuffled"]
 
