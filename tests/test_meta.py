@@ -34,6 +34,7 @@ KEYS = {  # where a configuration names an answer
     "divergences": ("divergence",),
     "schedules": ("schedule",),
     "presets": ("preset",),
+    "trackers": ("tracker",),
 }
 ANSWERS = [
     pytest.param(axis, name, id=f"{axis.name}-{name}")
@@ -263,6 +264,7 @@ USES = {
     "divergences": "kd_structure: {weight: 1, source: peers, divergence: NAME}",
     "schedules": "kd_feature: {weight: 1, source: peers, schedule: NAME}",
     "presets": "kd: {preset: NAME, teacher: cora_teacher}",
+    "trackers": "{kd: {tracker: NAME}, kd_response: {weight: 1, source: peers}}",
 }
 
 

@@ -34,7 +34,7 @@ class WandbTracker(Tracker):
     def begin(self, run: TrackedRun) -> None:
         wandb = _load("wandb")
         settings = wandb.Settings(console="off", silent=True, init_timeout=_PATIENCE)
-        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.login(prompt=False):
             raise UserError("nobody is logged in: run 'wandb login', or set WANDB_MODE=offline")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
