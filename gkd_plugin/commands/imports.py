@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from gkd_plugin.errors import UserError, describe_error, find_place
 
-
 imported: list[str] = []  # what this process was asked for: workers of a study need the same
 
 
