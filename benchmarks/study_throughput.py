@@ -4,16 +4,16 @@
 
 48 configurations of a GCN (depth, width up to 16, dropout, rate, activation), two seeds each, 100 epochs, two at a time with one
 thread each. The host's side is what its `parallel.sh` starts, without the second that it sleeps after every start. Ours
-are two processes that are imported once and run one configuration after another, with dense input (numbers as the host's)
-and with `kd.sparse_input`. `--quick` takes 4 of the configurations: it shows that all works, and little about times.
+is `gkd grid` from its start to its report: two workers that are imported once, with dense input (numbers as the host's) and with
+`kd.sparse_input`. `--quick` takes 4 of the configurations: it shows that all works, and little about times.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import resource
@@ -22,16 +22,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import yaml
 from studies import ROOT, markdown, prepare
 
 AT_ONCE = 2
 SEEDS = 2
-GRID: dict[tuple[str, str], Sequence[Any]] = {
+Grid: TypeAlias = dict[tuple[str, str], Sequence[Any]]
+GRID: Grid = {
     ("gnn", "layers_mp"): (2, 3),
     ("gnn", "dim_inner"): (4, 8, 16),
     ("gnn", "dropout"): (0.0, 0.5),
@@ -40,26 +42,31 @@ GRID: dict[tuple[str, str], Sequence[Any]] = {
 }
 
 
-def list_configurations(datasets: Path, epochs: int) -> list[dict[str, Any]]:
-    """The grid, as in YAML files."""
+def make_base(datasets: Path, epochs: int) -> dict[str, Any]:
+    """What all configurations share, as in a YAML file."""
+    return {
+        "tensorboard_agg": False,
+        "accelerator": "cpu",
+        "num_threads": 1,
+        "dataset": {
+            "format": "PyG",
+            "name": "Cora",
+            "dir": str(datasets),
+            "task": "node",
+            "task_type": "classification",
+        },
+        "train": {"eval_period": 1, "enable_ckpt": False},
+        "gnn": {"layer_type": "gcnconv", "stage_type": "stack", "batchnorm": False, "l2norm": False},
+        "optim": {"max_epoch": epochs, "scheduler": "none"},
+    }
+
+
+def list_configurations(base: dict[str, Any], grid: Grid) -> list[dict[str, Any]]:
+    """Every configuration of the grid."""
     found = []
-    for choice in itertools.product(*GRID.values()):
-        values: dict[str, Any] = {
-            "tensorboard_agg": False,
-            "accelerator": "cpu",
-            "num_threads": 1,
-            "dataset": {
-                "format": "PyG",
-                "name": "Cora",
-                "dir": str(datasets),
-                "task": "node",
-                "task_type": "classification",
-            },
-            "train": {"eval_period": 1, "enable_ckpt": False},
-            "gnn": {"layer_type": "gcnconv", "stage_type": "stack", "batchnorm": False, "l2norm": False},
-            "optim": {"max_epoch": epochs, "scheduler": "none"},
-        }
-        for (group, key), value in zip(GRID, choice, strict=True):
+    for choice in itertools.product(*grid.values()):
+        values = copy.deepcopy(base)
+        for (group, key), value in zip(grid, choice, strict=True):
             values[group][key] = value
         found.append(values)
     return found
@@ -79,27 +86,22 @@ def run_hosts(files: Sequence[Path], folder: Path, programs: Path) -> None:
         list(pool.map(start, files))
 
 
-def _begin() -> None:
-    """What a warm process does once."""
-    from gkd_plugin.commands import run
-    from gkd_plugin.data.keep import keep_data
-
-    assert run
-    keep_data().__enter__()  # until the process ends
-
-
-def _run_ours(file: Path, words: Sequence[str]) -> None:
-    from gkd_plugin.commands.run import run
-
-    run(file, repeat=SEEDS, overrides=words, quiet=True)
-
-
-def run_warm(files: Sequence[Path], folder: Path, *words: str) -> None:
-    """Warm processes that take one file after another."""
-    places = ("out_dir", str(folder / "results"), *words)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_begin) as pool:
-        list(pool.map(_run_ours, files, [places] * len(files)))
+def run_grid(base: Path, grid: Path, folder: Path, *words: str) -> None:
+    """``gkd grid``, report and tables included."""
+    options = [
+        "--repeat",
+        str(SEEDS),
+        "--workers",
+        str(AT_ONCE),
+        "--threads",
+        "1",
+        "--no-controls",
+        "--name",
+        "results",
+    ]
+    command = [sys.executable, "-m", "gkd_cli", "grid", "--config", str(base), "--grid", str(grid), *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "out_dir", str(folder), *words], cwd=folder, check=True, env=environment)
 
 
 def measure(side: Callable[..., None], *args: Any) -> tuple[float, float]:
@@ -114,8 +116,10 @@ def read_losses(folder: Path) -> dict[tuple[str, ...], float]:
     """The training loss of every configuration, seed and epoch."""
     found = {}
     for path in sorted(folder.glob("*/[0-9]*/train/stats.json")):
+        own = yaml.safe_load((path.parents[2] / "config.yaml").read_text())
+        choice = [str(own[group][key]) for group, key in GRID]
         for row in map(json.loads, path.read_text().splitlines()):
-            found[(*path.parts[-4:-2], str(int(row["epoch"])))] = float(row["loss"])
+            found[(*choice, path.parts[-3], str(int(row["epoch"])))] = float(row["loss"])
     return found
 
 
@@ -142,27 +146,37 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="4 configurations")
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    sides: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
-        ("host's main program, a process each", run_hosts, (Path(asked.host).resolve(),)),
-        ("warm processes", run_warm, ()),
-        ("warm processes, `kd.sparse_input`", run_warm, ("kd.sparse_input", "true")),
-    ]
+    grid = (
+        {key: values[:2] if number < 2 else values[:1] for number, (key, values) in enumerate(GRID.items())}
+        if asked.quick
+        else GRID
+    )
     with tempfile.TemporaryDirectory() as scratch:
         datasets = prepare(asked.data, Path(scratch), ["Cora"]).resolve()
-        configurations = list_configurations(datasets, asked.epochs)
-        configurations = configurations[:: len(configurations) // 4] if asked.quick else configurations
+        base, lines = Path(scratch) / "base.yaml", Path(scratch) / "grid.txt"
+        values = make_base(datasets, asked.epochs)
+        base.write_text(json.dumps(values))  # which is YAML
+        lines.write_text("".join(f"{group}.{key} {key} {list(some)}\n" for (group, key), some in grid.items()))
         files = []
-        for number, values in enumerate(configurations):
+        for number, each in enumerate(list_configurations(values, grid)):
             files.append(Path(scratch) / f"c{number}.yaml")
-            files[-1].write_text(json.dumps(values))  # which is YAML
+            files[-1].write_text(json.dumps(each))
+        sides: list[tuple[str, Callable[[Path], None]]] = [
+            (
+                "host's main program, a process each",
+                lambda folder: run_hosts(files, folder, Path(asked.host).resolve()),
+            ),
+            ("`gkd grid`", lambda folder: run_grid(base, lines, folder)),
+            ("`gkd grid`, `kd.sparse_input`", lambda folder: run_grid(base, lines, folder, "kd.sparse_input", "true")),
+        ]
         times, losses = [], []
-        for number, (_, side, words) in enumerate(sides):
+        for number, (_, side) in enumerate(sides):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            times.append(measure(side, files, folder, *words))
+            times.append(measure(side, folder))
             losses.append(read_losses(folder / "results"))
     rows = []
-    for (name, _, _), (wall, cpu), found in zip(sides, times, losses, strict=True):
+    for (name, _), (wall, cpu), found in zip(sides, times, losses, strict=True):
         ratios = (f"{times[0][0] / wall:.1f}", f"{times[0][1] / cpu:.1f}")
         rows.append([name, f"{wall:.0f} s", f"{cpu:.0f} s", *ratios, compare(found, losses[0])])
     print(f"{len(files)} configurations x {SEEDS} seeds, {asked.epochs} epochs, {AT_ONCE} at a time, one thread each")

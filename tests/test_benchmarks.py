@@ -51,7 +51,8 @@ def test_every_run_of_a_study_is_a_valid_configuration(name, load):
 
 
 def test_the_grid_of_throughput_is_48_valid_supervised_configurations(load):
-    grid = load("study_throughput").list_configurations(Path("datasets"), epochs=100)
+    module = load("study_throughput")
+    grid = module.list_configurations(module.make_base(Path("datasets"), epochs=100), module.GRID)
     assert len({str(values) for values in grid}) == len(grid) == 48
     assert max(values["gnn"]["dim_inner"] for values in grid) == 16
     for values in (grid[0], grid[-1]):

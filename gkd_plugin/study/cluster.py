@@ -353,7 +353,7 @@ async def _knock(address: str | None) -> None:
         OSError: If not.
         ValueError: If it is no address.
     """
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     comm = await connect(address, timeout=_CONNECT)
     await comm.close()
