@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from gkd_plugin.config import host_keys
+from gkd_plugin.config import host_keys, host_values
 from gkd_plugin.config.cohort import FOLDER, find_file
 from gkd_plugin.config.files import SUFFIXES, merge, read_file
 from gkd_plugin.config.kd_keys import SCHEME
@@ -72,7 +72,7 @@ def _fit_host(values: Mapping[str, Any]) -> dict[str, Any]:
                 fitted[key] = fit(value, default)
                 continue
             try:
-                fitted[key] = host_keys.coerce(default, value)
+                fitted[key] = host_values.coerce(default, value)
             except BadValue:  # reported where the configuration is checked
                 fitted[key] = value
             if isinstance(fitted[key], tuple):
