@@ -87,7 +87,7 @@ class Pretender:
 
 def rate(values: dict[str, Any]) -> float:
     """Width 16 is best, and ``oc``; more epochs add a little."""
-    preset = {"oc": 0.1}.get(values["kd"]["preset"], 0.0)
+    preset = {"oc": 0.1}.get(values["kd"].get("preset"), 0.0)
     return 0.8 - abs(values["gnn"]["dim_inner"] - 16) / 100 + preset + values["optim"]["max_epoch"] / 1000
 
 
