@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -43,7 +44,9 @@ class Display:
         self.best: Entry | None = None
         self.ended = 0
         self.failures: list[Entry] = []
-        self._find_running = running
+        self._ask = running
+        self._running: list[Entry] = []
+        self._asked = -math.inf  # when it may be asked again
         self._start = self._last = time.monotonic()
         self._live: Live | None = None
         self._over = threading.Event()
@@ -96,6 +99,15 @@ class Display:
                 running = ", ".join(entry.name for entry in self._find_running()[:3])
                 over = sum(self.counts.values())
                 self.console.print(f"{over}/{self.total}, running: {running or '-'}{self._tell_left()}", markup=False)
+
+    def _find_running(self) -> Sequence[Entry]:
+        """What runs now; a large ledger takes its time to read, so it is not asked too often."""
+        start = time.monotonic()
+        if start >= self._asked:
+            self._running = list(self._ask())
+            now = time.monotonic()
+            self._asked = now + max(1.0, 20 * (now - start))
+        return self._running
 
     def _rank(self, entry: Entry) -> None:
         if entry.state != DONE or entry.val is None:
