@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from studies import ROOT, arguments, markdown, prepare
+
 from gkd_plugin.study.execute import Resources
 from gkd_plugin.study.grid import run_grid
 from gkd_plugin.study.records import read_study
 from gkd_plugin.study.search import run_search
 from gkd_plugin.study.tables import summarise
-from studies import ROOT, arguments, markdown, prepare
 
 BASE = ROOT / "graphgym_configs/cora/supervised.yaml"
 GRID = ROOT / "graphgym_configs/grids/mixed.txt"

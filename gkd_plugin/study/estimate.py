@@ -95,25 +95,30 @@ def estimate(
     chosen = ordered[::step][:_TRIALS]
     if not chosen:
         return None, "every configuration needs a teacher"
-    found: list[float] = []
+    beginnings, lengths = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for point in chosen:
+        for number, point in enumerate(chosen):
             config = configs[point.name]
             epochs = int(config.cfg.optim.max_epoch)
-            short = min(_EPOCHS, epochs)
+            words = ["out_dir", folder, "optim.max_epoch", min(_EPOCHS, epochs)]
+            ticks: list[float] = []
             begin = time.perf_counter()
             try:
-                report = run(
+                run(
                     config,
-                    overrides=["out_dir", folder, "optim.max_epoch", short],
-                    name=f"trial-{len(found)}",
+                    overrides=words,
+                    name=f"trial-{number}",
                     quiet=True,
+                    watch=lambda *_, ticks=ticks: ticks.append(time.perf_counter()),
                 )
             except (UserError, RunFailed) as error:
                 return None, f"the trial of {point.name} failed: {str(error).splitlines()[-1].strip()}"
-            training = report.results[0].seconds
-            fixed = time.perf_counter() - begin - training
-            found.append(fixed + training / short * epochs)
+            whole = time.perf_counter() - begin
+            # the first epoch of a process is longer than the others
+            epoch = (ticks[-1] - ticks[0]) / (len(ticks) - 1) if len(ticks) > 1 else 0.0
+            beginnings.append(whole - epoch * len(ticks))
+            lengths.append(epoch * epochs)
+    found = [min(beginnings) + length for length in lengths]  # the first trial also imports what workers have at hand
     mean = sum(found) / len(found)
     trial = f"{len(chosen)} trial{'s' if len(chosen) > 1 else ''} of {_EPOCHS} epochs: {mean:.1f} s a seed"
     return mean * repeat * len(points) / max(1, min(workers, len(points))), trial
