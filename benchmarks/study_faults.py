@@ -16,19 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gkd_plugin.study.cluster import Dask
-from gkd_plugin.study.engine import Engine, InProcess
-from gkd_plugin.study.job import ATTEMPTS, Job
-from gkd_plugin.study.ledger import DONE, FAILED, RUNNING, Entry, Ledger
-from gkd_plugin.study.resume import choose_jobs
+import yaml
 
-CRASHES, ENDLESS, REFUSED = "crashes", "never_ends", "refused"
-EPOCHS = 30
+from gkd_plugin.study.job import ATTEMPTS
+from gkd_plugin.study.ledger import DONE, ENDED, FAILED, RUNNING, Entry, Ledger
+
+CRASHES, ENDLESS, REFUSED = "base-layer=crashes", "base-layer=never_ends", "base-lr=0.01"
 # A package beside the study: workers find it by its entry point, as they find every plugin.
 PLUGIN = f"""
 import errno, os, pathlib, signal, time
@@ -36,12 +33,12 @@ import gkd_plugin
 from torch_geometric.graphgym.models.layer import GCNConv
 from torch_geometric.graphgym.register import register_layer
 
-@register_layer("{CRASHES}")
+@register_layer("crashes")
 class Crashes(GCNConv):
     def forward(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
 
-@register_layer("{ENDLESS}")
+@register_layer("never_ends")
 class Endless(GCNConv):
     def forward(self, batch):
         while True:
@@ -64,62 +61,61 @@ def gkd_register_kernels(register):
 """
 
 
-def make_jobs(folder: Path, count: int, timeout: float | None = None) -> list[Job]:
-    """All runs of the study; the last ones are in trouble, or left out where there is no time-out."""
-    names = [f"run{number:02}" for number in range(count - 3)] + [REFUSED] + ([CRASHES, ENDLESS] if timeout else [])
-    session = uuid.uuid4().hex
-    return [
-        Job(name, values(name, position), None, "grid", 1, str(folder), "ledger", session, timeout)
-        for position, name in enumerate(names)
-    ]
+BASE = {
+    "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
+    "accelerator": "cpu",
+    "tensorboard_agg": False,
+    "train": {"mode": "distill", "eval_period": 1, "ckpt_period": 5},
+    "gnn": {"layers_mp": 2, "dim_inner": 8, "layer_type": "gcnconv", "l2norm": False},
+    "optim": {"max_epoch": 30},
+}
 
 
-def values(name: str, position: int) -> dict[str, Any]:
-    return {
-        "dataset": {"format": "PyG", "name": "digits", "task": "node", "task_type": "classification"},
-        "accelerator": "cpu",
-        "num_threads": 1,
-        "tensorboard_agg": False,
-        "train": {"mode": "distill", "eval_period": 1, "ckpt_period": 5},
-        "gnn": {
-            "layers_mp": 2,
-            "dim_inner": 8,
-            "layer_type": name if name in (CRASHES, ENDLESS) else "gcnconv",
-            "l2norm": False,
-        },
-        "optim": {"max_epoch": EPOCHS, "base_lr": round(0.01 + 0.001 * position, 3)},
-    }
+class Study:
+    """A grid of learning rates, and, where it is disturbed, two configurations that cannot end well."""
 
+    def __init__(self, folder: Path, count: int, disturbed: bool) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.runs = folder / "results" / "base_grid_faults"
+        self.ledger = Ledger(folder / "results" / "base_grid_faults.gkd" / "ledger")
+        rates = ", ".join(str(round(0.01 + 0.001 * number, 3)) for number in range(count - 2))
+        grid = f"optim.base_lr lr [{rates}]\n"
+        if disturbed:
+            grid += "\ngnn.layer_type layer [crashes, never_ends]\n"
+        (folder / "base.yaml").write_text(yaml.safe_dump(BASE))
+        (folder / "faults.txt").write_text(grid)
+        self.path = os.environ.get("PYTHONPATH", "")
+        if disturbed:
+            write_plugin(folder / "plugin")
+            self.path = os.pathsep.join([str(folder / "plugin"), self.path])
 
-def train(jobs: list[Job], engine: Engine, retry_failed: bool = False) -> None:
-    """The study's command; calling it again continues."""
-    _, left = choose_jobs(jobs, Ledger(Path(jobs[0].cwd, "ledger")), retry_failed)
-    with engine:
-        for job in left:
-            engine.submit(job)
-        while engine.pending:
-            entry = engine.next()
-            print(f"  {entry.name}: {entry.state} {entry.reason or ''}", flush=True)
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """The command; called again, it continues."""
+        command = [sys.executable, "-m", "gkd_cli", "grid", "--config", "base.yaml", "--grid", "faults.txt"]
+        return subprocess.Popen(
+            [*command, "--repeat", "1", "--threads", "1", *words],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": self.path},
+        )
+
+    def failed(self) -> dict[str, str | None]:
+        return {entry.name: entry.reason for entry in self.ledger.entries() if entry.state == FAILED}
 
 
 class Chaos:
     """Kills workers at random while the command runs, never the same run more often than it survives."""
 
-    def __init__(self, folder: Path, kills: int, seed: int) -> None:
-        self.folder, self.kills, self.random = folder, kills, random.Random(seed)
+    def __init__(self, study: Study, kills: int, seed: int) -> None:
+        self.study, self.kills, self.random = study, kills, random.Random(seed)
         self.killed = 0
-
-    def command(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, __file__, "--inside", str(self.folder), *words]
-        path = os.pathsep.join([str(self.folder / "plugin"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
 
     def disturb(self, running: subprocess.Popen[bytes], until: int) -> None:
         """Kills workers until ``until`` runs have ended; there the command itself is killed, if it still runs."""
         attacked: Counter[str] = Counter()
         while running.poll() is None:
-            entries = Ledger(self.folder / "ledger").entries()
-            if sum(entry.state in (DONE, FAILED) for entry in entries) >= until:
+            entries = self.study.ledger.entries()
+            if sum(entry.state in ENDED for entry in entries) >= until:
                 break
             targets = [
                 entry
@@ -176,55 +172,45 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def numbers(folder: Path, name: str) -> dict[str, Any]:
+def read_numbers(study: Study, name: str) -> dict[str, Any]:
     """What a run found, without what no two runs share."""
-    result = json.loads((folder / "grid" / name / "0" / "result.json").read_text())
-    rows = [json.loads(line) for line in (folder / "grid" / name / "0" / "val" / "stats.json").read_text().splitlines()]
-    return {
-        "answers": result["answers"],
-        "epochs": [row["epoch"] for row in rows],
-        "val": [row["accuracy"] for row in rows],
-    }
+    seed = study.runs / name / "0"
+    rows = [json.loads(line) for line in (seed / "val" / "stats.json").read_text().splitlines()]
+    answers = json.loads((seed / "result.json").read_text())["answers"]
+    return {"answers": answers, "rows": [(row["epoch"], row["accuracy"], row["loss"]) for row in rows]}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inside", help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--timeout", type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--retry-failed", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.inside:
-        train(make_jobs(Path(given.inside), given.count, given.timeout), Dask(2), given.retry_failed)
-        return 0
     count, kills, deaths = (8, 3, 1) if given.quick else (40, 20, 2)
     with tempfile.TemporaryDirectory() as place:
-        calm, wild = Path(place, "calm"), Path(place, "wild")
-        calm.mkdir()
+        calm, wild = Study(Path(place, "calm"), count, False), Study(Path(place, "wild"), count, True)
         print("undisturbed", flush=True)
-        train(make_jobs(calm, count), InProcess())
-        write_plugin(wild / "plugin")
-        chaos = Chaos(wild, kills, given.seed)
-        slowest = max(entry.seconds for entry in Ledger(calm / "ledger").entries())
+        calm.start("--workers", "0").wait()
+        slowest = max(entry.seconds for entry in calm.ledger.entries())
         timeout = max(10.0, round(5 * slowest))
-        words = ("--count", str(count), "--timeout", str(timeout))
+        words = ("--workers", "2", "--timeout", str(timeout))
+        chaos = Chaos(wild, kills, given.seed)
         for death in range(deaths):
             print(f"command {death + 1}, which will be killed", flush=True)
-            running = chaos.command(*words)
+            running = wild.start(*words)
             chaos.disturb(running, until=(death + 1) * count // (deaths + 2))
             chaos.kill_command(running)
         print(f"command {deaths + 1}", flush=True)
-        running = chaos.command(*words)
+        running = wild.start(*words)
         chaos.disturb(running, until=count + 1)
-        first = [
-            running.wait(),
-            {entry.name: entry.reason for entry in Ledger(wild / "ledger").entries() if entry.state == FAILED},
-        ]
+        codes, before = [running.wait()], wild.failed()
         print("again, with the failed ones", flush=True)
-        last = chaos.command(*words, "--retry-failed").wait()
-        return judge(calm, wild, count, chaos.killed, kills, timeout, first, last)
+        codes.append(wild.start(*words, "--retry-failed").wait())
+        print(f"{chaos.killed} of {kills} workers killed, the command {deaths} times")
+        good = {"all were killed that should be": chaos.killed == kills, **judge(calm, wild, before, timeout)}
+        good["the commands said that runs failed"] = codes == [1, 1]
+    for what, holds in good.items():
+        print(f"{'yes' if holds else 'NO '}  {what}")
+    return 0 if all(good.values()) else 1
 
 
 def write_plugin(folder: Path) -> None:
@@ -235,31 +221,31 @@ def write_plugin(folder: Path) -> None:
     (info / "entry_points.txt").write_text("[gkd_plugin]\nstudy_faults = study_faults_plugin\n")
 
 
-def judge(
-    calm: Path, wild: Path, count: int, killed: int, kills: int, timeout: float, first: list[Any], last: int
-) -> int:
-    """Prints what came out; 0 where all is as it should be."""
-    entries = {entry.name: entry for entry in Ledger(wild / "ledger").entries()}
-    healthy = [path.name for path in sorted((calm / "grid").iterdir()) if path.is_dir()]
-    equal = [name for name in healthy if entries[name].state == DONE and numbers(wild, name) == numbers(calm, name)]
-    failed = {name: entry.reason for name, entry in entries.items() if entry.state == FAILED}
-    print(f"{killed} of {kills} workers killed; before the last command these had failed:")
-    for name, reason in {**first[1], **{f"{name} (at the end)": reason for name, reason in failed.items()}}.items():
-        print(f"  {name}: {reason}")
-    print(f"{len(equal)} of {len(healthy)} healthy runs are there, with the numbers of the undisturbed study")
-    good = {
-        "every healthy run, once": len(entries) == count and equal == healthy,
-        "all workers were killed that should be": killed == kills,
-        "the commands ended well": (first[0], last) == (0, 0),
-        "failures and their reasons": set(first[1]) == {CRASHES, ENDLESS, REFUSED}
-        and set(failed) == {CRASHES, ENDLESS}
-        and "worker died 3 times" in str(failed[CRASHES])
-        and str(failed[ENDLESS]) == f"time-out after {timeout:g} s"
-        and "No space left" in str(first[1][REFUSED]),
+def judge(calm: Study, wild: Study, before: dict[str, str | None], timeout: float) -> dict[str, bool]:
+    """What should hold in the end, and whether it does.
+
+    Args:
+        calm, wild (Study): The undisturbed and the disturbed study.
+        before (dict): What had failed before the last command, and why.
+        timeout (float): The time-out of a run.
+    """
+    after = wild.failed()
+    for title, failures in (("had failed before the last command", before), ("failed in the end", after)):
+        print(f"{title}:", *(f"  {name}: {reason}" for name, reason in failures.items()), sep="\n")
+    entries = {entry.name: entry for entry in wild.ledger.entries()}
+    healthy = sorted(entry.name for entry in calm.ledger.entries() if entry.state == DONE)
+    return {
+        "every healthy run is there": {name for name, entry in entries.items() if entry.state == DONE} == set(healthy),
+        "once": {path.name for path in wild.runs.iterdir() if path.is_dir()} == {*entries, "agg"},
+        "with the numbers of the undisturbed study": all(
+            read_numbers(wild, name) == read_numbers(calm, name) for name in healthy
+        ),
+        "what cannot end well failed": set(after) == {CRASHES, ENDLESS},
+        "a crash is said": "its worker died 3 times" in str(after.get(CRASHES)),
+        "a time-out is said": after.get(ENDLESS) == f"time-out after {timeout:g} s",
+        "a full disk is said, and mended": set(before) == {*after, REFUSED}
+        and "No space left" in str(before.get(REFUSED)),
     }
-    for what, holds in good.items():
-        print(f"{'yes' if holds else 'NO '}  {what}")
-    return 0 if all(good.values()) else 1
 
 
 if __name__ == "__main__":

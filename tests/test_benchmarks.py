@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,3 +77,10 @@ def test_paired_difference_and_gap(load):
     assert studies.gap_closed(taught, teacher, student) == "-"
     assert studies.percent([0.5, 0.6]) == "55.00 ± 7.07"
     assert studies.validation(student) == pytest.approx(0.275)
+
+
+@pytest.mark.slow
+def test_a_study_survives_what_happens_to_it():
+    script = str(FOLDER / "study_faults.py")
+    done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, cwd=FOLDER.parent)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -147,8 +147,8 @@ class Dask:
         local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": find_spec("bokeh") is not None}
         memory = self._memory or None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(dask.config.set(_SETTINGS))
             folder = stack.enter_context(_make_scratch())
+            stack.enter_context(dask.config.set({**_SETTINGS, "temporary-directory": folder}))
             stack.enter_context(_environment(self._threads))
             specs = {
                 number: {
@@ -159,7 +159,6 @@ class Dask:
                         "dashboard": False,
                         "nthreads": 1,
                         "memory_limit": memory,
-                        "local_directory": folder,
                         "preload": [_IGNORE_INTERRUPTS, __name__],
                         "silence_logs": logging.CRITICAL,
                         **self._choose_gpu(number),

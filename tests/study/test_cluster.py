@@ -268,7 +268,7 @@ def running(folder: Path) -> list[Entry]:
 def train_beside_a_death(made: Dask, folder: Path) -> dict[str, Entry]:
     """Trains a few runs, one of whose workers is killed; the first one is long enough to be killed surely."""
     with made:
-        for name, epochs in (("long", 400), ("b", 2), ("c", 2)):
+        for name, epochs in (("long", 150), ("b", 2), ("c", 2)):
             made.submit(make(folder, name, epochs))
         victim = wait_for(lambda: [entry for entry in running(folder) if entry.name == "long"])[0]
         os.kill(victim.pid, signal.SIGKILL)
@@ -308,14 +308,18 @@ def test_no_worker_outlives_the_command(tmp_path: Path, number: signal.Signals, 
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, str(script), str(tmp_path)]
     with subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.DEVNULL) as main:
-        worker = wait_for(lambda: running(tmp_path))[0].pid
-        assert worker != main.pid
-        if number == signal.SIGINT:
-            os.killpg(main.pid, number)  # as a terminal does
-        else:
+        try:
+            worker = wait_for(lambda: running(tmp_path))[0].pid
+            assert worker != main.pid
+            if number == signal.SIGINT:
+                os.killpg(main.pid, number)  # as a terminal does
+            else:
+                main.kill()
+            main.wait(60)
+            wait_for(lambda: not is_alive(worker), 60)
+        finally:
             main.kill()
-        main.wait(60)
-        wait_for(lambda: not is_alive(worker), 60)
+    assert number == signal.SIGKILL or not list(tmp_path.glob("*-workers-*")) + list(tmp_path.glob("dask-*"))
     assert Ledger(tmp_path / "ledger").read("a").state == state
 
 
