@@ -41,6 +41,7 @@ _SETTINGS = {
     "distributed.worker.memory.target": False,  # nothing is kept that could be moved to disk
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,  # a run is ended at the limit, not halted below it
+    "distributed.worker.profile.enabled": False,  # it would look at the training a hundred times a second, and keep it
     "distributed.admin.tick.limit": "1 day",  # an epoch may hold Python for longer than Dask finds polite
 }
 # Ctrl-C is for the command, which ends its workers
