@@ -252,10 +252,14 @@ def resources(command: Any) -> Any:
 def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Train every configuration of a grid beside its control, or every one in DIR; the same command continues."""
     words = list(overrides)
-    if config is None and words and not file:
+    if words and os.path.isdir(words[0]):
+        if config is not None or file is not None:
+            raise click.UsageError(f"Name a folder of configurations ({words[0]}), or --config and --grid: not both.")
         config = words.pop(0)
     if config is None:
-        raise click.UsageError("Name a base and a grid (--config BASE --grid GRID), or a folder of configurations.")
+        raise click.UsageError(
+            "Name a base and a grid (--config BASE --grid GRID), or a folder of configurations that is there."
+        )
     values = pairs(tuple(words))
     with loading():
         from gkd_plugin.study.execute import Resources

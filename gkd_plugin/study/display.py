@@ -21,7 +21,7 @@ from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.ledger import DONE, FAILED, Entry
 
 _SHOWN = 8  # running runs on the terminal
-_PERIOD = 10.0  # seconds between plain lines that only say that it goes on
+_PERIOD = 30.0  # seconds between plain lines that only say that it goes on
 
 
 class Display:

@@ -120,5 +120,6 @@ def estimate(
             lengths.append(epoch * epochs)
     found = [min(beginnings) + length for length in lengths]  # the first trial also imports what workers have at hand
     mean = sum(found) / len(found)
-    trial = f"{len(chosen)} trial{'s' if len(chosen) > 1 else ''} of {_EPOCHS} epochs: {mean:.1f} s a seed"
+    short = min([_EPOCHS, *(int(configs[point.name].cfg.optim.max_epoch) for point in chosen)])
+    trial = f"{len(chosen)} trial{'s' if len(chosen) > 1 else ''} of {short} epochs: {mean:.1f} s a seed"
     return mean * repeat * len(points) / max(1, min(workers, len(points))), trial

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gkd_plugin.commands.imports import imported
 from gkd_plugin.config.load import Config, read_values
+from gkd_plugin.errors import UserError
 from gkd_plugin.study.display import Display
 from gkd_plugin.study.engine import Engine, InProcess
 from gkd_plugin.study.job import Job
@@ -28,7 +32,7 @@ class Resources:
     Args:
         workers (int, optional): Processes; 0 runs in this one. (default: one for each core)
         scheduler (str, optional): The address of a running Dask scheduler, instead of workers of our own.
-        threads (int, optional): Threads of each run. (default: cores / workers)
+        threads (int, optional): Threads of each run. (default: what the base says, else cores / workers)
         memory (str, optional): Largest memory of a worker, such as ``4GB``.
         timeout (float, optional): Seconds after which a run is given up.
     """
@@ -39,14 +43,43 @@ class Resources:
     memory: str | None = None
     timeout: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses what no run could be trained with.
+
+        Raises:
+            UserError: With what is allowed.
+        """
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise UserError(f"--timeout {self.timeout}: must be a number of seconds above 0.")
+        if self.scheduler is not None and not re.fullmatch(r"[a-z]+://\S+:\d+", self.scheduler):
+            raise UserError(
+                f"--scheduler {self.scheduler!r} is no address. Write it as dask scheduler prints it: tcp://HOST:8786."
+            )
+        if self.scheduler is not None and self.workers is not None:
+            raise UserError(
+                "--workers starts workers here, and --scheduler uses those of a cluster: give one of the two."
+            )
+        if self.memory is not None and not re.fullmatch(r"\d+(\.\d+)? ?([kMGT]i?)?B?", self.memory):
+            raise UserError(f"--memory {self.memory!r} is no size. Write it as 4GB or 500MB.")
+        if self.memory is not None and (self.workers == 0 or self.scheduler is not None):
+            raise UserError(
+                "--memory limits workers that this command starts. With --workers 0 or --scheduler it starts none."
+            )
+
     @property
     def processes(self) -> int:
         """How many run at a time on this machine."""
         return count_cores() if self.workers is None else self.workers
 
-    @property
-    def threads_each(self) -> int:
-        """Threads of each run."""
+    def choose_threads(self, values: Mapping[str, Any]) -> int:
+        """Threads of each run: what was asked for, what the base says, or the cores that each worker has for itself.
+
+        Args:
+            values (mapping): The values of the base.
+        """
+        written = values.get("num_threads")
+        if self.threads is None and isinstance(written, int) and not isinstance(written, bool):
+            return written
         return self.threads or max(1, count_cores() // max(1, self.processes))
 
 

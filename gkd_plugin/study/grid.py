@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.config.load import read_values
+from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.budget import find_budget, match_budgets
 from gkd_plugin.study.check import check_points, count_warnings
@@ -18,11 +19,13 @@ from gkd_plugin.study.display import say
 from gkd_plugin.study.estimate import DryRun, estimate
 from gkd_plugin.study.execute import Resources, run_study
 from gkd_plugin.study.expand import Expansion, expand
+from gkd_plugin.study.extras import require_extras
 from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.outcome import Outcome, summarize
 from gkd_plugin.study.placebo import add_placebos
 from gkd_plugin.study.points import Point
-from gkd_plugin.study.study import FILE, GRID, Study, read_study_file
+from gkd_plugin.study.study import FILE, GRID, Study, find_out_dir, read_study_file
+from gkd_plugin.training.disk import guarded
 
 
 def run_grid(
@@ -71,45 +74,60 @@ def run_grid(
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be at least 1.")
     resources = resources or Resources()
+    require_extras()
     with say("reading the grid", quiet):
         expansion, base, text = _expand(config, grid, overrides, sample, sample_alias)
         study = _place(expansion, config, grid, base, text, name, repeat, resources, command)
-        earlier = read_study_file(study.beside) if (study.beside / FILE).is_file() else None
-        if earlier is not None:
-            study = study.continue_from(earlier)
-        study.require_free()
-        path = Path(config) if grid is not None else None
-        points = [study.settle(point) for point in expansion.points]
-        configs = check_points(points, path)
-        if budget is not None:
-            points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
+    path = Path(config) if grid is not None else None
+    with contextlib.nullcontext() if dry_run else hold_lock(study.beside), guarded(study.beside):
+        with say("checking every configuration", quiet):
+            earlier = read_study_file(study.beside) if (study.beside / FILE).is_file() else None
+            if earlier is not None:
+                study = study.continue_from(earlier)
+            study.require_free()
+            points = [study.settle(point) for point in expansion.points]
             configs = check_points(points, path)
-        warnings = count_warnings(configs.values())
-        if placebo:
-            points, more, refused = add_placebos(points, configs)
-            configs |= more
-            warnings = (*warnings, *refused)
-        if controls:
-            points, more = add_controls(points, configs)
-            configs |= more
+            if budget is not None:
+                points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
+                configs = check_points(points, path)
+            warnings = _find_warnings(study, configs)
+            if placebo:
+                points, more, refused = add_placebos(points, configs)
+                configs |= more
+                warnings = (*warnings, *refused)
+            if controls:
+                points, more = add_controls(points, configs)
+                configs |= more
+        if dry_run:
+            write_configs(points, study.beside / "configs", base=path)
+            with say("trying a few configurations for some epochs", quiet):
+                seconds, trial = estimate(points, configs, study.repeat, resources.processes)
+            return DryRun(
+                replace(study, points=tuple(points)),
+                study.beside / "configs",
+                expansion.duplicates,
+                seconds,
+                trial,
+                resources.processes,
+                warnings,
+            )
         study = replace(study, points=_merge(points, study.points))
-    write_configs(points, study.beside / "configs", base=path)
-    if dry_run:
-        with say("trying a few configurations for some epochs", quiet):
-            seconds, trial = estimate(points, configs, study.repeat, resources.processes)
-        return DryRun(
-            replace(study, points=tuple(points)),
-            study.beside / "configs",
-            expansion.duplicates,
-            seconds,
-            trial,
-            resources.processes,
-            warnings,
-        )
-    with hold_lock(study.beside):
         study.save()
+        write_configs(points, study.beside / "configs", base=path)
         entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
         return summarize(study, entries, warnings)
+
+
+def _find_warnings(study: Study, configs: Mapping[str, Config]) -> tuple[str, ...]:
+    """What is legal, but probably a mistake."""
+    found = count_warnings(configs.values())
+    if "seed" in study.dimensions.values() and study.repeat > 1:
+        said = (
+            f"seed is a dimension, and each point has {study.repeat} seeds from its own on: points share seeds. --repeat alone "
+            "gives several seeds"
+        )
+        found = (*found, said)
+    return found
 
 
 def _expand(
@@ -151,21 +169,22 @@ def _place(
     """The study, without its points."""
     if grid is None:
         folder = Path(config).resolve()
-        name = name or folder.name
-        out_dir = Path(str(expansion.points[0].values.get("out_dir", "results")))
+        name = folder.name if name is None else name
+        base = expansion.points[0].values
+        out_dir = find_out_dir(base)
         out_dir = out_dir.parent if out_dir.name == folder.name else out_dir  # configs_gen.py adds the grid's name
     else:
-        name = name or f"{Path(config).stem}_grid_{Path(grid).stem}"
-        out_dir = Path(str(base.get("out_dir", "results")))
+        name = f"{Path(config).stem}_grid_{Path(grid).stem}" if name is None else name
+        out_dir = find_out_dir(base)
     study = Study(
         name=name,
         out_dir=out_dir,
         kind=GRID,
-        base={"file": str(config), "values": dict(base)},
+        base={"file": str(config), "values": dict(base) if grid is not None else {}},
         grid={"file": str(grid), "text": text} if grid is not None else {},
         dimensions=expansion.dimensions,
         repeat=repeat,
-        threads=resources.threads_each,
+        threads=resources.choose_threads(base),
         command=command,
     )
     study.require_name()

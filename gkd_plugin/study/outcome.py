@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from gkd_plugin.study.ledger import DONE, FAILED, Entry
 from gkd_plugin.study.records import read_study
 from gkd_plugin.study.report.write import write_report
 from gkd_plugin.study.study import Study
-from gkd_plugin.study.table_files import write_tables
 from gkd_plugin.study.tables import compare, list_candidates, summarise
 
 _SHOWN = 10
@@ -116,19 +114,13 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
     found = list(warnings)
     rows: list[dict[str, Any]] = []
     metric, total, page = "", 0, None
-    if not any(entry.state == DONE for entry in entries):
-        pass
-    elif find_spec("pandas") is None:
-        found.append("no tables and no report: pandas is not installed (pip install 'gkd_plugin[study]')")
-    else:
-        results = read_study(study.beside)
+    results = read_study(study.beside)
+    if any(entry.state == DONE for entry in entries):
         metric = results.metric
-        write_tables(results)
         problem = write_host_tables(study.folder, results.metric, results.better)
         if problem is not None:
             found.append(problem)
-        points = summarise(results)
-        scored = list_candidates(points)
+        scored = list_candidates(summarise(results))
         scored = scored[scored["val"].notna()]
         total = len(scored)
         differences = {row["name"]: row for row in compare(results).to_dict("records")}
@@ -137,10 +129,10 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
             beside = differences.get(row["name"])
             more = {key: beside[key] for key in keys} if beside is not None else {}
             rows.append({key: row[key] for key in ("name", "val", "test")} | more)
-        try:
-            page = write_report(study.beside).page
-        except Exception as error:  # the runs are finished and the tables written: what they say is still to be told
-            found.append(
-                f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again"
-            )
+    try:
+        page = write_report(study.beside).page
+    except Exception as error:  # the runs are finished: what they say is still to be told
+        found.append(
+            f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again"
+        )
     return Outcome(study, list(entries), rows, metric, total, page, tuple(found))

@@ -36,7 +36,7 @@ from gkd_plugin.study.points import CONTROL, POINT, Point
 from gkd_plugin.study.proposals import HALVING, METHODS, TPE, Proposals, draw
 from gkd_plugin.study.resume import choose_jobs
 from gkd_plugin.study.space import Space, describe_changes
-from gkd_plugin.study.study import FILE, SEARCH, Study, read_study_file
+from gkd_plugin.study.study import FILE, SEARCH, Study, find_out_dir, read_study_file
 
 _PATIENCE = 100  # proposals in a row that bring nothing new
 _CHECKED = 200  # random points that are checked before anything is trained
@@ -87,13 +87,13 @@ def run_search(
         grid = read_grid(Path(space), ranges=True)
         study = Study(
             name=name or f"{Path(config).stem}_search_{Path(space).stem}",
-            out_dir=Path(str(base.get("out_dir", "results"))),
+            out_dir=find_out_dir(base),
             kind=SEARCH,
             base={"file": str(config), "values": dict(base)},
             grid={"file": str(space), "text": grid.text},
             dimensions=grid.dimensions,
             repeat=repeat,
-            threads=resources.threads_each,
+            threads=resources.choose_threads(base),
             command=command,
             search={"method": method},
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gkd_plugin.commands.start import require_name
+from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.training.provenance import find_versions
@@ -77,15 +80,18 @@ class Study:
         return replace(point, values={**point.values, "out_dir": str(self.folder), **threads})
 
     def require_name(self) -> None:
-        """Refuses a name that leads elsewhere.
+        """Refuses a name whose folders cannot be made, or would lie elsewhere.
 
         Raises:
             UserError: If it is not the name of a folder.
         """
-        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+        if Path(self.name).name != self.name or not self.name.isprintable() or self.name.endswith(SUFFIX):
             raise UserError(
-                f"--name: {self.name!r} is not the name of a folder. Allowed: a name without '/'. Nothing was written."
+                f"--name: {self.name!r} is not the name of a study. Allowed: the name of a folder, without '/' or line breaks, "
+                f"that does not end with {SUFFIX}. Nothing was written."
             )
+        require_name(self.out_dir, f"{self.name}{SUFFIX}")
+        require_name(self.out_dir, self.name)
 
     def require_free(self) -> None:
         """Refuses a folder of runs that no study of ours began.
@@ -167,6 +173,19 @@ class Study:
         )
 
 
+def find_out_dir(values: Mapping[str, Any]) -> Path:
+    """The folder for results that a configuration names.
+
+    Args:
+        values (mapping): Its values.
+
+    Raises:
+        UserError: If it names none that can be.
+    """
+    named = {"out_dir": values["out_dir"]} if "out_dir" in values else {}
+    return Path(read_config(named).cfg.out_dir)
+
+
 def find_study(folder: str | Path) -> Path:
     """The folder of ours that belongs to a study, whichever of its two folders is named.
 
@@ -176,13 +195,13 @@ def find_study(folder: str | Path) -> Path:
     Raises:
         UserError: If there is no study.
     """
-    path = Path(folder)
-    for candidate in (path, path.with_name(f"{path.name}{SUFFIX}")):
+    path = Path(os.path.abspath(folder))
+    for candidate in (path, path.parent / f"{path.name}{SUFFIX}"):
         if (candidate / FILE).is_file():
             return candidate
     known = sorted(found.parent.with_suffix("").name for found in path.parent.glob(f"*{SUFFIX}/{FILE}"))
     there = f" In {path.parent}: {', '.join(known[:10])}." if known else ""
-    raise UserError(f"{path} is no study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")
+    raise UserError(f"{folder} is no study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")
 
 
 def read_study_file(beside: Path) -> Study:
@@ -197,10 +216,15 @@ def read_study_file(beside: Path) -> Study:
     path = beside / FILE
     try:
         values = json.loads(path.read_text())
-        if values["format"] != FORMAT:
-            raise UserError(
-                f"{path} is of format {values['format']}; this version reads {FORMAT}. Install a newer one."
-            )
+        later = isinstance(values["format"], int) and values["format"] > FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _report_damage(path, error) from None
+    if later:
+        raise UserError(
+            f"{path} was written by a later version (format {values['format']}). Install a newer gkd_plugin."
+        )
+    try:
+        _require_names([values["name"], *(point["name"] for point in values["points"])])
         points = tuple(
             Point(
                 str(point["name"]),
@@ -227,8 +251,26 @@ def read_study_file(beside: Path) -> Study:
             created=str(values["created"]),
             search=dict(values.get("search", {})),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Its runs are whole: give the same command another "
-            "--name, or remove this file and run the same command again to write it anew."
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _report_damage(path, error) from None
+
+
+def _require_names(names: Iterable[object]) -> None:
+    """Refuses what is no name of a folder: it would lead out of the study's."""
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{name!r:.60} is no name")
+
+
+def _report_damage(path: Path, error: Exception) -> UserError:
+    what = (
+        f"it lacks {error}"
+        if isinstance(error, KeyError)
+        else "it is not whole"
+        if isinstance(error, json.JSONDecodeError)
+        else str(error)
+    )
+    return UserError(
+        f"{path} is damaged ({what}). Its runs are whole: give the same command another --name, or remove this file and run "
+        "the same command again to write it anew."
+    )

@@ -14,6 +14,7 @@ import gkd_cli
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
+from gkd_plugin.study import extras
 from gkd_plugin.study.grid import run_grid
 from gkd_plugin.study.points import Point
 from gkd_plugin.study.teachers import find_orders
@@ -97,7 +98,7 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
     done = grid("--dry-run", repeat=3)
     assert done.exit_code == 0, done.output
     assert "6 configurations (4 points, 2 controls) of 3 seeds" in done.output
-    assert "about " in done.output and "trials of 5 epochs" in done.output
+    assert "about " in done.output and "trials of 2 epochs" in done.output
     assert not STUDY.exists()
     written = {path.stem for path in Path(f"{STUDY}.gkd/configs").glob("*.yaml")}
     assert len(written) == 6
@@ -112,11 +113,22 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
         ("kd.preset preset [supervised]\ngnn.dim_inner width [0, wide]\n", (), "2 mistakes in 2 of 2 configurations"),
         ("kd.preset\n", (), "grid.txt"),
         ("", (), "grid.txt"),
-        (GRID, ("--name", "../x"), "'../x' is not the name of a folder"),
+        (GRID, ("--name", "../x"), "'../x' is not the name of a study"),
         (GRID, ("--sample-alias", "nothing"), "nothing"),
         ("kd.preset preset [soft_target]\n", ("kd.teacher_cfg", "none.yaml"), "none.yaml"),
         (GRID, ("--budget", "0"), "--budget 0"),
         (GRID, ("kd.preset",), "has no value"),
+        (GRID, ("--name", "x" * 300), "too long"),
+        (GRID, ("--name", "x" * 200), "too long"),
+        (GRID, ("--name", "x.gkd"), "does not end with .gkd"),
+        (GRID, ("--name", "a\nb"), "not the name of a study"),
+        (GRID, ("--name", ""), "not the name of a study"),
+        (GRID, ("out_dir", ""), "out_dir"),
+        (GRID, ("out_dir", "base.yaml"), "is a file, where a folder is needed"),
+        (GRID, ("--timeout", "nan"), "--timeout nan"),
+        (GRID, ("--memory", "1GB"), "With --workers 0"),
+        (GRID, ("--workers", "1", "--memory", "lots"), "is no size"),
+        (GRID, ("--scheduler", "tcp://127.0.0.1:9"), "give one of the two"),
     ],
 )
 def test_a_mistake_is_one_message_before_anything_is_trained(
@@ -127,6 +139,37 @@ def test_a_mistake_is_one_message_before_anything_is_trained(
     done = grid(*words)
     assert done.exit_code == 2, (done.output, done.exception)
     assert said in done.output and not begun and not STUDY.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(base: Path) -> None:
+    done = grid("out_dir", "/proc/nothing/here")
+    assert done.exit_code in (1, 2) and "/proc/nothing" in done.output and "Traceback" not in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_the_threads_of_the_base_are_kept_and_a_seed_as_a_dimension_is_warned_of(base: Path) -> None:
+    Path("grid.txt").write_text("kd.preset preset [supervised]\nseed seed [0, 1]\n")
+    done = grid("--dry-run", "num_threads", "3")
+    assert done.exit_code == 0 and "points share seeds" in done.output
+    written = [yaml.safe_load(path.read_text()) for path in Path(f"{STUDY}.gkd/configs").glob("*.yaml")]
+    assert [values["num_threads"] for values in written] == [3, 3]
+
+
+@pytest.mark.parametrize("package", ["pandas", "matplotlib", "jinja2"])
+def test_a_missing_package_is_said_before_anything_is_trained(
+    package: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else object())
+    done = grid()
+    assert done.exit_code == 2 and f"needs {package}: pip install 'gkd_plugin[study]'" in done.output
+    assert not Path("results").exists()
+
+
+def test_the_state_is_told_in_the_studys_own_folder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid(repeat=1)
+    monkeypatch.chdir(STUDY)
+    assert "base_grid_grid (grid, begun" in gkd("status", ".").output
+    assert gkd("status", "/").exit_code == 2
 
 
 def test_a_folder_of_other_runs_is_left_alone(base: Path) -> None:
