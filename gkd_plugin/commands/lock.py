@@ -45,7 +45,10 @@ def hold_lock(folder: Path, *, wait: bool = False, quiet: bool = False) -> Itera
         raise UserError(f"{path} is a folder, but a run keeps its lock there. Move it away, or choose another --name.")
     lock = FileLock(path, is_singleton=True)  # a single object for each path counts how often its thread took it
     with guarded(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # of a file system that makes no folders, such as /proc
+            raise UserError(f"{folder.parent} cannot be made. Choose another out_dir. Nothing was written.") from None
         held = _acquire(lock, folder, holder, wait, quiet)
     try:
         if held and lock.lock_counter == 1:

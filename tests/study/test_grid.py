@@ -122,7 +122,7 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
         (GRID, ("--name", "x" * 200), "too long"),
         (GRID, ("--name", "x.gkd"), "does not end with .gkd"),
         (GRID, ("--name", "a\nb"), "not the name of a study"),
-        (GRID, ("--name", ""), "not the name of a study"),
+        (GRID, ("--name", ""), "--name: ''"),
         (GRID, ("out_dir", ""), "out_dir"),
         (GRID, ("out_dir", "base.yaml"), "is a file, where a folder is needed"),
         (GRID, ("--timeout", "nan"), "--timeout nan"),
