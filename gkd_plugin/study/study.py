@@ -99,7 +99,7 @@ class Study:
         Raises:
             UserError: If there are some.
         """
-        if (self.beside / FILE).is_file() or not self.folder.is_dir():
+        if self.ledger.is_dir() or not self.folder.is_dir():  # the ledger is a study's, also where its file was removed
             return
         runs = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
         if runs:

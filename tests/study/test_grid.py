@@ -180,6 +180,18 @@ def test_a_folder_of_other_runs_is_left_alone(base: Path) -> None:
     assert sorted(Path("results").rglob("*")) == before
 
 
+def test_a_studys_file_that_is_removed_is_written_anew(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid(repeat=1)
+    file = Path(f"{STUDY}.gkd/study.json")
+    file.write_text("{")
+    done = grid(repeat=1)
+    assert done.exit_code == 2 and "remove this file" in done.output
+    file.unlink()
+    begun = trained(monkeypatch)
+    assert grid(repeat=1).exit_code == 0 and not begun
+    assert set(points()) == {SUPERVISED, OC}
+
+
 def test_one_failure_stops_nothing_else_and_is_tried_again_on_demand(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
