@@ -14,6 +14,8 @@ from gkd_plugin.errors import UserError, cut, nearest, quote
 
 SUFFIXES = (".yaml", ".yml")
 
+_LARGEST = 100_000  # values in a file, aliases written out
+
 
 class _Loader(yaml.SafeLoader):
     """YAML without what it silently makes of a value: of two equal keys the last, a date, a number of another base."""
@@ -76,12 +78,17 @@ def read_file(path: Path) -> dict[str, Any]:
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=_Loader)
+        written_out = _count(content, {})
     except UserError as error:
         raise UserError(f"{where}, {error}") from None
     except RecursionError:
         raise UserError(f"{where} is nested too deeply. Groups have one level of keys.") from None
     except (yaml.YAMLError, ValueError) as error:  # the second: a tag that does not fit its value, such as !!int a
         raise UserError(f"{where} is not YAML: {cut(' '.join(str(error).split()))}.") from None
+    if written_out > _LARGEST:
+        raise UserError(
+            f"{where} stands for more than {_LARGEST:,} values: its aliases (*name) multiply. Write it without them."
+        )
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -89,6 +96,17 @@ def _parse(text: str, where: str) -> dict[str, Any]:
             f"{where} contains {type(content).__name__}, not keys. Write lines like 'kd: {{preset: mutual}}'."
         )
     return {str(key): value for key, value in content.items()}
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """How many values this is where every alias is written out; one that contains itself is endless."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _LARGEST  # of itself, as long as it is not known
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(part, known) for part in inside)
+    return known[id(value)]
 
 
 def _report_missing(path: Path) -> str:

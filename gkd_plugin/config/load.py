@@ -113,17 +113,21 @@ def read_config(
 
 def _read_host(values: Mapping[str, Any], known: HostParts | None) -> tuple[CfgNode, list[Problem]]:
     """The host's keys in a ``cfg`` of their own, and what is wrong with them."""
+    if known is None:
+        return _place_host(values)
     part = repr({key: value for key, value in values.items() if not host_keys.is_kd(key)})
-    if known is None or part not in known:
-        own = host_keys.fresh()
-        problems = host_keys.place(values, own)
-        wrong = {problem.key for problem in problems}
-        problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
-        if known is None:
-            return own, problems
-        known[part] = own, problems
+    if part not in known:
+        known[part] = _place_host(values)
     own, problems = known[part]
     return own.clone(), list(problems)
+
+
+def _place_host(values: Mapping[str, Any]) -> tuple[CfgNode, list[Problem]]:
+    own = host_keys.fresh()
+    problems = host_keys.place(values, own)
+    wrong = {problem.key for problem in problems}
+    problems += [problem for problem in host_keys.finish(own) if problem.key not in wrong]
+    return own, problems
 
 
 def _locate(source: Source) -> tuple[Path | None, str]:

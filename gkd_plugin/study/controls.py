@@ -14,6 +14,7 @@ import yaml
 from yacs.config import CfgNode
 
 from gkd_plugin.commands.run import control_overrides
+from gkd_plugin.config import kd_keys
 from gkd_plugin.config.files import merge
 from gkd_plugin.config.host_keys import is_kd
 from gkd_plugin.config.kd_keys import SCHEME_KEYS
@@ -71,7 +72,13 @@ def is_control(plan: Plan) -> bool:
 
 def identify(config: Config) -> str:
     """Equal for configurations that train alike: a hash of host's keys, plan and further students, not of places."""
-    parts = [_dump(config.cfg), config.plan.as_dict(), *map(_dump, config.further)]
+    defaults = {name: {key.name: key.default for key in keys} for name, keys in kd_keys.groups().items()}
+    # without what is left as it was: a later version may have further keys
+    decided = {
+        name: {key: value for key, value in part.items() if value != defaults[name].get(key)}
+        for name, part in config.plan.as_dict().items()
+    }
+    parts = [_dump(config.cfg), decided, *map(_dump, config.further)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
