@@ -6,6 +6,7 @@ with exit code 1. Anything else is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,6 +79,23 @@ def describe_error(error: BaseException) -> str:
     """Type and first sentence of a foreign error: the rest is often advice to trust the file nevertheless."""
     first = next(iter(str(error).splitlines()), "").partition(". ")[0][:200]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def describe_damage(error: Exception) -> str:
+    """What is wrong with a file of ours that could not be read, in plain words; a ``ValueError`` of ours says it itself."""
+    if isinstance(error, json.JSONDecodeError):
+        return "it is not whole JSON"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "a value in it is of another kind than was written"
+    return str(error)
 
 
 def find_place(error: BaseException) -> str:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import ClassVar
 
 from rich.console import Console
 
+_warned: set[str] = set()
 _PAGE = 110  # columns of a notebook
 _BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def warn(text: str) -> None:
+    """Says something once in this process: a plain line on stderr, as every warning of the commands.
+
+    Args:
+        text (str): What is to be said.
+    """
+    if text not in _warned:
+        _warned.add(text)
+        print(f"warning: {text}", file=sys.stderr)
 
 
 class Printable:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import hashlib
 import json
-import logging
 import math
 import os
 import threading
@@ -25,6 +24,7 @@ from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import RunFailed, UserError, describe_error
+from gkd_plugin.printing import warn
 from gkd_plugin.study.ledger import DONE, ENDED, FAILED, INTERRUPTED, Entry, Ledger
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
 
@@ -217,7 +217,7 @@ def _write_if_possible(ledger: Ledger, entry: Entry) -> None:
     try:
         ledger.write(entry)
     except (UserError, RunFailed, OSError) as error:
-        logging.warning("gkd_plugin: the ledger's entry of %s was not written: %s", entry.name, error)
+        warn(f"the ledger's entry of {entry.name} was not written: {error}")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ finished stands in the run's own folder; a lost entry costs nothing but a look a
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, describe_damage
+from gkd_plugin.printing import warn
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.run_folder import write_text
 
@@ -130,11 +130,9 @@ class Ledger:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            logging.warning(
-                "gkd_plugin: %s is not used: it is damaged, or no entry of a ledger (%s). The run counts as pending; "
-                "its finished seeds are kept.",
-                path,
-                error,
+            warn(
+                f"{path} is not used: it is damaged, or no entry of a ledger ({describe_damage(error)}). The run counts as "
+                "pending; its finished seeds are kept."
             )
         return Entry(name)
 
@@ -175,7 +173,7 @@ def _parse(content: bytes, name: str) -> Entry:
 
     Raises:
         ValueError: If it is none.
-        TypeError: Likewise.
+        TypeError: If it lacks its name.
     """
     values = json.loads(content)
     if not isinstance(values, dict):
@@ -201,7 +199,7 @@ def _parse(content: bytes, name: str) -> Entry:
 
 def _require(key: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"{key} is {value!r:.50}")
+        raise ValueError(f"{key} is {value!r:.50}")
 
 
 def _now() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 POINT, CONTROL, TEACHER, SHUFFLED, SMOOTHED = "point", "control", "teacher", "shuffled_teacher", "label_smoothing"
@@ -31,3 +33,22 @@ class Point:
     control: str | None = None
     of: tuple[str, ...] = ()
     epochs: int | None = None
+
+
+def check_place(name: str, folder: str, study: str) -> None:
+    """Refuses what a damaged or foreign ``study.json`` might name: nothing outside the study's two folders is read.
+
+    Args:
+        name (str): A point's name.
+        folder (str): The folder of its run, as ``study.json`` has it: relative to ``<study>.gkd``.
+        study (str): The study's name.
+
+    Raises:
+        ValueError: If the name is no name of a folder, or the folder lies elsewhere.
+    """
+    if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name):
+        raise ValueError(f"{name!r:.80} is no name of a run")
+    parts = PurePath(os.path.normpath(folder)).parts
+    inside = parts[:1] != ("..",) or (parts[:2] == ("..", study) and len(parts) > 2)
+    if "\0" in folder or os.path.isabs(folder) or not inside:
+        raise ValueError(f"the folder {folder!r:.80} of {name} lies outside the study")

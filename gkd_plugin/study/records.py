@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, describe_damage
 from gkd_plugin.study.controls import match_controls
 from gkd_plugin.study.dimensions import compare_configs, make_column, parse_name
 from gkd_plugin.study.extras import load_extra
-from gkd_plugin.study.points import CONTROL, POINT, ROLES, TEACHER
+from gkd_plugin.study.points import CONTROL, POINT, ROLES, TEACHER, check_place
 from gkd_plugin.study.run_files import RunFiles, is_run, read_run
 from gkd_plugin.training.result import RESULT
 from gkd_plugin.training.run_folder import DATED
@@ -20,7 +20,7 @@ from gkd_plugin.training.run_folder import DATED
 if TYPE_CHECKING:
     import pandas as pd
 
-STUDY, LEDGER, SUFFIX = "study.json", "ledger", ".gkd"
+STUDY, LEDGER, SUFFIX, FORMAT = "study.json", "ledger", ".gkd", 1
 POINT_COLUMNS = {
     "name": "object",
     "role": "object",
@@ -127,7 +127,7 @@ def read_study(folder: str | Path) -> StudyResults:
     listed = _read_study_file(home / STUDY, failures) if (home / STUDY).is_file() else None
     if listed is None:
         runs = folder.with_name(folder.name.removesuffix(SUFFIX))
-        listed, home = _list_runs(runs), home if home.is_dir() else runs
+        listed, home = _list_runs(runs, failures), home if home.is_dir() else runs
     return _read_points(listed, home, failures)
 
 
@@ -136,20 +136,25 @@ def _read_study_file(path: Path, failures: list[dict[str, Any]]) -> _Listed | No
     """What ``study.json`` lists; ``None``, said among the failures, where it cannot be read."""
     try:
         meta = json.loads(path.read_text())
+        if meta["format"] != FORMAT:
+            raise ValueError(f"it is of format {meta['format']!r:.20}, and this version reads {FORMAT}")
         dimensions = {str(alias): str(key) for alias, key in meta.get("dimensions", {}).items()}
         points = []
         for point in meta["points"]:
-            place = (path.parent / point["folder"]).resolve()
             known = {key: point.get(key) for key in ("control", "of", "epochs")}
             known["of"] = " ".join(known["of"]) if known["of"] else None  # names have no spaces
             role = point.get("role", POINT)
-            name = str(point["name"])
-            if role not in ROLES or Path(name).name != name:
-                raise ValueError(f"a point {name!r} of the role {role!r}")
-            points.append({"name": name, "role": role, **known, "folder": str(place)})
+            name, place = str(point["name"]), str(point["folder"])
+            if role not in ROLES:
+                raise ValueError(f"{role!r:.80} is no role of a point")
+            check_place(name, place, path.parent.name.removesuffix(SUFFIX))
+            points.append({"name": name, "role": role, **known, "folder": str((path.parent / place).resolve())})
         choices = [dict(point.get("choices") or {}) for point in meta["points"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{path} cannot be read ({type(error).__name__}: {error}); the folders of runs were read without it"
+        why = (
+            f"{path} is damaged ({describe_damage(error)}). Only the folders of runs were read, and which run is the control "
+            "of which is not known"
+        )
         failures.append({"name": None, "seed": None, "reason": why})
         return None
     return _Listed(str(meta.get("kind", "grid")), dimensions, points, choices, meta)
@@ -163,16 +168,16 @@ def _read_entry(path: Path, failures: list[dict[str, Any]]) -> dict[str, Any]:
         entry = json.loads(path.read_text())
         kinds = {"state": (str, type(None)), "failures": (dict, type(None))}
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError("not an entry of a ledger")
+            raise ValueError("it is no entry of a ledger")
     except (OSError, ValueError) as error:
-        why = f"{path} cannot be read ({type(error).__name__}: {error})"
+        why = f"{path} cannot be read ({describe_damage(error)})"
         failures.append({"name": path.stem, "seed": None, "reason": why})
         return {}
     return entry
 
 
 # -------------------------------------------------------------------------------------------------- without study.json
-def _list_runs(folder: Path) -> _Listed:
+def _list_runs(folder: Path, failures: Sequence[Mapping[str, Any]]) -> _Listed:
     """The runs in a folder; it may be a run itself."""
     if is_run(folder):
         point = {"name": folder.name, "role": POINT, "folder": str(folder.resolve())}
@@ -180,7 +185,7 @@ def _list_runs(folder: Path) -> _Listed:
     inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     runs = {path.name: path for path in inside if is_run(path) and not DATED.fullmatch(path.name)}
     if not runs:
-        raise UserError(_report_empty(folder, inside))
+        raise UserError(" ".join([*(f"{failure['reason']}." for failure in failures), _report_empty(folder, inside)]))
     names = sorted(runs)
     controlled = {name: f"{name}-control" for name in names if f"{name}-control" in runs}
     controls = {control: name for name, control in controlled.items()}
@@ -219,9 +224,10 @@ def _report_empty(folder: Path, inside: Sequence[Path]) -> str:
 def _read_points(listed: _Listed, home: Path, failures: list[dict[str, Any]]) -> StudyResults:
     rows: list[dict[str, Any]] = []
     for point in listed.points:
-        found = read_run(Path(point["folder"]))
         entry = _read_entry(home / LEDGER / f"{point['name']}.json", failures) if listed.meta else {}
-        point["state"] = entry.get("state") or found.state
+        asked = [count for count in (listed.meta.get("repeat"), entry.get("repeat")) if isinstance(count, int)]
+        found = read_run(Path(point["folder"]), entry.get("state"), max([1, *asked]))
+        point["state"] = found.state
         why = _list_failures(found, entry)
         point["reason"] = entry.get("reason") or next((reason for _, reason in why), None)
         failures += [{"name": point["name"], "seed": seed, "reason": reason} for seed, reason in why]

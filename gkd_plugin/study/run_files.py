@@ -9,13 +9,17 @@ from typing import Any
 
 import yaml
 
+from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING
 from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
 from gkd_plugin.training.rows import read_rows
-from gkd_plugin.training.run_folder import FAILED, seed_folders
+from gkd_plugin.training.run_folder import FAILED as FAILURE
+from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 
+DAMAGED, MISSING = "damaged", "missing"  # states that only a look into the folder finds
 HOST_NOTE = "test of the last epoch, as the host's main program writes it"
+_AGAIN = "Run the same command again to train what is missing."
 _SINGLE = ("s1", "mean", "first", "best")  # the answers of a run of one student
 
 
@@ -27,17 +31,23 @@ class RunFiles:
         rows (list of dict): One for each seed and answer.
         failures (list): ``(seed, reason)`` for what failed or is damaged.
         unfinished (list): The same for what has begun and not ended.
-        state (str): ``done``, ``failed``, ``interrupted`` or ``pending``.
+        damaged (bool): Whether any of the failures is damage.
+        state (str): ``done``, ``damaged``, ``missing``, ``failed``, ``interrupted`` or ``pending``.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[tuple[int | None, str]] = field(default_factory=list)
     unfinished: list[tuple[int | None, str]] = field(default_factory=list)
-    state: str = "pending"
+    damaged: bool = False
+    state: str = PENDING
 
 
-class _Unreadable(Exception):
+class _Damaged(Exception):
     """Why a seed cannot be read."""
+
+
+class _Failed(Exception):
+    """Why a seed failed."""
 
 
 class _Unfinished(Exception):
@@ -48,45 +58,65 @@ def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run: it has folders of seeds with rows, a result or a failure."""
     if not folder.is_dir():
         return False
-    inside = (RESULT, FAILED, "train", "val", "ckpt")
+    inside = (RESULT, FAILURE, "train", "val", "ckpt")
     return any((seed / name).exists() for seed in seed_folders(folder) for name in inside)
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run(folder: Path, known: str | None = None, asked: int = 1) -> RunFiles:
     """Everything that a run's folder says of its seeds.
 
     Args:
         folder (Path): The run's folder, which need not be there.
+        known (str, optional): The state in the ledger. It counts, unless the folder shows that a finished run is no more.
+        asked (int): The number of seeds that were asked for.
     """
     found = RunFiles()
-    if not folder.is_dir():
-        return found
-    for path in seed_folders(folder):
+    for path in seed_folders(folder) if folder.is_dir() else ():
         seed = int(path.name) + 1  # the folder of seed 1 is 0
         try:
             found.rows += _read_seed(folder, path, seed)
         except _Unfinished as why:
             found.unfinished.append((seed, str(why)))
-        except _Unreadable as why:
+        except _Failed as why:
             found.failures.append((seed, str(why)))
+        except _Damaged as why:
+            found.failures.append((seed, str(why)))
+            found.damaged = True
     if found.unfinished:
-        found.state = "interrupted"
+        found.state = INTERRUPTED
     elif found.failures:
-        found.state = "failed"
+        found.state = FAILED
     elif found.rows:
-        found.state = "done"
+        found.state = DONE
+    _compare(found, folder, known, asked)
     return found
+
+
+def _compare(found: RunFiles, folder: Path, known: str | None, asked: int) -> None:
+    """The state, from the folder and the ledger."""
+    seeds = {row["seed"] for row in found.rows} | {seed for seed, _ in found.failures + found.unfinished}
+    state = known or found.state
+    if state == DONE:
+        if not folder.is_dir():
+            found.failures.append((None, f"{folder} is gone. {_AGAIN}"))
+        elif len(seeds) < asked:
+            found.failures.append((None, f"{folder} has {len(seeds)} of {asked} seeds. {_AGAIN}"))
+        if len(seeds) < asked or found.unfinished:
+            state = MISSING
+        elif found.failures:
+            state = FAILED
+    found.state = DAMAGED if found.damaged and state != RUNNING else state
 
 
 def _read_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]:
     if (path / RESULT).is_file():
         if (damage := find_damage(path)) is not None:
-            raise _Unreadable(damage)
+            raise _Damaged(damage)
         result = read_result(path)
         assert result is not None
         return _list_answers(result)
-    if (path / FAILED).is_file():
-        raise _Unreadable(_read_reason(path / FAILED))
+    if (path / FAILURE).is_file():
+        raise _Failed(_read_reason(path / FAILURE))
     if (folder / "plan.yaml").is_file() or (path / "plan.yaml").is_file():
         raise _Unfinished(f"{path} is not finished")
     return _read_host_seed(folder, path, seed)
@@ -163,10 +193,10 @@ def _read_epochs(path: Path) -> dict[int, dict[str, Any]]:
         rows = [row for _, row in read_rows(path)]
         text = path.read_text(errors="replace") if path.is_file() else ""
     except OSError as error:
-        raise _Unreadable(f"{path} cannot be read ({error.strerror})") from None
+        raise _Damaged(f"{path} cannot be read ({error.strerror})") from None
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > len(rows):
-        raise _Unreadable(f"{path} is damaged: {len(lines) - len(rows)} of {len(lines)} rows cannot be read")
+        raise _Damaged(f"{path} is damaged: {len(lines) - len(rows)} of {len(lines)} rows cannot be read")
     return {row["epoch"]: row for row in rows}
 
 
@@ -186,7 +216,7 @@ def _choose_metric(path: Path, values: dict[str, Any], row: dict[str, Any]) -> t
         metric = next((name for name in ("auc", "accuracy", "mae", "mse", "loss") if name in row), "loss")
         return metric, metric not in ERRORS
     if metric not in row:
-        raise _Unreadable(f"{path / 'val' / 'stats.json'} has no column {metric}, which metric_best names")
+        raise _Damaged(f"{path / 'val' / 'stats.json'} has no column {metric}, which metric_best names")
     return str(metric), values.get("metric_agg", "argmax") != "argmin"
 
 
@@ -197,7 +227,7 @@ def _select(path: Path, rows: dict[int, dict[str, Any]], metric: str, better: bo
         if isinstance(value := row.get(metric), (int, float)) and value == value
     }
     if not scored:
-        raise _Unreadable(f"{path / 'val' / 'stats.json'} has no number in its column {metric}")
+        raise _Damaged(f"{path / 'val' / 'stats.json'} has no number in its column {metric}")
     sign = 1 if better else -1
     epoch = max(sorted(scored), key=lambda epoch: sign * scored[epoch][metric])  # the first of equal ones
     return epoch, scored[epoch]

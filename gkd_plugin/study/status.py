@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from gkd_plugin.commands.lock import is_held
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.display import format_score, format_seconds
 from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Entry, Ledger
+from gkd_plugin.study.points import Point
+from gkd_plugin.study.run_files import DAMAGED, MISSING, read_run
 from gkd_plugin.study.study import Study, find_study, read_study_file
 
 _SHOWN = 20
@@ -28,7 +30,7 @@ class Status(Printable):
 
     Args:
         study (Study): The study.
-        entries (dict): What is known of each run by name.
+        entries (dict): What is known of each run by name; a finished one that is no more is ``damaged`` or ``missing``.
         held (bool): Whether a command is working on it now.
     """
 
@@ -50,7 +52,7 @@ class Status(Printable):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         counts = self.counts
-        order = (DONE, RUNNING, PENDING, INTERRUPTED, FAILED)
+        order = (DONE, RUNNING, PENDING, INTERRUPTED, FAILED, DAMAGED, MISSING)
         said = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
         yield f"[bold]{escape(self.study.name)}[/] ({self.study.kind}, begun {self.study.created}): {said or 'no runs'}"
         ranked = [entry for entry in self.entries.values() if entry.state == DONE and entry.val is not None]
@@ -66,6 +68,9 @@ class Status(Printable):
         if failed:
             yield _make_table("failed", [(e.name, str(e.reason)) for e in failed], ("why",))
             yield "run the same command with --retry-failed to try these again"
+        lost = [entry for entry in self.entries.values() if entry.state in (DAMAGED, MISSING)]
+        if lost:
+            yield _make_table("damaged or missing", [(e.name, str(e.reason)) for e in lost], ("why",))
         if not self.held and counts[PENDING] + counts[INTERRUPTED]:
             yield f"nobody works on it; to continue: {escape(self.study.command)}"
 
@@ -100,4 +105,15 @@ def read_status(folder: str | Path) -> Status:
     beside = find_study(folder)
     study = read_study_file(beside)
     entries = {entry.name: entry for entry in Ledger(study.ledger).entries()}
+    for point in study.points:
+        if point.name in entries and entries[point.name].state == DONE:
+            entries[point.name] = _look(study, point, entries[point.name])
     return Status(study, entries, is_held(beside))
+
+
+def _look(study: Study, point: Point, entry: Entry) -> Entry:
+    """A finished run's entry, once its folder was looked at."""
+    found = read_run(study.place(point) / point.name, DONE, max(study.repeat, entry.repeat))
+    if found.state == DONE:
+        return entry
+    return replace(entry, state=found.state, reason=next((why for _, why in found.failures + found.unfinished), None))

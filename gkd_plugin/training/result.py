@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, describe_damage
 
 RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
 
@@ -111,8 +111,7 @@ class RunResult:
         """Checks what was read from a file of any origin.
 
         Raises:
-            TypeError: If a value is of another kind.
-            ValueError: If values do not go together.
+            ValueError: If a value is of another kind, or values do not go together.
         """
         for name in ("seed", "epochs", "best_student"):
             _require(name, getattr(self, name), int)
@@ -158,7 +157,7 @@ def _restore_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 def _require(name: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"{name} is {value!r:.50}")
+        raise ValueError(f"{name} is {value!r:.50}")
 
 
 def read_result(folder: Path) -> RunResult | None:
@@ -178,7 +177,7 @@ def read_result(folder: Path) -> RunResult | None:
         result.check()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{path} is not a result of gkd_plugin, or it is damaged ({type(error).__name__}: {error}). "
+            f"{path} is not a result of gkd_plugin, or it is damaged ({describe_damage(error)}). "
             "Remove it and train that seed again."
         ) from None
     return result

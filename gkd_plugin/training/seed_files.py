@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.result import RESULT, RunResult, read_result
+from gkd_plugin.training.rows import read_rows
 
 SPLITS = ("train", "val", "test")
 FILES = "files"  # the key in result.json
+_ROUNDED = 1e-3  # what rounding may take from a score
 LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", "diagnostics.json", "attention.json")
 
 
@@ -37,6 +40,7 @@ def find_damage(folder: Path) -> str | None:
             return None
         listed = json.loads((folder / RESULT).read_text()).get(FILES)
         found = _compare(folder, listed) if isinstance(listed, dict) else _check_rows(folder, result)
+        found = found or _check_test(folder, result)
     except UserError as error:
         found = str(error)
     except OSError as error:
@@ -66,6 +70,18 @@ def _compare(folder: Path, listed: dict[str, Any]) -> str | None:
                 return f"{path} is damaged: it has {found['bytes']} bytes, {size} were written"
             return f"{path} is damaged: its content is not what was written"
     return None
+
+
+def _check_test(folder: Path, result: RunResult) -> str | None:
+    """Nothing vouches for ``result.json`` itself; its test score stands in the test row, too, rounded by whoever wrote it."""
+    path = folder / "test" / "stats.json"
+    row = next((row for _, row in read_rows(path)), {})
+    shown = row.get(f"{result.predict}_{result.metric}", row.get(result.metric))
+    if not isinstance(shown, (int, float)) or not math.isfinite(shown) or not math.isfinite(result.answer.test):
+        return None
+    if math.isclose(shown, result.answer.test, rel_tol=_ROUNDED, abs_tol=_ROUNDED):
+        return None
+    return f"{folder / RESULT} is damaged: its test score is {result.answer.test:g}, that of {path} is {shown:g}"
 
 
 def _check_rows(folder: Path, result: RunResult) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from gkd_plugin.study import effects, tables
 from gkd_plugin.study.records import RESERVED, SCORE_COLUMNS, StudyResults, read_study
+from gkd_plugin.study.report.verdict import write_verdict
+from gkd_plugin.study.status import read_status
 from tests import running, toy
 from tests.study.folders import write_run, write_study
+from tests.study.report import made_studies
 
 POINTS: list[dict[str, Any]] = [
     {"name": "s-width=8-preset=lsp", "choices": {"width": 8, "preset": "lsp"}, "control": "control-1"},
@@ -100,6 +105,21 @@ def test_types_do_not_depend_on_what_was_found(study: Path, tmp_path: Path) -> N
         '{"points": [{"name": 1}]}',
         '{"points": [{"name": "../x", "folder": "a"}]}',
         '{"dimensions": []}',
+        '{"format": 2, "points": []}',
+        '{"points": []}',
+        *(
+            json.dumps({"format": 1, "points": [{"name": name, "folder": folder}]})
+            for name, folder in (
+                ("a", "../../../etc"),
+                ("a", "/etc"),
+                ("a", "../other/a"),
+                ("a", "../s"),
+                ("a", "controls/../../other/a"),
+                ("a/b", "../s/a"),
+                ("..", "../s/a"),
+                ("", "../s/a"),
+            )
+        ),
     ],
 )
 def test_a_damaged_study_file_is_said_and_the_runs_are_read(study: Path, text: str) -> None:
@@ -109,7 +129,57 @@ def test_a_damaged_study_file_is_said_and_the_runs_are_read(study: Path, text: s
     assert results.points["name"].tolist() == sorted(point["name"] for point in POINTS[:2])
     assert results.points["width"].tolist() == [16, 8]  # from the names
     ((name, seed, why),) = failures(results)
-    assert name == -1 and seed == -1 and str(study / "study.json") in why
+    assert name == -1 and seed == -1 and f"{study / 'study.json'} is damaged" in why
+    assert "Error" not in why
+    shutil.rmtree(study.parent / "s")
+    with pytest.raises(UserError, match="study.json is damaged"):
+        read_study(study)
+
+
+def change_result(run: Path) -> None:
+    path = run / "1" / "result.json"
+    values = json.loads(path.read_text())
+    values["answers"]["best"]["test"] = 0.99
+    path.write_text(json.dumps(values))
+
+
+LOST: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "the folder": (shutil.rmtree, "missing", "is gone"),
+    "a seed": (lambda run: shutil.rmtree(run / "1"), "missing", "has 2 of 3 seeds"),
+    "a result": (
+        lambda run: ((run / "1" / "result.json").unlink(), (run / "plan.yaml").write_text("")),
+        "missing",
+        "is not finished",
+    ),
+    "half a result": (lambda run: (run / "1" / "result.json").write_text('{"seed": 2'), "damaged", "not whole JSON"),
+    "a changed result": (change_result, "damaged", "its test score is 0.99"),
+    "rows": (lambda run: (run / "1" / "val" / "stats.json").write_text(""), "damaged", "0 bytes"),
+    "a changed test": (
+        lambda run: (run / "1" / "test" / "stats.json").write_text('{"epoch": 3, "accuracy": 0.9}'),
+        "damaged",
+        "test/stats.json is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_was_done_and_is_no_more_is_said(tmp_path: Path, lost: str) -> None:
+    tests = [0.5, 0.51, 0.52]
+    points: dict[str, Any] = {"whole": ({"a": 1}, None, tests), "kd": ({"a": 2}, "whole", tests)}
+    home = made_studies.write_study(tmp_path, points)
+    assert read_study(home).points["state"].tolist() == ["done", "done"]
+    lose, state, reason = LOST[lost]
+    lose(tmp_path / "made" / "kd")
+    results = read_study(home)
+    assert results.points["state"].tolist() == ["done", state]
+    ((name, _, why),) = failures(results)
+    assert name == "kd" and reason in why and "Error" not in why
+    verdict = write_verdict(results, tables.compare(results), tables.select(results))
+    (said,) = [sentence for sentence in verdict.sentences if "missing" in sentence]
+    assert said.startswith("1 of 2 runs is damaged or missing (kd)")
+    shown = read_status(home)
+    assert shown.counts["done"] == 1 and shown.counts[state] == 1
+    assert f"1 done, 1 {state}" in str(shown) and "".join(reason.split()) in "".join(str(shown).split())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"failures": 3}', '{"state": []}'])

@@ -27,6 +27,7 @@ from gkd_plugin.study.report.parts import (
     text_cell,
 )
 from gkd_plugin.study.report.scale import Scale
+from gkd_plugin.study.report.verdict import list_damage
 from gkd_plugin.study.run_files import is_run
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def make_run_report(results: StudyResults, made: str) -> Report:
     answers = _list_answers(results.scores)
     seeds = results.scores["seed"].nunique()
     sentences, lines = _write_verdict(results, control, scale, answers)
+    sentences += list_damage(results)
     sections = [
         Section(
             "scores",

@@ -10,6 +10,7 @@ from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import format_count, format_p, format_value, is_missing
 from gkd_plugin.study.report.scale import Scale, name_point
+from gkd_plugin.study.run_files import DAMAGED, MISSING
 from gkd_plugin.study.tables import list_data_sets
 
 if TYPE_CHECKING:
@@ -69,15 +70,34 @@ def write_verdict(results: StudyResults, comparison: pd.DataFrame, selected: pd.
         *(_describe_selected(results, row, rows, scale, dimensions) for row in selected.to_dict("records")),
         *_count_failures(results),
     ]
-    return Verdict((*_answer(judged), *_explain(results, rows, judged)), tuple(lines))
+    known = not results.failures["name"].isna().any()
+    return Verdict((*_answer(judged, known), *list_damage(results), *_explain(results, rows, judged)), tuple(lines))
 
 
-def _answer(judged: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+def list_damage(results: StudyResults) -> Iterator[str]:
+    """What of the results is lost, for the first paragraph of a report.
+
+    Args:
+        results (StudyResults): A study or a run.
+    """
+    for reason in results.failures.loc[results.failures["name"].isna(), "reason"]:  # that of no run: the study's file
+        yield f"{reason}."
+    lost = list(results.points.loc[results.points["state"].isin([DAMAGED, MISSING]), "name"])
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        yield (
+            f"{len(lost)} of {format_count(len(results.points), 'run')} {_is(len(lost))} damaged or missing "
+            f"({', '.join(lost[:_NAMED])}{more}): the seeds that are whole count, and the reasons are listed below."
+        )
+
+
+def _answer(judged: Mapping[str, Sequence[Any]], known: bool) -> Iterator[str]:
     """The first sentence, and what became of the other designs."""
     better, worse, undecided, untested = (len(judged[word]) for word in (BETTER, WORSE, UNDECIDED, UNTESTED))
     tested = better + worse + undecided
     if not tested + untested:
-        yield "No design is compared here: no finished point has a finished control."
+        why = "no finished point has a finished control" if known else "the study's file cannot be read"
+        yield f"No design is compared here: {why}."
         return
     if not tested:
         count = format_count(untested, "KD design")

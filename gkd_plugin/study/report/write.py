@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from gkd_plugin.study.report.run_page import make_run_report
 from gkd_plugin.study.report.study_page import make_study_report
 from gkd_plugin.study.report.svg import write_file
 from gkd_plugin.study.table_files import find_output, make_tables, write_tables
-from gkd_plugin.training.disk import is_disk_error
 from gkd_plugin.training.run_folder import write_text
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, open_page: b
         write_text(markdown, write_markdown(report, figures))
         write_text(page, write_page(report))
     except OSError as error:
-        if not is_disk_error(error):
-            raise
-        raise UserError(
-            f"{error.filename or page}: {error.strerror}. The report cannot be written there. Free space, get the "
-            "permission, or name another place with --out."
-        ) from None
+        raise UserError(_refuse(page, error)) from None
     if open_page:
         webbrowser.open(page.resolve().as_uri())
     return Written(report, page, markdown)
@@ -127,5 +122,18 @@ def _choose_page(results: StudyResults, out: str | Path | None) -> Path:
         page = Path(out).expanduser()
         if page.is_dir() or page.suffix not in (".html", ".htm"):
             raise UserError(f"--out: {page} is not the name of an HTML file. Name one, such as {page / PAGE}.")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=page.parent):  # before the work, not after it
+                pass
+        except OSError as error:
+            raise UserError(_refuse(page, error)) from None
         return page
     return find_output(results) / PAGE
+
+
+def _refuse(page: Path, error: OSError) -> str:
+    return (
+        f"{page}: {error.strerror}. The report cannot be written there. Free space, get the permission, or name another "
+        "place with --out."
+    )

@@ -49,7 +49,7 @@ def write_run(
             rows = [
                 {
                     "epoch": epoch,
-                    "accuracy": val * (epoch + 1) / epochs,
+                    "accuracy": test if split == "test" else val * (epoch + 1) / epochs,
                     "s1_loss": 2.0 / (epoch + 1),
                     **(columns or {}),
                 }

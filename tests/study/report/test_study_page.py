@@ -122,7 +122,7 @@ def test_heads_can_be_sorted_with_the_keyboard(page: Page) -> None:
 
 
 def test_figures_that_do_not_apply_are_left_out(tmp_path: Path) -> None:
-    home = write_study(tmp_path, {"only": ({}, None, [0.5])})
+    home = write_study(tmp_path, {"only": ({}, None, [0.5, 0.5, 0.5])})
     page = Page(write_report(home).page.read_text())
     page.check()
     assert [figure.get("aria-labelledby") for figure in page.figures] == ["curves-1-title"]

@@ -97,6 +97,21 @@ def test_a_page_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = gkd(str(folder), "--out", str(tmp_path / "file" / "page.html"))
     assert done.exit_code == 2 and f"{tmp_path / 'file'}" in done.output and "--out" in done.output
+    home = write_study(tmp_path, POINTS)
+    for place in ("/proc/x/y.html", "/proc/y.html"):
+        done = gkd(str(home), "--out", place)
+        assert done.exit_code == 2 and done.output.count("\n") == 1 and place in done.output
+    assert not (home / "tables").exists(), "refused before the work"
+
+
+def test_a_damaged_study_file_is_said_on_the_terminal_and_in_the_first_paragraph(tmp_path: Path) -> None:
+    home = write_study(tmp_path, POINTS)
+    (home / "study.json").write_text("{")
+    done = gkd(str(home))
+    said = f"{home / 'study.json'} is damaged (it is not whole JSON)"
+    assert done.output.startswith("No design is compared here: the study's file cannot be read.")
+    assert said in done.output.splitlines()[0] and said in Page((home / "report.html").read_text()).text
+    assert "no finished control" not in done.output
 
 
 def test_it_opens_a_browser_only_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
