@@ -293,6 +293,7 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
 @resources
 @click.option("--no-controls", is_flag=True, help="Do not train the controls of the best points.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@imports
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
 def search(config: str, space: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Search a space for what validates best, then train the controls of the best; the same command continues."""

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -33,11 +33,19 @@ class Display:
         kept (sequence of Entry): Runs that were finished before.
         running (callable): Returns what runs now.
         quiet (bool): Shows nothing.
+        ranked (collection of str, optional): The runs of which the best is shown; controls are none. (default: all)
     """
 
     def __init__(
-        self, title: str, total: int, kept: Sequence[Entry], running: Callable[[], Sequence[Entry]], quiet: bool = False
+        self,
+        title: str,
+        total: int,
+        kept: Sequence[Entry],
+        running: Callable[[], Sequence[Entry]],
+        quiet: bool = False,
+        ranked: Collection[str] | None = None,
     ) -> None:
+        self._ranked = ranked
         self.title, self.total, self.quiet = title, total, quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.counts: Counter[str] = Counter(entry.state for entry in kept)
@@ -110,7 +118,7 @@ class Display:
         return self._running
 
     def _rank(self, entry: Entry) -> None:
-        if entry.state != DONE or entry.val is None:
+        if entry.state != DONE or entry.val is None or (self._ranked is not None and entry.name not in self._ranked):
             return
         sign = 1 if entry.better else -1
         if self.best is None or self.best.val is None or sign * entry.val > sign * self.best.val:

@@ -130,6 +130,20 @@ def make_jobs(
     return jobs
 
 
+def require_unchanged(study: Study, points: Sequence[Point], configs: Mapping[str, Config]) -> None:
+    """Refuses points whose runs were begun with other configurations, before anything is written.
+
+    Args:
+        study (Study): The study.
+        points (sequence of Point): What is to be run.
+        configs (mapping): Their configurations by name.
+
+    Raises:
+        UserError: With what has changed.
+    """
+    choose_jobs(make_jobs(study, points, configs, "", None), Ledger(study.ledger))
+
+
 def run_study(
     study: Study,
     points: Sequence[Point],
@@ -163,7 +177,8 @@ def run_study(
     names = [job.name for job in left]
     teaching = [job for job in left if job in teachers]
     title = describe(study, len(teachers) + len(jobs), resources)
-    with Display(title, len(teachers) + len(jobs), kept, lambda: find_running(ledger, names), quiet) as display:
+    ranked = {point.name for point in points if point.role == POINT}
+    with Display(title, len(teachers) + len(jobs), kept, lambda: find_running(ledger, names), quiet, ranked) as display:
         try:
             if left:
                 with open_engine(resources, study.threads) as engine:

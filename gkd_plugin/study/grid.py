@@ -17,7 +17,7 @@ from gkd_plugin.study.configs import read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
 from gkd_plugin.study.display import say
 from gkd_plugin.study.estimate import DryRun, estimate
-from gkd_plugin.study.execute import Resources, run_study
+from gkd_plugin.study.execute import Resources, require_unchanged, run_study
 from gkd_plugin.study.expand import Expansion, expand
 from gkd_plugin.study.extras import require_extras
 from gkd_plugin.study.grid_file import read_grid
@@ -98,6 +98,7 @@ def run_grid(
             if controls:
                 points, more = add_controls(points, configs)
                 configs |= more
+        require_unchanged(study, points, configs)
         if dry_run:
             write_configs(points, study.beside / "configs", base=path)
             with say("trying a few configurations for some epochs", quiet):

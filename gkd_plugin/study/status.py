@@ -17,7 +17,7 @@ from gkd_plugin.commands.lock import is_held
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.display import format_score, format_seconds
 from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Entry, Ledger
-from gkd_plugin.study.points import Point
+from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.run_files import DAMAGED, MISSING, read_run
 from gkd_plugin.study.study import Study, find_study, read_study_file
 
@@ -55,7 +55,9 @@ class Status(Printable):
         order = (DONE, RUNNING, PENDING, INTERRUPTED, FAILED, DAMAGED, MISSING)
         said = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
         yield f"[bold]{escape(self.study.name)}[/] ({self.study.kind}, begun {self.study.created}): {said or 'no runs'}"
-        ranked = [entry for entry in self.entries.values() if entry.state == DONE and entry.val is not None]
+        points = {point.name for point in self.study.points if point.role == POINT and point.epochs is None}
+        finished = (entry for entry in self.entries.values() if entry.state == DONE and entry.val is not None)
+        ranked = [entry for entry in finished if entry.name in points]
         if ranked:
             best = max(ranked, key=lambda entry: (1 if entry.better else -1) * (entry.val or 0.0))
             yield f"best validation {format_score(best)}: {escape(best.name)}"

@@ -88,8 +88,10 @@ def test_the_same_command_trains_only_what_is_new(base: Path, monkeypatch: pytes
     assert grid(repeat=3).exit_code == 0
     assert len(begun) == 4 and all(path.endswith("/2") for path in begun)
     begun.clear()
+    before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
     changed = grid("optim.base_lr", "0.5", repeat=3)
     assert changed.exit_code == 2 and "begun with other configurations" in changed.output and not begun
+    assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
     assert "optim.base_lr" in changed.output
 
 
