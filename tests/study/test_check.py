@@ -48,7 +48,7 @@ def test_a_mistake_of_many_is_said_once_with_their_number(work_folder):
         "gnn.act: 'rleu'. Did you mean 'relu'?": 16,
         "kd.preset: 'alignahed' is not allowed. Did you mean 'alignahead'?": 16,
         "gnn.unknown: unknown key.": 32,
-        "optim.base_lr: -1.": 16,
+        "optim.base_lr: -1 is not allowed.": 16,
     }
     for text, count in expected.items():
         (line,) = (line.strip() for line in lines if line.strip().startswith(text))
@@ -67,7 +67,7 @@ def test_files_are_looked_for_beside_the_base(work_folder):
         check_points(points, None)
 
 
-def test_one_point_and_very_many_mistakes():
+def test_one_point_and_very_many_mistakes(toy_data):
     with pytest.raises(UserError, match=r"^1 mistake in the configuration"):
         check_points([Point("only", toy.values(kd={"preset": "x"}))], None)
     points = [Point(f"p{n}", toy.values(**{f"group{n}": 1})) for n in range(30)]
