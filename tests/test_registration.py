@@ -31,8 +31,8 @@ def own(format: str, name: str, folder: str) -> Any:
         ({}, [*LOADERS]),
         ({"master": master}, [*LOADERS, "master"]),
         ({"a": own, "master": master}, [*LOADERS, "a", "master"]),
-        ({"gkd_digits": own, "master": master}, ["gkd", "gkd_digits", "master"]),
-        ({"master": master, "gkd": own}, ["gkd_digits", "master", "gkd"]),
+        ({"gkd_digits": own, "master": master}, ["gkd_kept", "gkd", "gkd_digits", "master"]),
+        ({"master": master, "gkd": own}, ["gkd_kept", "gkd_digits", "master", "gkd"]),
     ],
 )
 def test_our_loaders_are_asked_first(before: dict[str, Any], order: list[str]) -> None:

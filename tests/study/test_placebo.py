@@ -80,7 +80,9 @@ def test_label_smoothing_keeps_the_students_and_nothing_of_the_distillation(grou
     plan = resolve(values)
     smoothed = resolve(merge(values, smoothing_overrides(plan)))
     require_smoothing(plan, smoothed)
-    assert not [text for text in smoothed.warnings if not text.startswith("kd.peer_mode")] and smoothed.get("ema_decay") == (0.5 if plan["predict"] == "ema" else None)
+    assert not [text for text in smoothed.warnings if not text.startswith("kd.peer_mode")] and smoothed.get(
+        "ema_decay"
+    ) == (0.5 if plan["predict"] == "ema" else None)
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_a_search_is_a_study(base: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (TEXT, ("--runs", "0"), "--runs"),
         (TEXT, ("--hours", "0"), "--hours"),
         (TEXT, ("--runs", "3", "--method", "grid"), "--method"),
-        (TEXT, ("--runs", "3", "--name", "../x"), "is not the name of a folder"),
+        (TEXT, ("--runs", "3", "--name", "../x"), "is not the name of a study"),
         (TEXT, ("--runs", "3", "--method", "halving"), "that is 2"),
         ("gnn.dim_inner width 8\n", ("--runs", "3"), "a single point"),
         ("gnn.dim_inner width 0~8\n", ("--runs", "3"), "gnn.dim_inner"),
