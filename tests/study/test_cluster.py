@@ -289,11 +289,13 @@ def test_a_worker_is_killed_on_this_machine(tmp_path: Path) -> None:
 
 
 COMMAND = """
+import signal
 import sys
 from pathlib import Path
 from gkd_plugin.study.cluster import Dask
 from tests.study.test_cluster import make
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
     with Dask(1) as engine:
         engine.submit(make(Path(sys.argv[1]), epochs=100_000))
         engine.next()
