@@ -142,7 +142,7 @@ def test_a_damaged_seed_that_was_not_asked_for_is_told_too(finished: Path, tmp_p
 
 def test_a_damaged_result_is_no_teacher(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "results" / "study", tmp_path / "results" / "big")
-    put("answers.s1", {"epoch": 1, "val": None, "test": 1})(tmp_path / "results" / "big" / "0" / "result.json")
+    put("answers.s1", {"epoch": 1, "val": "high", "test": 1})(tmp_path / "results" / "big" / "0" / "result.json")
     path = config(tmp_path, kd={"teacher": "big"}, kd_response={"weight": 1.0})
     done = gkd("--cfg", str(path))
     assert done.exit_code == 2 and "big/0/result.json is not a result" in done.output
