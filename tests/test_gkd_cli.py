@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from gkd_plugin.errors import ConfigError, Problem, RunFailed, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = list(gkd_cli.main.commands)
+WARM_UP = gkd_cli.warm_up
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.setattr(gkd_cli, "warm_up", lambda *words: None)
 
 
 def gkd(*words: str) -> Any:
@@ -268,3 +275,32 @@ def test_the_doors_in_python_have_the_commands_signatures():
             assert ours.parameters[name].default == theirs.parameters[name].default, name
         assert ours.return_annotation == theirs.return_annotation
     assert gkd_plugin.UserError is UserError
+
+
+@pytest.mark.parametrize(
+    ("workers", "scheduler", "method", "starts"),
+    [
+        (None, None, None, True),
+        (2, None, None, True),
+        (0, None, None, False),
+        (None, "tcp://node:8786", None, False),
+        (2, None, "spawn", False),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux" or sys.version_info < (3, 11), reason="workers start anew there")
+def test_workers_are_copies_of_a_process_that_starts_first(monkeypatch, workers, scheduler, method, starts):
+    seen = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(dict(os.environ)))
+    monkeypatch.setattr(forkserver, "set_forkserver_preload", lambda names: seen.append(names))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv(gkd_cli._METHOD, method or "")
+    if method is None:
+        monkeypatch.delenv(gkd_cli._METHOD)
+    WARM_UP(workers, scheduler)
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "PYTHONSAFEPATH" not in os.environ
+    if starts:
+        assert "gkd_plugin.study.cluster" in seen[0] and seen[1]["OMP_NUM_THREADS"] == "1"
+        assert seen[1]["PYTHONSAFEPATH"] == "1"  # nothing of the working folder is imported
+        assert os.environ[gkd_cli._METHOD] == "forkserver"
+    else:
+        assert not seen

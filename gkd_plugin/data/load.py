@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
+from gkd_plugin.data.lock import hold_data
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
@@ -36,20 +37,23 @@ def load(cfg: CfgNode) -> list[DataLoader]:
     if problems := check_names(cfg.dataset):
         raise ConfigError(problems)
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
-    before = set(folder.rglob("*"))
-    try:
-        with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
-            # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
-            warnings.filterwarnings("ignore", message="It is not recommended to directly access the internal storage")
-            warnings.filterwarnings("ignore", message="Weights only load failed")
-            loaders: list[DataLoader] = create_loader()
-    except Exception as error:
-        message = _explain_sampler(error, cfg) or _explain(error, cfg.dataset)
-        if message is None:  # a registered loader of the user's, say: its own traceback is clearer
-            raise
-        if getattr(error, "errno", None) in FULL:
-            _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
-        raise UserError(message) from error
+    with hold_data(folder):
+        before = set(folder.rglob("*"))
+        try:
+            with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
+                # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
+                warnings.filterwarnings(
+                    "ignore", message="It is not recommended to directly access the internal storage"
+                )
+                warnings.filterwarnings("ignore", message="Weights only load failed")
+                loaders: list[DataLoader] = create_loader()
+        except Exception as error:
+            message = _explain_sampler(error, cfg) or _explain(error, cfg.dataset)
+            if message is None:  # a registered loader of the user's, say: its own traceback is clearer
+                raise
+            if getattr(error, "errno", None) in FULL:
+                _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
+            raise UserError(message) from error
     check_data(loaders, cfg)
     return loaders
 

@@ -44,8 +44,12 @@ _SETTINGS = {
     "distributed.worker.profile.enabled": False,  # it would look at the training a hundred times a second, and keep it
     "distributed.admin.tick.limit": "1 day",  # an epoch may hold Python for longer than Dask finds polite
 }
-# Ctrl-C is for the command, which ends its workers
-_IGNORE_INTERRUPTS = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+# Ctrl-C is for the command, which ends its workers; a worker that is a copy has the levels of its original
+_PREPARE = (
+    "import logging, signal\n"
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    "logging.getLogger('distributed').setLevel(logging.CRITICAL)\n"
+)
 
 
 class Dask:
@@ -147,9 +151,10 @@ class Dask:
 
         local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": find_spec("bokeh") is not None}
         memory = self._memory or None
+        own = {"distributed.worker.multiprocessing-method": "spawn"} if self._gpus else {}  # CUDA is not for copies
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(_make_scratch())
-            stack.enter_context(dask.config.set({**_SETTINGS, "temporary-directory": folder}))
+            stack.enter_context(dask.config.set({**_SETTINGS, **own, "temporary-directory": folder}))
             stack.enter_context(_environment(self._threads))
             specs = {
                 number: {
@@ -160,7 +165,7 @@ class Dask:
                         "dashboard": False,
                         "nthreads": 1,
                         "memory_limit": memory,
-                        "preload": [_IGNORE_INTERRUPTS, __name__],
+                        "preload": [_PREPARE, __name__],
                         "silence_logs": logging.CRITICAL,
                         **self._choose_gpu(number),
                     },

@@ -261,6 +261,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def find_children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def running(folder: Path) -> list[Entry]:
     return [entry for entry in Ledger(folder / "ledger").entries() if entry.state == "running"]
 
@@ -292,6 +296,9 @@ COMMAND = """
 import signal
 import sys
 from pathlib import Path
+import gkd_cli
+if __name__ == "__main__":
+    gkd_cli.warm_up(1, None)  # as the command does, before all else
 from gkd_plugin.study.cluster import Dask
 from tests.study.test_cluster import make
 if __name__ == "__main__":
@@ -313,12 +320,13 @@ def test_no_worker_outlives_the_command(tmp_path: Path, number: signal.Signals, 
         try:
             worker = wait_for(lambda: running(tmp_path))[0].pid
             assert worker != main.pid
+            children = find_children(main.pid)  # what workers are copies of
             if number == signal.SIGINT:
                 os.killpg(main.pid, number)  # as a terminal does
             else:
                 main.kill()
             main.wait(60)
-            wait_for(lambda: not is_alive(worker), 60)
+            wait_for(lambda: not any(map(is_alive, [worker, *children])), 60)
         finally:
             main.kill()
     assert number == signal.SIGKILL or not list(tmp_path.glob("*-workers-*")) + list(tmp_path.glob("dask-*"))
@@ -355,6 +363,6 @@ def test_a_cluster_that_was_started_by_hand(tmp_path: Path, scheduler: str) -> N
     assert {(entry.name, entry.state) for entry in ended.values()} == {("long", "done"), ("b", "done"), ("c", "done")}
     assert ended["long"].attempts == 2
     with Dask(scheduler=scheduler) as made:  # the workers stay when the command ends
-        made.submit(make(tmp_path, "long", 100_000, session="s2"))
+        made.submit(make(tmp_path, "later", 100_000, session="s2"))
         wait_for(lambda: running(tmp_path))
-    wait_for(lambda: Ledger(tmp_path / "ledger").read("long").state == "interrupted")
+    wait_for(lambda: Ledger(tmp_path / "ledger").read("later").state == "interrupted")
