@@ -119,6 +119,12 @@ def _same_process() -> Iterator[None]:
     _restore_host(registries)
 
 
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in this process starts no process of which workers would be copies: it would stay until the last test."""
+    monkeypatch.setattr("gkd_cli.warm_up", lambda workers, scheduler: None)
+
+
 def _registries() -> dict[str, tuple[Any, dict[str, Any]]] | None:
     """The host's dictionaries and their content, once ours is in them (importing the host just for this is slow)."""
     if "gkd_plugin.registration" not in sys.modules:

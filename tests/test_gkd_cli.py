@@ -24,11 +24,6 @@ COMMANDS = list(gkd_cli.main.commands)
 WARM_UP = gkd_cli.warm_up
 
 
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch):
-    monkeypatch.setattr(gkd_cli, "warm_up", lambda *words: None)
-
-
 def gkd(*words: str) -> Any:
     return CliRunner().invoke(gkd_cli.main, list(words))
 
@@ -299,7 +294,7 @@ def test_workers_are_copies_of_a_process_that_starts_first(monkeypatch, workers,
     WARM_UP(workers, scheduler)
     assert os.environ["OMP_NUM_THREADS"] == "7" and "PYTHONSAFEPATH" not in os.environ
     if starts:
-        assert "gkd_plugin.study.cluster" in seen[0] and seen[1]["OMP_NUM_THREADS"] == "1"
+        assert seen[0] == ["gkd_plugin.study.original"] and seen[1]["OMP_NUM_THREADS"] == "1"
         assert seen[1]["PYTHONSAFEPATH"] == "1"  # nothing of the working folder is imported
         assert os.environ[gkd_cli._METHOD] == "forkserver"
     else:

@@ -218,13 +218,17 @@ class ObservedModel:
         """Reads the model in evaluation mode (or training mode) without gradient, then restores modes and buffers."""
         modes = [(module, module.training) for module in self.module.modules()]
         buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if train else []
-        self.module.train(train)
+        if all(type(module).train is nn.Module.train for module, _ in modes):
+            for module, _ in modes:
+                vars(module)["training"] = train  # past torch's own __setattr__, which costs more than all else here
+        else:  # one has its own way
+            self.module.train(train)
         try:
             with torch.no_grad():
                 yield
         finally:
             for module, mode in modes:
-                vars(module)["training"] = mode  # past torch's own __setattr__, which costs more than all else here
+                vars(module)["training"] = mode
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)

@@ -24,9 +24,8 @@ from typing import Any
 
 import torch
 
-from gkd_plugin.data.keep import keep_data
 from gkd_plugin.errors import RunFailed, UserError, describe_error
-from gkd_plugin.study.job import ATTEMPTS, Job, execute, give_up
+from gkd_plugin.study.job import ATTEMPTS, Job, execute, give_up, keep_for_runs
 from gkd_plugin.study.ledger import ENDED, FAILED, RUNNING, Entry, Ledger
 from gkd_plugin.training.provenance import find_versions
 
@@ -328,7 +327,7 @@ def _keep_data(session: str) -> None:
         if _kept is not None:
             _kept[1].close()
         _kept = session, contextlib.ExitStack()
-        _kept[1].enter_context(keep_data())
+        _kept[1].enter_context(keep_for_runs())
 
 
 def execute_on_worker(job: Job) -> Entry:

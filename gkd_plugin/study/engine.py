@@ -7,8 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Protocol
 
-from gkd_plugin.data.keep import keep_data
-from gkd_plugin.study.job import Job, execute
+from gkd_plugin.study.job import Job, execute, keep_for_runs
 from gkd_plugin.study.ledger import Entry
 
 
@@ -62,7 +61,7 @@ class InProcess:
         return execute(self._jobs.popleft())
 
     def __enter__(self) -> InProcess:
-        self._stack.enter_context(keep_data())
+        self._stack.enter_context(keep_for_runs())
         return self
 
     def __exit__(

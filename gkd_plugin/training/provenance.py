@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ _SECONDS = 5  # a repository on a slow disk must not hold up a run
 
 def find_versions() -> dict[str, str]:
     """Versions of everything that decides the numbers."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "-"
-    return found
+    return {"python": platform.python_version(), **{name: _find_version(name) for name in _PACKAGES}}
+
+
+@cache
+def _find_version(name: str) -> str:
+    """Of a package; what was imported stays the same however long a process lives."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"
 
 
 def find_plugins() -> dict[str, str]:
