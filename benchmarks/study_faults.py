@@ -130,7 +130,7 @@ class Chaos:
                 attacked[target.name] += 1
                 self.killed += 1
                 kill(target)
-            time.sleep(self.random.uniform(0.5, 3.0))
+            time.sleep(self.random.uniform(0.2, 1.0))
 
     def kill_command(self, running: subprocess.Popen[bytes]) -> None:
         """Kills the command; no process of its may be left a few seconds later."""
@@ -153,15 +153,18 @@ def kill(entry: Entry) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
+    """The processes that a process has started, and those that they have started."""
+    of: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             rest = status.read_text().rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
-        if int(rest[1]) == pid and rest[0] != "Z":
-            found.append(int(status.parent.name))
+        if rest[0] != "Z":
+            of.setdefault(int(rest[1]), []).append(int(status.parent.name))
+    found = list(of.get(pid, ()))
+    for each in found:  # grows as it goes
+        found.extend(of.get(each, ()))
     return found
 
 
