@@ -85,16 +85,19 @@ class Display:
         self.counts[entry.state] += 1
         self.ended += 1
         self._rank(entry)
+        why = ""
         if entry.state == FAILED:
+            same = next((other.name for other in self.failures if other.reason == entry.reason), None)
+            why = f"as {same}" if same is not None else str(entry.reason)
             self.failures.append(entry)
         if self.quiet:
             return
         if self._live is not None:
             if entry.state == FAILED:
-                self._live.console.print(f"[bold red]failed[/] {escape(entry.name)}: {escape(str(entry.reason))}")
+                self._live.console.print(f"[bold red]failed[/] {escape(entry.name)}: {escape(why)}")
             return
         self._last = time.monotonic()
-        what = f"validation {format_score(entry)}" if entry.state == DONE else f"{entry.state}: {entry.reason}"
+        what = f"validation {format_score(entry)}" if entry.state == DONE else f"{entry.state}: {why or entry.reason}"
         self.console.print(
             f"{sum(self.counts.values())}/{self.total} {entry.name}: {what}{self._tell_left()}", markup=False
         )

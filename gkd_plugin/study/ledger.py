@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -166,6 +167,21 @@ class Ledger:
         for entry in marked:
             self.write(entry)
         return marked
+
+
+def group_failures(entries: Iterable[Entry]) -> list[tuple[Entry, int]]:
+    """The first run that failed for each reason, and how many more have failed for it.
+
+    Args:
+        entries (iterable of Entry): Runs, of which those that failed count.
+    """
+    first: dict[str | None, Entry] = {}
+    more: Counter[str | None] = Counter()
+    for entry in entries:
+        if entry.state == FAILED:
+            more[entry.reason] += entry.reason in first
+            first.setdefault(entry.reason, entry)
+    return [(entry, more[reason]) for reason, entry in first.items()]
 
 
 def _parse(content: bytes, name: str) -> Entry:

@@ -18,7 +18,7 @@ from gkd_plugin.commands.report import PERCENT, Paired
 from gkd_plugin.errors import describe_error
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.host_tables import write_host_tables
-from gkd_plugin.study.ledger import DONE, FAILED, Entry
+from gkd_plugin.study.ledger import DONE, FAILED, Entry, group_failures
 from gkd_plugin.study.records import read_study
 from gkd_plugin.study.report.write import write_report
 from gkd_plugin.study.study import Study
@@ -64,10 +64,12 @@ class Outcome(Printable):
         yield f"[bold]{escape(self.study.name)}[/]: {said or 'nothing to run'}"
         if self.rows:
             yield self._make_table()
-        for entry in self.failed[:_SHOWN]:
-            yield f"[bold red]failed[/] {escape(entry.name)}: {escape(str(entry.reason))}"
-        if len(self.failed) > _SHOWN:
-            yield f"and {len(self.failed) - _SHOWN} more (gkd status {escape(str(self.study.folder))})"
+        groups = group_failures(self.entries)
+        for entry, more in groups[:_SHOWN]:
+            others = f" and {more} more" if more else ""
+            yield f"[bold red]failed[/] {escape(entry.name)}{others}: {escape(str(entry.reason))}"
+        if len(groups) > _SHOWN:
+            yield f"and for {len(groups) - _SHOWN} more reasons (gkd status {escape(str(self.study.folder))})"
         yield f"runs in {escape(str(self.study.folder))}, tables in {escape(str(self.study.beside / 'tables'))}"
         if self.page is not None:
             yield f"report in {escape(str(self.page))}"

@@ -16,7 +16,7 @@ from rich.table import Table
 from gkd_plugin.commands.lock import is_held
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.display import format_score, format_seconds
-from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Entry, Ledger
+from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Entry, Ledger, group_failures
 from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.run_files import DAMAGED, MISSING, read_run
 from gkd_plugin.study.study import Study, find_study, read_study_file
@@ -66,9 +66,10 @@ class Status(Printable):
             yield _make_table(
                 "running", [(e.name, f"{e.host} {e.pid}", _tell_since(e)) for e in running], ("on", "for")
             )
-        failed = [entry for entry in self.entries.values() if entry.state == FAILED]
+        failed = group_failures(self.entries.values())
         if failed:
-            yield _make_table("failed", [(e.name, str(e.reason)) for e in failed], ("why",))
+            rows = [(f"{e.name} and {more} more" if more else e.name, str(e.reason)) for e, more in failed]
+            yield _make_table("failed", rows, ("why",))
             yield "run the same command with --retry-failed to try these again"
         lost = [entry for entry in self.entries.values() if entry.state in (DAMAGED, MISSING)]
         if lost:

@@ -17,15 +17,17 @@ def done(name: str, val: float, metric: str = "accuracy", better: bool = True) -
 
 
 def test_a_file_gets_one_line_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
-    with Display("study", 4, [done("a", 0.5)], list) as shown:
+    with Display("study", 5, [done("a", 0.5)], list) as shown:
         shown.end(done("b", 0.75))
         shown.end(Entry("c", FAILED, reason="no memory"))
+        shown.end(Entry("e", FAILED, reason="no memory"))
         shown.end(done("d[1]", 0.625))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "study; 1 finished before"
-    assert lines[1].startswith("2/4 b: validation 75.00 %, ") and lines[1].endswith(" left")
-    assert lines[2].startswith("3/4 c: failed: no memory, ")
-    assert lines[3] == "4/4 d[1]: validation 62.50 %"
+    assert lines[1].startswith("2/5 b: validation 75.00 %, ") and lines[1].endswith(" left")
+    assert lines[2].startswith("3/5 c: failed: no memory, ")
+    assert lines[3].startswith("4/5 e: failed: as c, ")
+    assert lines[4] == "5/5 d[1]: validation 62.50 %"
     assert shown.best is not None and shown.best.name == "b"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.ledger import Entry, Ledger
+from gkd_plugin.study.ledger import Entry, Ledger, group_failures
 
 
 def begun(name: str = "a", session: str = "s1", attempts: int = 1) -> Entry:
@@ -107,3 +107,9 @@ def test_only_what_this_session_left_running_is_marked(tmp_path: Path) -> None:
     marked = ledger.mark_interrupted("abc", "s1")
     assert [(entry.name, entry.state) for entry in marked] == [("a", "interrupted")]
     assert [entry.state for entry in ledger.entries()] == ["interrupted", "done", "running", "running"]
+
+
+def test_what_failed_for_one_reason_is_said_once() -> None:
+    entries = [Entry(name, "failed", reason=why) for name, why in (("a", "x"), ("b", "y"), ("c", "x"), ("d", "x"))]
+    found = group_failures([Entry("0", "done"), *entries])
+    assert [(entry.name, more) for entry, more in found] == [("a", 2), ("b", 0)]
