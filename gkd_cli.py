@@ -40,7 +40,7 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.exceptions.Abort):  # RuntimeErrors too
             raise
         except KeyboardInterrupt:
-            click.echo("interrupted; run the same command again to continue from the last checkpoint", err=True)
+            click.echo("interrupted; the same command continues with what was kept", err=True)
             ctx.exit(130)
         except (ValueError, RuntimeError) as error:
             from gkd_plugin.errors import RunFailed, UserError

@@ -237,7 +237,7 @@ def describe(study: Study, total: int, resources: Resources) -> str:
         where = f"{resources.processes} worker{'s' if resources.processes > 1 else ''}"
     seeds = f"{study.repeat} seed{'s' if study.repeat > 1 else ''}"
     threads = f"{study.threads} thread{'s' if study.threads > 1 else ''}"
-    return f"{study.name}: {total} runs of {seeds} on {where}, {threads} each"
+    return f"{study.name}: {total} run{'s' if total > 1 else ''} of {seeds} on {where}, {threads} each"
 
 
 def run_jobs(engine: Engine, jobs: Sequence[Job], display: Display) -> None:

@@ -81,3 +81,10 @@ def test_where_there_is_none_others_are_named(tmp_path: Path) -> None:
     make(tmp_path).save()
     with pytest.raises(UserError, match="is no study: .* In .*: base_grid_small"):
         find_study(tmp_path / "base_grid_smal")
+
+
+@pytest.mark.parametrize("name", ["base_grid_small", "base_grid_small.gkd"])
+def test_a_dry_run_is_told_from_no_study(name: str, tmp_path: Path) -> None:
+    (tmp_path / "base_grid_small.gkd" / "configs").mkdir(parents=True)
+    with pytest.raises(UserError, match="nothing was trained yet; base_grid_small.gkd holds what --dry-run wrote"):
+        find_study(tmp_path / name)
