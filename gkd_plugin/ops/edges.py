@@ -46,11 +46,20 @@ class EdgeSet:
         return False
 
     @cached_property
-    def unordered(self) -> tuple[Tensor, Tensor]:
-        """Every pair once, in either direction, ``[2, U]``, and the place of each edge's pair there, ``[P]``."""
+    def unordered(self) -> tuple[EdgeSet, Tensor]:
+        """Every pair once, in either direction, and the place of each edge's pair there, ``[P]``."""
         low, high = torch.minimum(self.index[0], self.index[1]), torch.maximum(self.index[0], self.index[1])
         code, inverse = torch.unique(low * self.num_nodes + high, return_inverse=True)
-        return torch.stack((code // max(self.num_nodes, 1), code % max(self.num_nodes, 1))), inverse
+        ends = torch.stack((code // max(self.num_nodes, 1), code % max(self.num_nodes, 1)))
+        return EdgeSet(ends, self.num_nodes), inverse
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each node's ends of pairs start, ``[N + 1]``; of every end the node at the other end, and the pair, ``[2 P]``."""
+        nodes, order = torch.sort(self.index.flatten(), stable=True)
+        counts = torch.bincount(nodes, minlength=self.num_nodes)
+        starts = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+        return starts, self.index.flip(0).flatten()[order], order % max(self.num_pairs, 1)
 
     @cached_property
     def not_loops(self) -> Tensor:

@@ -2,36 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+from gkd_plugin.ops.edges import EdgeSet
 
 CHUNK_ELEMENTS = 2**22
 """Numbers in one gathered block of rows (16 MiB of float32); only blocks that need the gradient at once are kept."""
+CACHED_ELEMENTS = 2**19
+"""Numbers in one such block where there are several: it stays in a core's cache while it is worked on."""
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
 
-def pair_values(function: Function, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:
+class _Chunks(torch.autograd.Function):
+    """A function of many pairs of rows, chunk by chunk; the gradient goes into one buffer of the rows' size."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, pairs: EdgeSet, function: Function) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.pairs, ctx.function = pairs, function
+        chunks = _split(pairs, rows)
+        return torch.cat([function(rows.index_select(0, u), rows.index_select(0, v)) for u, v in chunks])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (rows,) = ctx.saved_tensors
+        out = torch.zeros_like(rows, memory_format=torch.contiguous_format)
+        begin = 0
+        for u, v in _split(ctx.pairs, rows):
+            x, y = (rows.index_select(0, end).requires_grad_() for end in (u, v))
+            with torch.enable_grad():
+                values = ctx.function(x, y)
+            given = grads[0][begin : begin + len(u)]
+            begin += len(u)
+            for end, part in zip((u, v), torch.autograd.grad(values, (x, y), given, allow_unused=True), strict=True):
+                if part is not None:
+                    out.scatter_add_(0, end.unsqueeze(-1).expand_as(part), part)
+        return out, None, None
+
+
+def _split(pairs: EdgeSet, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(1, min(CACHED_ELEMENTS, CHUNK_ELEMENTS) // max(1, rows.size(-1)))
+    return zip(*(torch.split(end, size) for end in pairs.index), strict=True)
+
+
+def pair_values(function: Function, rows: Tensor, pairs: EdgeSet) -> Tensor:
     """``function`` of the rows at both ends of many pairs.
 
     Args:
         function (callable): Gives ``[P]`` of two ``[P, d]``; draws nothing at random.
         rows (Tensor): ``[N, d]``.
-        first, second (Tensor): The row numbers of each pair, ``[P]``.
+        pairs (EdgeSet): P pairs.
 
     Returns:
         Tensor: ``[P]``. Where several chunks are needed each is computed again for its gradient.
     """
-    size = max(1, CHUNK_ELEMENTS // max(1, rows.size(-1)))
-    pairs = zip(torch.split(first, size), torch.split(second, size), strict=True)
+    first, second = pairs.index
 
     def block(rows: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return function(rows.index_select(0, u), rows.index_select(0, v))
 
-    return _evaluate(block, [(rows, u, v) for u, v in pairs])
+    if first.numel() * rows.size(-1) <= CHUNK_ELEMENTS:
+        return block(rows, first, second)
+    if not _learns(function, rows):
+        out: Tensor = _Chunks.apply(rows, pairs, function)  # type: ignore[no-untyped-call]
+        return out
+    size = max(1, CHUNK_ELEMENTS // max(1, rows.size(-1)))
+    chunks = zip(torch.split(first, size), torch.split(second, size), strict=True)
+    return _evaluate(block, [(rows, u, v) for u, v in chunks])
+
+
+def _learns(function: Function, rows: Tensor) -> bool:
+    """Whether a function has parameters of its own, whose gradient only torch's own ways return."""
+    some = rows[:1].detach()
+    return torch.is_grad_enabled() and function(some, some).requires_grad
 
 
 def matrix_values(function: Function, rows: Tensor) -> Tensor:

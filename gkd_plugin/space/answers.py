@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
+from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.schema import Key, show
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class Kernel:
         scaled (bool): Whether ``kernel_scale`` applies.
         norm (int): ``kernel_scale: median`` takes the median of these distances, 1 (Manhattan) or 2 (Euclidean).
         symmetric (bool): Whether (u, v) and (v, u) have one value, so that it is computed once.
-        dense (callable, optional): ``dense(rows, scale)`` gives all pairs ``[n, n]`` of ``[n, d]`` at once, where there
-            is a faster way than pair by pair.
+        on_edges (callable, optional): ``on_edges(rows, pairs, scale)`` of ``[N, d]`` and an
+            :class:`~gkd_plugin.ops.edges.EdgeSet` of P pairs gives ``[P]``, where there is a faster way.
+        dense (callable, optional): ``dense(rows, scale)`` gives all pairs ``[n, n]`` of ``[n, d]`` at once, likewise.
     """
 
     function: Callable[[Tensor, Tensor, Any], Tensor]
@@ -37,6 +39,7 @@ class Kernel:
     scaled: bool = False
     norm: int = 2
     symmetric: bool = False
+    on_edges: Callable[[Tensor, EdgeSet, Any], Tensor] | None = None
     dense: Callable[[Tensor, Any], Tensor] | None = None
 
 

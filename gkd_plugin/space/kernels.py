@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gkd_plugin.ops import compiled, pairwise
+from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.space.answers import Kernel
 
 
@@ -32,7 +34,10 @@ def squared(x: Tensor, y: Tensor) -> Tensor:
 
 def euclidean(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances of rows; the root's gradient at 0 is taken as 0."""
-    square = squared(x, y)
+    return _root(squared(x, y))
+
+
+def _root(square: Tensor) -> Tensor:
     apart = square > 0
     return torch.where(apart, square, 1.0).sqrt() * apart
 
@@ -70,37 +75,77 @@ def all_distances(rows: Tensor, norm: int) -> Tensor:
     return torch.cdist(rows, rows, p=float(norm), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def distances(x: Tensor, y: Tensor, norm: int) -> Tensor:
-    """Manhattan (1) or Euclidean (2) distances of rows."""
-    return manhattan(x, y) if norm == 1 else euclidean(x, y)
-
-
 @dataclass(frozen=True)
 class Measure:
     """One number for two rows, the same in both directions: what a kernel is a formula of.
 
     Args:
         pairs (callable): ``pairs(x, y)`` of rows ``[P, d]``, ``[P, d]`` gives ``[P]``.
+        on_edges (callable): ``on_edges(rows, pairs)`` of ``[N, d]`` and P pairs gives ``[P]``.
         dense (callable): ``dense(rows)`` gives all pairs ``[n, n]`` of ``[n, d]``.
         norm (int): The norm of its distances, 1 or 2.
     """
 
     pairs: Callable[[Tensor, Tensor], Tensor]
+    on_edges: Callable[[Tensor, EdgeSet], Tensor]
     dense: Callable[[Tensor], Tensor]
     norm: int = 2
 
 
-DOT = Measure(dot, all_dots)
-COSINE = Measure(cosine, all_cosines)
-MANHATTAN = Measure(manhattan, lambda rows: all_distances(rows, 1), norm=1)
-EUCLIDEAN = Measure(euclidean, lambda rows: all_distances(rows, 2))
-SQUARED = Measure(squared, all_squared)
+def measure(name: str, function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """A measure of many pairs, in compiled loops where they can be used and pay.
+
+    Args:
+        name (str): The name of the loops.
+        function (callable): The same for rows ``[P, d]``, ``[P, d]``.
+        rows (Tensor): ``[N, d]``.
+        pairs (EdgeSet): P pairs.
+    """
+    found = compiled.measure(name, rows, pairs)
+    return pairwise.pair_values(function, rows, pairs) if found is None else found
+
+
+def dot_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """Inner products of many pairs of rows."""
+    return measure(compiled.DOT, dot, rows, pairs)
+
+
+def manhattan_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """Sums of absolute differences of many pairs of rows."""
+    return measure(compiled.MANHATTAN, manhattan, rows, pairs)
+
+
+def squared_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """Squared Euclidean distances of many pairs of rows."""
+    return measure(compiled.SQUARED, squared, rows, pairs)
+
+
+def cosine_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """Cosines of many pairs of rows; each row's length is computed once."""
+    return dot_on(rows * _inverse_length(rows).unsqueeze(-1), pairs)
+
+
+def euclidean_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """Euclidean distances of many pairs of rows."""
+    return _root(squared_on(rows, pairs))
+
+
+def distances_on(rows: Tensor, pairs: EdgeSet, norm: int) -> Tensor:
+    """Manhattan (1) or Euclidean (2) distances of many pairs of rows."""
+    return manhattan_on(rows, pairs) if norm == 1 else euclidean_on(rows, pairs)
+
+
+DOT = Measure(dot, dot_on, all_dots)
+COSINE = Measure(cosine, cosine_on, all_cosines)
+MANHATTAN = Measure(manhattan, manhattan_on, lambda rows: all_distances(rows, 1), norm=1)
+EUCLIDEAN = Measure(euclidean, euclidean_on, lambda rows: all_distances(rows, 2))
+SQUARED = Measure(squared, squared_on, all_squared)
 
 
 def make_kernel(
     measure: Measure, formula: Callable[[Tensor, Any], Tensor], summary: str, reference: str, scaled: bool = False
 ) -> Kernel:
-    """The kernel ``formula(m, scale)`` of one measure m, for single pairs and for all of them at once."""
+    """The kernel ``formula(m, scale)`` of one measure m, for single pairs, for many and for all of them at once."""
     return Kernel(
         lambda x, y, scale: formula(measure.pairs(x, y), scale),
         summary,
@@ -108,6 +153,7 @@ def make_kernel(
         scaled=scaled,
         norm=measure.norm,
         symmetric=True,
+        on_edges=lambda rows, pairs, scale: formula(measure.on_edges(rows, pairs), scale),
         dense=lambda rows, scale: formula(measure.dense(rows), scale),
     )
 

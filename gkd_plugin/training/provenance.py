@@ -15,7 +15,7 @@ from typing import Any
 
 from gkd_plugin.space import axes
 
-_PACKAGES = ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy")
+_PACKAGES = ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy", "numba")
 _SECONDS = 5  # a repository on a slow disk must not hold up a run
 
 

@@ -72,8 +72,8 @@ def test_within_keeps_pairs_with_both_ends_inside(
 def test_unordered_pairs_stand_once_and_find_their_edges(graph: tuple[list[tuple[int, int]], int]) -> None:
     pairs, nodes = graph
     unordered, place = edges.EdgeSet(index_of(pairs), nodes).unordered
-    assert len(set(pairs_of(unordered))) == unordered.size(1) == len({frozenset(pair) for pair in pairs})
-    assert [set(pairs_of(unordered)[p]) for p in place.tolist()] == [set(pair) for pair in pairs]
+    assert len(set(pairs_of(unordered.index))) == unordered.num_pairs == len({frozenset(pair) for pair in pairs})
+    assert [set(pairs_of(unordered.index)[p]) for p in place.tolist()] == [set(pair) for pair in pairs]
 
 
 def test_equal_edges_are_one_key_and_others_are_not() -> None:

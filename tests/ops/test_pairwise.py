@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gkd_plugin.ops import pairwise
+from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.space.kernels import KERNELS
 
 NODES, WIDTH, PAIRS = 30, 16, 400
@@ -41,11 +42,10 @@ def function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @pytest.fixture
-def problem() -> tuple[Tensor, Tensor, Tensor]:
+def problem() -> tuple[Tensor, EdgeSet]:
     torch.manual_seed(0)
     rows = torch.randn(NODES, WIDTH, dtype=torch.float64, requires_grad=True)
-    first, second = torch.randint(NODES, (2, PAIRS))
-    return rows, first, second
+    return rows, EdgeSet(torch.randint(NODES, (2, PAIRS)), NODES)
 
 
 def value_and_gradient(values: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,19 +57,19 @@ def value_and_gradient(values: Callable[[Tensor], Tensor], rows: Tensor) -> tupl
 @pytest.mark.parametrize("rows_per_chunk", [1, 7, PAIRS - 1])
 @pytest.mark.parametrize("name", KERNELS)
 def test_chunks_equal_the_plain_path(
-    name: str, rows_per_chunk: int, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    name: str, rows_per_chunk: int, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, first, second = problem
-    plain = value_and_gradient(lambda r: function(name)(r[first], r[second]), rows)
+    rows, pairs = problem
+    plain = value_and_gradient(lambda r: function(name)(r[pairs.index[0]], r[pairs.index[1]]), rows)
     monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", rows_per_chunk * WIDTH)
-    chunked = value_and_gradient(lambda r: pairwise.pair_values(function(name), r, first, second), rows)
+    chunked = value_and_gradient(lambda r: pairwise.pair_values(function(name), r, pairs), rows)
     torch.testing.assert_close(chunked, plain, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("elements", [1, 3 * NODES * WIDTH, 2**22])
 @pytest.mark.parametrize("name", KERNELS)
 def test_matrices_equal_loops_and_the_dense_path(
-    name: str, elements: int, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    name: str, elements: int, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = problem[0][:9]
     monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
@@ -83,8 +83,7 @@ def test_matrices_equal_loops_and_the_dense_path(
 
 def test_no_pairs() -> None:
     rows = torch.randn(3, 4, requires_grad=True)
-    none = torch.zeros(0, dtype=torch.long)
-    out = pairwise.pair_values(function("laplacian"), rows, none, none)
+    out = pairwise.pair_values(function("laplacian"), rows, EdgeSet(torch.zeros(2, 0, dtype=torch.long), 3))
     assert out.shape == (0,)
     out.sum().backward()
     assert rows.grad is not None
@@ -106,12 +105,12 @@ def saved_sizes(compute: Callable[[], Tensor]) -> list[int]:
 
 @pytest.mark.parametrize("name", ["laplacian", "rbf", "cosine", "linear", "l2"])
 def test_chunks_save_and_make_nothing_of_size_pairs_by_width(
-    name: str, problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    name: str, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, first, second = problem
+    rows, pairs = problem
 
     def compute() -> Tensor:
-        return pairwise.pair_values(function(name), rows, first, second)
+        return pairwise.pair_values(function(name), rows, pairs)
 
     assert max(saved_sizes(compute)) >= PAIRS * WIDTH  # the plain path keeps the differences or both ends
     chunk = 50
@@ -130,10 +129,8 @@ def test_matrix_chunks_make_nothing_of_size_pairs_by_width(monkeypatch: pytest.M
     assert largest.numel <= max(NODES * NODES, 2 * NODES * WIDTH)
 
 
-def test_without_gradient_nothing_is_saved(
-    problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows, first, second = problem
+def test_without_gradient_nothing_is_saved(problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, pairs = problem
     calls: list[int] = []
 
     def counted(x: Tensor, y: Tensor) -> Tensor:
@@ -141,6 +138,33 @@ def test_without_gradient_nothing_is_saved(
         return function("laplacian")(x, y)
 
     monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 100 * WIDTH)
-    out = pairwise.pair_values(counted, rows.detach(), first, second)
+    with torch.no_grad():
+        out = pairwise.pair_values(counted, rows, pairs)
     assert calls == [100, 100, 100, 100]
     assert not out.requires_grad
+
+
+def test_a_function_with_parameters_of_its_own_gets_their_gradient_from_chunks_too(
+    problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pairs = problem
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+
+    def gradient() -> Tensor:
+        values = pairwise.pair_values(lambda x, y: (x * y).sum(-1) * scale, rows, pairs)
+        return torch.autograd.grad(values.square().sum(), scale)[0]
+
+    plain = gradient()
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 50 * WIDTH)
+    torch.testing.assert_close(gradient(), plain)
+
+
+def test_a_second_derivative_of_chunks_is_refused(
+    problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pairs = problem
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 50 * WIDTH)
+    values = pairwise.pair_values(function("rbf"), rows, pairs)
+    first = torch.autograd.grad(values.sum(), rows, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        torch.autograd.grad(first.sum(), rows)

@@ -17,7 +17,7 @@ from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel
-from gkd_plugin.space.kernels import all_distances, distances
+from gkd_plugin.space.kernels import all_distances, distances_on
 from gkd_plugin.space.knowledge.base import LayerTerm
 from gkd_plugin.space.knowledge.rows import normalize
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
@@ -263,9 +263,10 @@ class StructureTerm(LayerTerm):
     def _on_edges(self, rows: Tensor, domain: EdgeSet) -> Tensor:
         kernel, scale = self.kernel, self.scale
         if scale == "median":
-            far = _edge_values(rows.detach(), domain, lambda x, y: distances(x, y, kernel.norm), symmetric=True)
+            pairs, place = domain.unordered
+            far = distances_on(rows.detach(), pairs, kernel.norm).index_select(0, place)
             scale = _median(far[domain.not_loops])
-        values = _edge_values(rows, domain, lambda x, y: kernel.function(x, y, scale), kernel.symmetric)
+        values = _compare(rows, domain, kernel, scale)
         return domain.log_softmax(values, self.softmax_over) if self.softmax_over else values
 
     def _on_matrix(self, rows: Tensor, domain: AllPairs) -> Tensor:
@@ -294,12 +295,14 @@ def _edges(graph: Graph, loops: bool) -> EdgeSet:
     return graph.remember(("edges", loops), lambda: edges.edges(graph.edge_index, graph.num_nodes, loops))
 
 
-def _edge_values(rows: Tensor, domain: EdgeSet, function: pairwise.Function, symmetric: bool) -> Tensor:
-    """Undirected graphs hold each pair twice: what is symmetric is computed once."""
-    if not symmetric:
-        return pairwise.pair_values(function, rows, domain.index[0], domain.index[1])
-    pairs, place = domain.unordered
-    return pairwise.pair_values(function, rows, pairs[0], pairs[1]).index_select(0, place)
+def _compare(rows: Tensor, domain: EdgeSet, kernel: Kernel, scale: Any) -> Tensor:
+    """A kernel on edges. Undirected graphs hold each pair twice: what is symmetric is computed once."""
+    pairs, place = domain.unordered if kernel.symmetric else (domain, None)
+    if kernel.on_edges is not None:
+        values = kernel.on_edges(rows, pairs, scale)
+    else:
+        values = pairwise.pair_values(lambda x, y: kernel.function(x, y, scale), rows, pairs)
+    return values if place is None else values.index_select(0, place)
 
 
 def _median(values: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def test_nothing_of_size_edges_by_width_is_saved(monkeypatch: pytest.MonkeyPatch
     own, theirs = torch.randn(40, 16, requires_grad=True), torch.randn(40, 16)
     pairs = term()._domain(seen(graph, own), seen(graph, theirs))
     assert isinstance(pairs, structure.EdgeSet)
-    unordered = pairs.unordered[0].size(1)
+    unordered = pairs.unordered[0].num_pairs
     sizes: list[int] = []
 
     def pack(x: Tensor) -> Tensor:

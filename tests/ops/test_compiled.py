@@ -1,0 +1,145 @@
+"""Compiled loops against loops in Python and torch's own operations."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gkd_plugin.ops import compiled
+from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.space import kernels
+from gkd_plugin.space.kernels import KERNELS
+
+pytest.importorskip("numba", reason="the extra fast is not installed")
+NAMES = (compiled.MANHATTAN, compiled.SQUARED, compiled.DOT)
+PARTS = {  # of one coordinate, and its derivative by x
+    compiled.MANHATTAN: (lambda x, y: abs(x - y), lambda x, y: (x > y) - (x < y)),
+    compiled.SQUARED: (lambda x, y: (x - y) ** 2, lambda x, y: 2 * (x - y)),
+    compiled.DOT: (lambda x, y: x * y, lambda x, y: y),
+}
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "SMALLEST", 0)
+
+
+@pytest.fixture
+def fresh() -> None:
+    compiled._find_obstacle.cache_clear()
+    compiled._log.cache_clear()
+    yield
+    compiled._find_obstacle.cache_clear()
+    compiled._log.cache_clear()
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[list[list[float]], list[tuple[int, int]], int]:
+    """Rows (some of them equal), pairs (self-loops, repeated ones, none at all) and a width, which may be 1."""
+    nodes, width = draw(st.integers(1, 6)), draw(st.integers(1, 9))
+    number = st.sampled_from([-1.5, -1.0, 0.0, 0.25, 1.0, 3.0])
+    rows = draw(st.lists(st.lists(number, min_size=width, max_size=width), min_size=nodes, max_size=nodes))
+    node = st.integers(0, nodes - 1)
+    return rows, draw(st.lists(st.tuples(node, node), max_size=12)), width
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+@given(problem=problems())
+@settings(deadline=None, max_examples=60)
+def test_values_and_gradients_equal_loops(
+    name: str, threads: int, problem: tuple[list[list[float]], list[tuple[int, int]], int]
+) -> None:
+    lists, pairs, width = problem
+    rows = torch.tensor(lists, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t()  # not contiguous
+    part, slope = PARTS[name]
+    weights = [0.5 + p for p in range(len(pairs))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "SMALLEST", 0)
+        patch.setattr(compiled, "_MANY", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        found = compiled.measure(name, rows, EdgeSet(index, len(lists)))
+        assert found is not None
+        (found * torch.tensor(weights, dtype=torch.float64)).sum().backward()
+    expected = [sum(part(lists[u][k], lists[v][k]) for k in range(width)) for u, v in pairs]
+    assert found.tolist() == pytest.approx(expected)
+    gradient = [[0.0] * width for _ in lists]
+    for (u, v), weight in zip(pairs, weights, strict=True):
+        for k in range(width):
+            gradient[u][k] += weight * slope(lists[u][k], lists[v][k])
+            gradient[v][k] += weight * slope(lists[v][k], lists[u][k])
+    assert rows.grad is not None
+    torch.testing.assert_close(rows.grad, torch.tensor(gradient, dtype=torch.float64).reshape(rows.shape))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_gives_what_torch_gives(name: str, kind: torch.dtype, always: None) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(40, 17, dtype=kind)
+    rows[3] = 0
+    rows[5] = rows[4]  # the root's gradient at 0
+    index = torch.cat((torch.randint(40, (2, 300)), torch.tensor([[3, 4, 5, 7], [6, 5, 4, 7]])), dim=1)
+    kernel, weights = KERNELS[name], torch.randn(304, dtype=kind)
+
+    def both(values: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        return values.detach(), torch.autograd.grad((values * weights).sum(), leaf)[0]
+
+    near = {"rtol": 1e-4, "atol": 1e-4} if kind == torch.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    leaf = rows.clone().requires_grad_()
+    plain = both(kernel.function(leaf[index[0]], leaf[index[1]], 3.0), leaf)
+    assert kernel.on_edges is not None
+    torch.testing.assert_close(both(kernel.on_edges(leaf, EdgeSet(index, 40), 3.0), leaf), plain, **near)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradcheck(name: str, always: None) -> None:
+    torch.manual_seed(1)
+    rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    pairs = EdgeSet(torch.tensor([[0, 1, 2, 2], [1, 2, 4, 3]]), 5)
+    assert torch.autograd.gradcheck(lambda r: compiled.measure(name, r, pairs), (rows,))
+
+
+def test_what_is_not_finite_stays_so(always: None) -> None:
+    rows = torch.tensor([[math.nan, 1.0], [math.inf, 1.0], [0.0, 1.0]])
+    pairs = EdgeSet(torch.tensor([[0, 1, 1], [2, 2, 1]]), 3)
+    found = kernels.manhattan_on(rows, pairs)
+    assert found.isnan().tolist() == [True, False, True] and found[1].item() == math.inf
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_other_types_and_small_graphs_are_left_to_torch(kind: torch.dtype, always: None) -> None:
+    pairs = EdgeSet(torch.tensor([[0], [1]]), 2)
+    assert compiled.measure(compiled.DOT, torch.ones(2, 3, dtype=kind), pairs) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "SMALLEST", 4)
+        assert compiled.measure(compiled.DOT, torch.ones(2, 3), pairs) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda m: m.setattr(compiled, "find_spec", lambda name: None), r"numba is not installed \(pip install"),
+        (lambda m: m.setattr("numba.config.DISABLE_JIT", 1), "NUMBA_DISABLE_JIT is set"),
+        (lambda m: m.setattr(compiled, "_loops", lambda: 1 / 0), r"numba does not work here \(ZeroDivisionError"),
+    ],
+)
+def test_where_numba_is_missing_or_broken_torch_computes_and_one_line_says_so(
+    damage, said, always: None, fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(monkeypatch)
+    monkeypatch.setattr(compiled, "_LARGE", 0)
+    with caplog.at_level(logging.INFO, "gkd_plugin"):
+        rows = torch.tensor([[0.0], [2.0]])
+        for _ in range(3):
+            assert kernels.manhattan_on(rows, EdgeSet(torch.tensor([[0], [1]]), 2)).tolist() == [2.0]
+    (record,) = caplog.records
+    assert re.search(said, record.getMessage())
