@@ -55,5 +55,5 @@ def _list_rows(table: Table) -> Iterator[str]:
     yield f"| {' | '.join('---:' if numeric else '---' for numeric in table.numeric)} |"
     for number, row in enumerate(table.rows):
         cells = [escape(cell.text) for cell in row]
-        yield f"| {' | '.join(f'**{cell}**' if number == table.strong and cell else cell for cell in cells)} |"
+        yield f"| {' | '.join(f'**{cell}**' if number in table.strong and cell else cell for cell in cells)} |"
     yield ""

@@ -37,7 +37,7 @@ class Table:
         columns (sequence of str): The heads.
         rows (sequence of sequence of Cell): The rows.
         numeric (sequence of bool): Whether a column is of numbers, which are set to the right.
-        strong (int, optional): The row to be set off.
+        strong (sequence of int): The rows to be set off.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     numeric: Sequence[bool]
-    strong: int | None = None
+    strong: Sequence[int] = ()
 
     @property
     def widths(self) -> list[int]:
@@ -78,7 +78,7 @@ def make_table(
     caption: str,
     columns: Sequence[Column],
     rows: Sequence[Mapping[str, Any]],
-    strong: int | None = None,
+    strong: Sequence[int] = (),
 ) -> Table:
     """A table of the rows of a frame; see :class:`Table`."""
     cells = [[column.make(row) for column in columns] for row in rows]

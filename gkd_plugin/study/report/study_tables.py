@@ -91,11 +91,11 @@ def make_points(runs: pd.DataFrame, selected: pd.DataFrame, scale: Scale, dimens
         Column("parameters", lambda row: count_cell(row["parameters"])),
         Column("seconds", lambda row: number_cell(row["seconds"], 1)),
     ]
-    first = set(selected["name"][:1])
-    strong = next((number for number, row in enumerate(rows) if row["name"] in first), None)
+    chosen = set(selected["name"])
+    strong = [number for number, row in enumerate(rows) if row["name"] in chosen]
     caption = (
         f"{scale.metric}: mean over students and seeds at the epoch that validation selects; sd and interval over seeds; "
-        "seconds for each seed. Set off: the point that validation selects. The same, unrounded and with the names of the "
+        "seconds for each seed. Set off: the point that validation selects, of each data set. The same, unrounded and with the names of the "
         "runs: tables/runs.csv."
     )
     return make_table("points-table", "Scores", caption, columns, rows, strong)
