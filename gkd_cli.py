@@ -9,10 +9,12 @@ import gc
 import io
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -29,6 +31,23 @@ def _leave() -> None:
     """Collects garbage once; Python would look through all that torch consists of four more times, for a second."""
     gc.collect()
     gc.freeze()
+
+
+def start() -> None:
+    """What the command ``gkd`` calls: Ctrl-C ends cleanly what has begun, a second one ends now, and neither shows a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as behind & in a shell
+        signal.signal(signal.SIGINT, _end_cleanly)
+    main()
+
+
+def _end_cleanly(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _end_now)
+    raise KeyboardInterrupt
+
+
+def _end_now(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 class Commands(click.Group):
@@ -117,9 +136,14 @@ def loading() -> Iterator[None]:
     waits = "torch" not in sys.modules and sys.stderr.isatty()
     if waits:
         click.echo(_LOADING, err=True, nl=False)
+    ours = signal.getsignal(signal.SIGINT) is _end_cleanly
+    if ours:
+        signal.signal(signal.SIGINT, _end_now)  # nothing has begun, and what is being imported would print tracebacks
     try:
         yield
     finally:
+        if ours:
+            signal.signal(signal.SIGINT, _end_cleanly)
         if waits:
             click.echo("\r" + " " * len(_LOADING) + "\r", err=True, nl=False)
 
@@ -142,9 +166,13 @@ def warm_up(workers: int | None, scheduler: str | None) -> None:
     before = dict(os.environ)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # a run sets its own
     os.environ |= {**threads, "OMP_WAIT_POLICY": "passive", "PYTHONSAFEPATH": "1"}
+    # a command that is killed cannot tidy up, and need not be told so
+    os.environ["PYTHONWARNINGS"] = ",".join([*filter(None, [before.get("PYTHONWARNINGS")]), "ignore:resource_tracker"])
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; the server inherits this
     try:
         forkserver.ensure_running()
     finally:
+        signal.signal(signal.SIGINT, handler)
         os.environ.clear()
         os.environ.update(before)
 
@@ -382,4 +410,4 @@ def init(folder: Path, configs: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start()

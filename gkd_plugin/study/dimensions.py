@@ -64,7 +64,7 @@ def compare_configs(folders: Mapping[str, Path]) -> tuple[dict[str, str], dict[s
     Returns:
         tuple: The dimensions (key to key), and the choices of each run.
     """
-    configs = {name: _flatten(folder / "config.yaml") for name, folder in folders.items()}
+    configs = {name: flatten_config(folder / "config.yaml") for name, folder in folders.items()}
     configs = {name: values for name, values in configs.items() if values}
     keys: dict[str, None] = dict.fromkeys(key for values in configs.values() for key in values)
     differing = [
@@ -76,7 +76,12 @@ def compare_configs(folders: Mapping[str, Path]) -> tuple[dict[str, str], dict[s
     return {key: key for key in differing}, choices
 
 
-def _flatten(path: Path) -> dict[str, Any]:
+def flatten_config(path: Path) -> dict[str, Any]:
+    """The values of a run's configuration by key; none where the file cannot be read.
+
+    Args:
+        path (Path): Its ``config.yaml``.
+    """
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

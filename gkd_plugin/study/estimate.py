@@ -55,7 +55,7 @@ class DryRun(Printable):
         parts = ", ".join(
             f"{number} {role.replace('_', ' ')}{'s' if number > 1 else ''}" for role, number in roles.items()
         )
-        yield f"[bold]{escape(self.study.name)}[/]: {count} configurations ({parts}) of {repeat} seed{'s' if repeat > 1 else ''}"
+        yield f"[bold]{escape(self.study.name)}[/]: {count} configuration{'s' if count > 1 else ''} ({parts}) of {repeat} seed{'s' if repeat > 1 else ''}"
         if self.duplicates:
             yield f"{self.duplicates} left out: the same as another"
         for alias, key in self.study.dimensions.items():

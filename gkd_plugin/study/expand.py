@@ -209,12 +209,13 @@ def _perturb(
 
             def draw(block: Sequence[Row] = block, row: Row = row) -> dict[str, Any] | None:
                 """A sample with the dimension at its first value, where it applies."""
-                assigned = {**_draw(block, drawn), row.alias: _list_values(row)[0]}
-                return assigned if row.alias in _restrict(block, assigned) else None
+                found = _restrict(block, {**_draw(block, drawn), row.alias: _list_values(row)[0]})
+                return found if row.alias in found else None
 
-            for assigned in _draw_new(draw, share):
+            for sample in _draw_new(draw, share):
+                rest = {**_draw(block, drawn), **sample}  # what applies only beside other values of the dimension
                 for value in _list_values(row):
-                    chosen.append((block, _restrict(block, {**assigned, alias: value})))
+                    chosen.append((block, _restrict(block, {**rest, alias: value})))
     return chosen
 
 

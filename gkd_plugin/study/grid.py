@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from gkd_plugin.study.extras import require_extras
 from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.outcome import Outcome, summarize
 from gkd_plugin.study.placebo import add_placebos
-from gkd_plugin.study.points import Point
+from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.study.resume import fill_choices, match_earlier
 from gkd_plugin.study.study import FILE, GRID, Study, find_out_dir, read_study_file
 from gkd_plugin.training.disk import guarded
 
@@ -90,6 +91,7 @@ def run_grid(
             if budget is not None:
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
+            points, configs = match_earlier(study, points, configs)
             warnings = _find_warnings(study, configs)
             if placebo:
                 points, more, refused = add_placebos(points, configs)
@@ -112,7 +114,11 @@ def run_grid(
                 resources.processes,
                 warnings,
             )
-        study = replace(study, points=_merge(points, study.points))
+        study = replace(study, points=_merge(study, points))
+        left = sum(point.role == POINT for point in study.points) - sum(point.role == POINT for point in points)
+        if left:
+            what = "1 point of an earlier grid is" if left == 1 else f"{left} points of an earlier grid are"
+            warnings = (*warnings, f"{what} kept, and counted in tables and report")
         study.save()
         write_configs(points, study.beside / "configs", base=path)
         entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
@@ -192,7 +198,9 @@ def _place(
     return study
 
 
-def _merge(points: Iterable[Point], earlier: Iterable[Point]) -> tuple[Point, ...]:
+def _merge(study: Study, points: Sequence[Point]) -> tuple[Point, ...]:
     """The points, and those of an earlier grid that are no more asked for: their results are kept."""
-    found = {point.name: point for point in (*earlier, *points)}
-    return tuple(found.values())
+    ours = {point.name for point in points}
+    general = [alias for alias in study.dimensions if all(alias in p.choices for p in points if p.role == POINT)]
+    left = [fill_choices(study, point, general) for point in study.points if point.name not in ours]
+    return (*left, *points)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from gkd_plugin.config.host_keys import fresh
-from gkd_plugin.config.load import read_config
+from gkd_plugin.config.host_keys import fresh, is_kd
+from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.errors import UserError
+from gkd_plugin.study.dimensions import flatten_config
 from gkd_plugin.study.job import Job
 from gkd_plugin.study.ledger import DONE, FAILED, PENDING, Entry, Ledger
+from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.study.study import Study
 from gkd_plugin.training.claim import find_changes
 from gkd_plugin.training.result import RESULT
+from gkd_plugin.training.run_folder import dump_plan
 
 _SHOWN = 3
 
@@ -77,3 +82,61 @@ def _report(changed: Iterable[str]) -> str:
         f"this study was begun with other configurations: {'; '.join(names[:_SHOWN])}{more}. Its results would not belong "
         "together. Undo the change in the grid or the base, or choose another --name. Nothing was changed."
     )
+
+
+def match_earlier(
+    study: Study, points: Sequence[Point], configs: Mapping[str, Config]
+) -> tuple[list[Point], dict[str, Config]]:
+    """Gives points that an earlier grid of the study had under another name that name again: their runs are there.
+
+    A dimension that was added has the base's value in all earlier points, and some of the new ones have it as well.
+
+    Args:
+        study (Study): The study, with the points of its earlier grids.
+        points (sequence of Point): The points of the grid.
+        configs (mapping): Their configurations by name.
+
+    Returns:
+        tuple: The same points and configurations, under the earlier names.
+    """
+    ours = {point.name for point in points}
+    names: dict[str, str] = {}
+    for old in study.points:
+        folder = study.place(old) / old.name
+        if old.role != POINT or old.epochs is not None or old.name in ours or not folder.is_dir():
+            continue
+        for point in points:
+            fits = all(point.choices.get(alias) == value for alias, value in old.choices.items())
+            if fits and point.name not in names and _is_same(folder, configs[point.name]):
+                names[point.name] = old.name
+                break
+    renamed = [replace(point, name=names.get(point.name, point.name)) for point in points]
+    return renamed, {names.get(name, name): config for name, config in configs.items()}
+
+
+def fill_choices(study: Study, point: Point, general: Sequence[str]) -> Point:
+    """An earlier point with its values of dimensions that were added since, as its run's configuration has them.
+
+    Args:
+        study (Study): The study.
+        point (Point): A point of an earlier grid.
+        general (sequence of str): The dimensions that all points of the present grid have.
+    """
+    missing = [alias for alias in general if alias not in point.choices]
+    if point.role != POINT or not missing:
+        return point
+    flat = flatten_config(study.place(point) / point.name / "config.yaml")
+    known = {alias: flat[study.dimensions[alias]] for alias in missing if study.dimensions[alias] in flat}
+    return replace(point, choices={**point.choices, **known})
+
+
+def _is_same(folder: Path, config: Config) -> bool:
+    """Whether a run is one of a configuration, however that is written."""
+    own = config.cfg
+    of_kd = [f"{group}.{key}" for group in own if is_kd(group) for key in own[group]]
+    if find_changes(folder, own, config.further, of_kd) != "":
+        return False
+    try:
+        return (folder / "plan.yaml").read_text() == dump_plan(config.plan)
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -201,7 +201,7 @@ def find_study(folder: str | Path) -> Path:
             return candidate
     known = sorted(found.parent.with_suffix("").name for found in path.parent.glob(f"*{SUFFIX}/{FILE}"))
     there = f" In {path.parent}: {', '.join(known[:10])}." if known else ""
-    beside = path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
+    beside = path if path.suffix == SUFFIX else path.parent / f"{path.name}{SUFFIX}"
     if (beside / "configs").is_dir():
         raise UserError(f"{folder}: nothing was trained yet; {beside.name} holds what --dry-run wrote.{there}")
     raise UserError(f"{folder} is no study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")

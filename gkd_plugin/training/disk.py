@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gkd_plugin.errors import RunFailed
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_PROTECTED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *_PROTECTED)
 _IN_THE_WAY = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 
 
@@ -37,7 +38,9 @@ def guarded(folder: Path) -> Iterator[None]:
     except OSError as error:
         if not is_disk_error(error):
             raise
-        advice = "Free some space (or make the folder writable, or choose another out_dir)"
+        advice = "Free some space (or choose another out_dir)"
+        if error.errno in _PROTECTED:
+            advice = "Make the folder writable (or choose another out_dir)"
         if error.errno in _IN_THE_WAY:
             advice = "Move away what lies there (or choose a shorter or another --name or out_dir)"
         raise DiskFailed(

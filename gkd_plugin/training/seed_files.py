@@ -47,10 +47,7 @@ def find_damage(folder: Path) -> str | None:
         found = f"{error.filename or folder} cannot be read ({error.strerror})"
     if found is None:
         return None
-    return (
-        f"{found.rstrip('.')}. The seed is left out of every table. Remove {folder} and run the same command again, "
-        "or start the whole run anew with --fresh."
-    )
+    return f"{found.rstrip('.')}. The seed is left out of every table. Remove {folder} and run the same command again."
 
 
 def _measure(path: Path) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_ctrl_c_is_recorded_and_the_same_command_goes_on(base: Path, monkeypatch
     with monkeypatch.context() as patch:
         break_seeds(patch, KeyboardInterrupt())
         done = grid()
-    assert done.exit_code == 130 and "run the same command again" in done.output
+    assert done.exit_code == 130 and "the same command continues" in done.output
     assert "interrupted" in states().values()
     said = gkd("status", str(STUDY)).output
     assert "1 interrupted" in said and "nobody works on it" in said
@@ -279,3 +279,24 @@ def test_a_python_call_needs_a_folder_or_a_grid(base: Path) -> None:
     with pytest.raises(UserError, match="must be at least 1"):
         run_grid(base, "grid.txt", repeat=0)
     assert Point("x", {}).role == "point"
+
+
+def test_an_added_dimension_finds_its_earlier_runs_under_their_names(base: Path) -> None:
+    Path("grid.txt").write_text("kd.preset preset [supervised, oc]\nkd.students students 2\n")
+    assert grid(repeat=1).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in STUDY.glob("*/0/result.json")}
+    written = toy.values(Path("results"))["gnn"]["dim_inner"]
+    Path("grid.txt").write_text(f"kd.preset preset oc\nkd.students students 2\ngnn.dim_inner width [{written}, 3]\n")
+    again = grid(repeat=1)
+    assert (
+        again.exit_code == 0 and "1 point of an earlier grid is kept, and counted in tables and report" in again.output
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing is trained twice"
+    found = {name: point["choices"] for name, point in points().items() if point["role"] == "point"}
+    assert found == {
+        SUPERVISED: {"preset": "supervised", "students": 2, "width": written},
+        OC: {"preset": "oc", "students": 2, "width": written},
+        f"{OC}-width=3": {"preset": "oc", "students": 2, "width": 3},
+    }
+    again = grid(repeat=1)
+    assert again.exit_code == 0 and {path: path.stat().st_mtime_ns for path in before} == before
