@@ -20,7 +20,7 @@ from gkd_plugin.training.result import RunResult
 
 COMPARISON = "comparison.json"
 PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
-_INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
+INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
 EQUAL = 1e-9  # differences of equal scores differ in their last digits
 
 
@@ -54,7 +54,7 @@ class Paired:
         gaps = np.subtract(ours, theirs)
         count = len(gaps)
         mean = float(gaps.mean()) if count else float("nan")
-        if count < _INTERVAL_SEEDS or np.ptp(gaps) < EQUAL:
+        if count < INTERVAL_SEEDS or np.ptp(gaps) < EQUAL:
             return cls(mean, float("nan"), float("nan"), count)
         half = float(_quantile(count) * gaps.std(ddof=1) / count**0.5)
         return cls(mean, mean - half, mean + half, count)
@@ -65,7 +65,7 @@ class Paired:
             return "-"
         if self.low != self.low:
             why = f"{self.count} seed{'s' if self.count > 1 else ''}"
-            why = why if self.count < _INTERVAL_SEEDS else f"{why}, all equal"
+            why = why if self.count < INTERVAL_SEEDS else f"{why}, all equal"
             return f"{self.mean * scale:+.2f} (no interval: {why})"
         return f"{self.mean * scale:+.2f} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
 

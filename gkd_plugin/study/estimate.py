@@ -38,8 +38,6 @@ class DryRun(Printable):
         failed (tuple): Empty: nothing was trained.
     """
 
-    WIDTH, SOFT_WRAP = 110, True
-
     study: Study
     configs: Path
     duplicates: int

@@ -42,8 +42,6 @@ class Outcome(Printable):
         warnings (tuple of str): What is legal, but probably a mistake, and what could not be written.
     """
 
-    WIDTH, SOFT_WRAP = 110, True
-
     study: Study
     entries: list[Entry]
     rows: list[dict[str, Any]]

@@ -81,20 +81,22 @@ class PairedTest:
         return cls(difference, p, wilcoxon, wins, ties, losses)
 
 
-def correct_holm(p: Sequence[float]) -> list[float]:
+def correct_holm(p: Sequence[float], lost: int = 0) -> list[float]:
     r"""Holm's correction: the chance of one or more false findings among all comparisons stays below the level.
 
     With the p-values in ascending order, :math:`\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) \, p_{(j)})`.
 
     Args:
         p (sequence of float): The p-values of all comparisons; NaN (no test) stays NaN and does not count.
+        lost (int): Comparisons that were meant and have no p-value, because runs failed. They count as if they had been
+            the largest: a failure makes nothing else surer.
 
     Returns:
         list of float: The corrected p-values, in the same order.
     """
     tested = sorted((value, position) for position, value in enumerate(p) if not math.isnan(value))
-    corrected, largest = [_NAN] * len(p), 0.0
+    corrected, largest, count = [_NAN] * len(p), 0.0, len(tested) + lost
     for rank, (value, position) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * value))
+        largest = max(largest, min(1.0, (count - rank) * value))
         corrected[position] = largest
     return corrected

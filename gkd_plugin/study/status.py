@@ -34,8 +34,6 @@ class Status(Printable):
         held (bool): Whether a command is working on it now.
     """
 
-    WIDTH, SOFT_WRAP = 110, True
-
     study: Study
     entries: dict[str, Entry]
     held: bool

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gkd_plugin.commands.report import EQUAL, Paired
+from gkd_plugin.commands.report import EQUAL, INTERVAL_SEEDS, Paired
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
 from gkd_plugin.study.records import StudyResults
@@ -169,8 +169,18 @@ def _compare(results: StudyResults, pairs: Iterable[tuple[str, str]], answer: st
             gap = Paired.of([row["test"] for row in ours_best], [row["test"] for row in best_control])
             rows[-1] |= {"best_difference": gap.mean, "best_low": gap.low, "best_high": gap.high}
     frame = pandas.DataFrame(rows, columns=_insert(COMPARISON, results))
-    frame["p_holm"] = correct_holm([float(value) for value in frame["p"]])
+    lost = count_lost(frame.to_dict("records"))
+    frame["p_holm"] = correct_holm([float(value) for value in frame["p"]], lost)
     return _sort(frame, results)
+
+
+def count_lost(rows: Iterable[Mapping[str, Any]]) -> int:
+    """How many comparisons have too few seeds for a test, where others have enough.
+
+    Args:
+        rows (iterable of mapping): Rows of a comparison.
+    """
+    return sum(math.isnan(row["p"]) and row["seeds"] < INTERVAL_SEEDS for row in rows)
 
 
 def _same_epochs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

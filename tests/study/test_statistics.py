@@ -90,6 +90,13 @@ def test_holm(p: list[float], corrected: list[float]) -> None:
     assert correct_holm(p) == pytest.approx(corrected, nan_ok=True)
 
 
+def test_what_was_lost_counts_as_the_largest() -> None:
+    p = [0.01, NAN, 0.02]
+    assert correct_holm(p, 2) == pytest.approx([0.04, NAN, 0.06], nan_ok=True)
+    whole = correct_holm([*p, 1.0, 1.0])
+    assert correct_holm(p, 2) == pytest.approx(whole[:3], nan_ok=True)
+
+
 def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):

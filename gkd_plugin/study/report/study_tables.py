@@ -21,6 +21,7 @@ from gkd_plugin.study.report.parts import (
 )
 from gkd_plugin.study.report.scale import Scale, name_point
 from gkd_plugin.study.report.verdict import UNTESTED, judge
+from gkd_plugin.study.tables import count_lost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +59,11 @@ def make_comparison(rows: Sequence[Row], scale: Scale, dimensions: Sequence[str]
         Column("seeds", lambda row: count_cell(row["seeds"])),
     ]
     tested = sum(not is_missing(row["p_holm"]) for row in rows)
+    lost = count_lost(rows) if tested else 0
+    more = f" and {lost} that could not be tested" if lost else ""
     caption = (
         f"{scale.metric}: the mean over students, paired over the seeds that both have finished. Corrected p: two-sided "
-        f"paired t-test, Holm over the {tested} tested rows. Win / tie / loss: seeds. best − best: the best student by "
+        f"paired t-test, Holm over the {tested} tested rows{more}. Win / tie / loss: seeds. best − best: the best student by "
         f"validation against the {other}'s. The same and more, unrounded: tables/{name}.csv."
     )
     return make_table(f"{name}-table", f"Paired with the {other}", caption, columns, rows)

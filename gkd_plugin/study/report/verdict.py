@@ -11,7 +11,7 @@ from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import format_count, format_p, format_value, is_missing
 from gkd_plugin.study.report.scale import Scale, name_point
 from gkd_plugin.study.run_files import DAMAGED, MISSING
-from gkd_plugin.study.tables import list_data_sets
+from gkd_plugin.study.tables import count_lost, list_data_sets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,10 +137,12 @@ def _explain(
     tested = len(rows) - len(judged[UNTESTED])
     seeds = sorted({int(row["seeds"]) for row in rows})
     span = format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    lost = count_lost(rows)
+    more = f" (with {lost} that could not be tested: a failure makes nothing else surer)" if lost else ""
     if tested:
         yield (
             f"Decided by a two-sided paired t-test of the mean over students on equal seeds ({span}), Holm-corrected over "
-            f"{format_count(tested, 'comparison')}, at a corrected p below {LEVEL}."
+            f"{format_count(tested + lost, 'comparison')}{more}, at a corrected p below {LEVEL}."
         )
     if judged[UNTESTED]:
         yield "A test needs at least 3 seeds that the point and its control have both finished, and differences that vary."

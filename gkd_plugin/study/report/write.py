@@ -46,8 +46,6 @@ class Written(Printable):
     page: Path
     markdown: Path
 
-    SOFT_WRAP = True
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield escape(" ".join(self.report.verdict))
         for line in self.report.points:
