@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
-CHUNK = 1 << 16  # edges whose differences are held at once
+from gkd_plugin.ops import compiled, pairwise
+from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.ops.sparse import compress
 
 
 class MAD(NamedTuple):
@@ -31,13 +32,13 @@ class Links(NamedTuple):
     """The data of a graph that both measures need; keep it where a graph is measured repeatedly.
 
     Args:
-        edges (Tensor): Edges without self-loops, ``[2, E]``.
+        edges (EdgeSet): Edges without self-loops.
         scale (Tensor): 1 / sqrt(1 + deg), ``[N]``.
-        adjacency (Tensor): Sparse ``[N, N]`` with a 1 for every in-neighbour, repeated edges once.
+        adjacency (Tensor): Compressed rows ``[N, N]`` with a 1 for every in-neighbour, repeated edges once.
         neighbours (Tensor): Number of in-neighbours, ``[N]``.
     """
 
-    edges: Tensor
+    edges: EdgeSet
     scale: Tensor
     adjacency: Tensor
     neighbours: Tensor
@@ -50,7 +51,9 @@ class Links(NamedTuple):
         simple = coalesce(edges, num_nodes=num_nodes)
         ones = torch.ones(simple.size(1), dtype=dtype, device=edges.device)
         adjacency = torch.sparse_coo_tensor(simple.flip(0), ones, (num_nodes, num_nodes), check_invariants=False)
-        return cls(edges, scale, adjacency.coalesce(), degree(simple[1], num_nodes, dtype=dtype))
+        return cls(
+            EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), degree(simple[1], num_nodes, dtype=dtype)
+        )
 
 
 def _floating(x: Tensor) -> Tensor:
@@ -85,18 +88,12 @@ def mad(x: Tensor, edge_index: Tensor, links: Links | None = None) -> MAD:
     links = links or Links.of(edge_index, num_nodes, x.dtype)
     count = links.neighbours
     rows = F.normalize(x, dim=-1)
-    near = (rows * torch.sparse.mm(links.adjacency, rows)).sum(dim=-1)
+    near = (rows * (links.adjacency @ rows)).sum(dim=-1)
     own = (rows * rows).sum(dim=-1)  # 1, or 0 for a row of zeros
     far = rows @ rows.sum(dim=0) - own - near
     neighbour = _mean_distance(near, count)
     remote = _mean_distance(far, num_nodes - 1 - count)
     return MAD(neighbour, remote, remote - neighbour)
-
-
-def _parts(edge_index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Sources and targets of the edges, as many at a time as memory should hold rows of."""
-    for part in torch.split(edge_index, CHUNK, dim=1):
-        yield part[0], part[1]
 
 
 def _mean_distance(cosines: Tensor, count: Tensor) -> Tensor:
@@ -130,8 +127,7 @@ def dirichlet_energy(x: Tensor, edge_index: Tensor, links: Links | None = None) 
     x = _floating(x)
     links = links or Links.of(edge_index, x.size(0), x.dtype)
     scaled = x * links.scale.unsqueeze(-1)
-    energy = x.new_zeros(())
-    for source, target in _parts(links.edges):
-        difference = scaled.index_select(0, source) - scaled.index_select(0, target)
-        energy += difference.flatten().dot(difference.flatten())
-    return energy / x.size(0)
+    far = compiled.measure(compiled.SQUARED, scaled, links.edges)
+    if far is None:
+        far = pairwise.pair_values(lambda u, v: (u - v).square().sum(dim=-1), scaled, links.edges)
+    return far.sum() / x.size(0)

@@ -25,7 +25,7 @@ class SparseMatrix:
     @classmethod
     def of(cls, dense: Tensor) -> SparseMatrix:
         """The entries of a dense matrix in floating point."""
-        return cls(_compress(dense.detach()), _compress(dense.detach().t()))
+        return cls(compress(dense.detach()), compress(dense.detach().t()))
 
     @classmethod
     def of_entries(cls, places: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseMatrix:
@@ -37,7 +37,7 @@ class SparseMatrix:
             shape (tuple): N and F.
         """
         entries = torch.sparse_coo_tensor(places, values.detach(), shape).coalesce()
-        return cls(_compress(entries), _compress(entries.t().coalesce()))
+        return cls(compress(entries), compress(entries.t().coalesce()))
 
     @property
     def transposed(self) -> SparseMatrix:
@@ -50,7 +50,12 @@ class SparseMatrix:
         return out
 
 
-def _compress(matrix: Tensor) -> Tensor:
+def compress(matrix: Tensor) -> Tensor:
+    """A matrix in compressed rows, with indices that its products take as they are.
+
+    Args:
+        matrix (Tensor): A dense matrix, or a sparse one of coordinates.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")  # torch calls compressed rows a beta feature
         found = matrix.to_sparse_csr()
