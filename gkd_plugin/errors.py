@@ -15,7 +15,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-OF_YOUR_OWN = "One of your own must be registered first: --import MODULE (docs/run.md)."
+OF_YOUR_OWN = "One of your own must be registered first: --import MODULE, in Python import MODULE (docs/run.md)."
 
 _LONGEST = 300  # characters of what a user wrote that a message repeats
 _repr = Repr()

@@ -33,7 +33,8 @@ class Printable:
     WIDTH: ClassVar[int] = 2000  # text that goes into a file or a pipe is not wrapped
 
     def __str__(self) -> str:
-        console = Console(width=self.WIDTH, color_system=None)
+        # without force_jupyter a notebook would show an empty block for what is captured
+        console = Console(width=self.WIDTH, color_system=None, force_jupyter=False)
         with console.capture() as text:
             console.print(self, highlight=False, soft_wrap=True)
         return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())

@@ -98,6 +98,7 @@ WHOLE = {  # tests of no single module, and why
     "test_meta.py": "the tests themselves",
     "test_third_party_sources.py": "sources of other packages, from the hook to the rows",
     "test_third_party_terms.py": "layer maps and terms of other packages, from the hook to the rows",
+    "test_ways.py": "the blocks of docs/ways.md, run",
     "testing/test_example.py": "the package in examples/, installed",
     "testing/test_our_terms.py": "our own terms under gkd_plugin.testing",
     "training/test_exactness.py": "switched off, the whole program is the host digit for digit",

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,11 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gkd_plugin.training.trainer import Progress as EpochProgress
 
 SECONDS = 10.0  # between two lines of progress in a file
+REFRESH = 0.5  # seconds between two texts of the line in a notebook
 
 
 def show_warnings(found: Sequence[str]) -> None:
     """Warnings, before anything is trained."""
     console = Console(stderr=True)
+    if console.is_jupyter:
+        console = Console(stderr=True, color_system=None)  # no escape codes in its text; its HTML has the colours
     for warning in found:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
@@ -27,7 +31,8 @@ def show_warnings(found: Sequence[str]) -> None:
 def run_progress(
     title: str, epochs: int, quiet: bool = False, watch: EpochProgress | None = None
 ) -> Iterator[EpochProgress]:
-    """A progress bar on a terminal; where the output goes into a file, a line after ten seconds and one at the end.
+    """A progress bar on a terminal, in a notebook one line that changes; where the output goes into a file, a line after ten
+    seconds and one at the end.
 
     Args:
         title (str): The run and its seed.
@@ -51,7 +56,7 @@ def _show_progress(title: str, epochs: int, quiet: bool) -> Iterator[EpochProgre
     if quiet:
         yield lambda epoch, total, score: None
     elif not console.is_terminal:
-        lines = _Lines(console, title, epochs)
+        lines = _Cell(console, title, epochs) if console.is_jupyter else _Lines(console, title, epochs)
         yield lines.note
         lines.write()
     else:
@@ -65,7 +70,7 @@ def _show_progress(title: str, epochs: int, quiet: bool) -> Iterator[EpochProgre
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=epochs, score="")
+            task = bar.add_task(escape(title), total=epochs, score="")
             yield lambda epoch, total, score: bar.update(task, completed=epoch, score=f"validation {score:.4f}")
 
 
@@ -78,6 +83,8 @@ class _Lines:
         epochs (int): Epochs in all.
     """
 
+    period = SECONDS
+
     def __init__(self, console: Console, title: str, epochs: int) -> None:
         self.console, self.title, self.epochs = console, title, epochs
         self.epoch, self.score, self.written = 0, float("nan"), 0
@@ -86,15 +93,41 @@ class _Lines:
     def note(self, epoch: int, total: int, score: float) -> None:
         """What the loop calls after every epoch."""
         self.epoch, self.score = epoch, score
-        if time.monotonic() - self.last >= SECONDS:
+        if time.monotonic() - self.last >= self.period:
             self.write()
 
     def write(self) -> None:
         """Writes how far it is, unless that was written already."""
         if self.epoch > self.written:
-            text = f"{self.title}: {self.epoch}/{self.epochs} epochs, validation {self.score:.4f}"
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.put(f"{self.title}: {self.epoch}/{self.epochs} epochs, validation {self.score:.4f}")
             self.written, self.last = self.epoch, time.monotonic()
+
+    def put(self, text: str) -> None:
+        """Shows a text."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Cell(_Lines):
+    """The line in a notebook, where each text takes the place of the one before; it needs no widgets.
+
+    Args:
+        console, title, epochs: As for :class:`_Lines`.
+    """
+
+    period = REFRESH
+
+    def __init__(self, console: Console, title: str, epochs: int) -> None:
+        super().__init__(console, title, epochs)
+        self._shown: Any = None
+
+    def put(self, text: str) -> None:
+        from IPython.display import display  # it is there, since rich has found a notebook
+
+        words = {"text/plain": text}
+        if self._shown is None:
+            self._shown = display(words, raw=True, display_id=True)
+        else:
+            self._shown.update(words, raw=True)
 
 
 def merge_warnings(found: Mapping[int, Sequence[str]]) -> list[str]:

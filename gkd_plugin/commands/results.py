@@ -32,6 +32,8 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     folder = Path(run)
     result = read_result(folder)
     if result is None:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder. Give a seed's folder, such as results/NAME/0.")
         raise UserError(f"{folder} contains no finished run (no {RESULT}). Give a seed's folder, such as {folder}/0.")
     number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
     path = folder / f"student_{number}.pt"

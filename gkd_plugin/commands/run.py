@@ -25,7 +25,7 @@ from gkd_plugin.commands.start import require_name
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.load import Config, Source, read_config
-from gkd_plugin.errors import RunFailed, UserError
+from gkd_plugin.errors import RunFailed, UserError, quote
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
@@ -76,6 +76,11 @@ def run(
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be at least 1.")
     if teacher is not None:
+        if not isinstance(teacher, nn.Module):
+            raise UserError(
+                f"teacher=: {type(teacher).__name__} {quote(teacher)}. It must be a torch.nn.Module; a run, a grid or a file "
+                "is named by the key kd.teacher."
+            )
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
     label = name or plain.name

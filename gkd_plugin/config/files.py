@@ -115,7 +115,8 @@ def _report_missing(path: Path) -> str:
         return f"{path} does not exist, nor does the folder {folder}."
     names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
     hint = nearest(path.name, names) or nearest(f"{path.name}.yaml", names)
-    return f"{path} does not exist. {hint}" + (f"In {folder}: {', '.join(names[:10])}." if names else "")
+    beside = f"In {folder}: {', '.join(names[:10])}." if names else ""
+    return f"{path} does not exist. {hint}{beside}".rstrip()
 
 
 def _list_files(folder: Path) -> str:

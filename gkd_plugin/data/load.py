@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch_geometric.data import Dataset
 from torch_geometric.graphgym.loader import create_loader
 from torch_geometric.loader import DataLoader
 from yacs.config import CfgNode
@@ -48,7 +49,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
                 warnings.filterwarnings("ignore", message="Weights only load failed")
                 loaders: list[DataLoader] = create_loader()
         except Exception as error:
-            message = _explain_sampler(error, cfg) or _explain(error, cfg.dataset)
+            message = _explain_sampler(error, cfg) or _explain_no_dataset(error, cfg) or _explain(error, cfg.dataset)
             if message is None:  # a registered loader of the user's, say: its own traceback is clearer
                 raise
             if getattr(error, "errno", None) in FULL:
@@ -68,6 +69,19 @@ def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
     return (
         f"{' and '.join(keys)}: '{sampler}' cannot be used with '{cfg.dataset.name}' here ({describe_error(error)}). Install "
         "the package that is missing (docs of PyTorch Geometric: torch-sparse, pyg-lib), or write full_batch."
+    )
+
+
+def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:
+    """The message where a registered loader returned a graph, or a list of them, instead of a data set."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "create_dataset"]
+    found = frames[-1].f_locals.get("dataset") if frames else None
+    if found is None or isinstance(found, Dataset):
+        return None
+    return (
+        f"dataset.format: the loader of '{cfg.dataset.format}' returned a {type(found).__name__}, not a data set of PyG. A list "
+        "of graphs becomes one by: dataset = InMemoryDataset(); dataset.data, dataset.slices = dataset.collate([data]) "
+        "(torch_geometric.data)."
     )
 
 

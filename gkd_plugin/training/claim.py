@@ -74,7 +74,7 @@ def claim(folder: Path, own: CfgNode, plan: Plan, further: Sequence[CfgNode] = (
             return
         begun = [path for path in _list_entries(folder) if not _is_leftover(folder, path)]
         if begun:
-            fresh = "Or use --fresh: it keeps that run under a dated name and starts anew."
+            fresh = "Or use --fresh (in Python fresh=True): it keeps that run under a dated name and starts anew."
             raise UserError(f"{folder} contains a run of another configuration ({changes}). {advice} {fresh}")
     elif not all(_is_half_claim(folder, path, texts) for path in _list_entries(folder)):
         raise UserError(f"{folder} is not empty and contains no run of gkd_plugin. {advice}")

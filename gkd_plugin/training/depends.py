@@ -20,7 +20,10 @@ from gkd_plugin.training.sources.teacher import NAME
 from gkd_plugin.training.teachers.prepare import digest_teachers
 
 DATA, TEACHERS = "data", "teachers"
-ADVICE = "Start anew with --fresh (the earlier run is kept under a dated name), or choose another --name. Nothing was changed."
+ADVICE = (
+    "Start anew with --fresh, in Python fresh=True (the earlier run is kept under a dated name), or choose another --name. "
+    "Nothing was changed."
+)
 
 
 def find_depends(

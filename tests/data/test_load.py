@@ -210,6 +210,16 @@ def test_unknown_names(tmp_path):
         load(cfg)
 
 
+@pytest.mark.parametrize(("several", "kind"), [(False, "Data"), (True, "list")])
+def test_a_loader_that_returns_a_graph_is_told_how_it_becomes_a_data_set(several, kind, monkeypatch):
+    data = Toy()[0]
+    found = [data] if several else data
+    monkeypatch.setitem(register.loader_dict, "mine", lambda format, name, folder: found)
+    use("Cora", Path(), format="mine")
+    with pytest.raises(UserError, match=rf"the loader of 'mine' returned a {kind}, .*\.collate\(\[data\]\)"):
+        load(cfg)
+
+
 def test_a_mistake_in_a_users_own_loader_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(format, name, folder):
         raise TypeError("mine")

@@ -1,4 +1,4 @@
-"""Learned layer maps over time: a row for every map and evaluation epoch, and a heat map at the end."""
+"""Learned layer maps over time: a row for every map and evaluation epoch, and heat maps at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from gkd_plugin.training.result import RunResult
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
-FILE, FIGURE = "attention.json", "attention.png"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILE, FIGURE, VECTOR = "attention.json", "attention.png", "attention.pdf"
 
 
 def measure_entropy(module: Any, weights: Tensor) -> float:
@@ -73,38 +76,53 @@ class LearnedMaps(Recorder):
 
     def warnings(self) -> Iterator[str]:
         if self.rows() and find_spec("matplotlib") is None:
-            yield f"{FIGURE} is not drawn, matplotlib is not installed: pip install 'gkd_plugin[plot]'. {FILE} has the maps."
+            yield f"{FIGURE} and {VECTOR} are not drawn, matplotlib is not installed: pip install 'gkd_plugin[plot]'. {FILE} has the maps."
 
     def finish(self, result: RunResult) -> None:
         self.draw()
 
     def draw(self) -> Path | None:
-        """The last map of every student and source as a heat map; nothing without rows or without matplotlib."""
+        """The last map of every student and source as pixels and as vectors; nothing without rows or matplotlib."""
         rows = self.rows()
         if not rows or find_spec("matplotlib") is None:
             return None
-        from matplotlib.figure import Figure  # heavy, and an extra
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib import rc_context  # heavy, and an extra
 
-        last = {(row["student"], row.get("map", ""), row["source"]): row for row in rows}
-        deepest = max(len(row["weights"][0]) for row in last.values())
-        figure = Figure(figsize=(max(5.5, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
-        axes = figure.subplots(len(last), 1, squeeze=False)[:, 0]
-        for axis, ((student, _, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
-            depth, columns = len(row["weights"]), len(row["weights"][0])
-            image = axis.imshow(
-                row["weights"], aspect="auto", cmap="viridis", vmin=0, extent=(0.5, columns + 0.5, depth + 0.5, 0.5)
-            )
-            name = f"student {source}" if source.isdigit() else source
-            axis.set_title(
-                f"student {student} listening to {name}, epoch {row['epoch']}, entropy {row['entropy']:.2f}", fontsize=9
-            )
-            axis.set_xlabel("source layer")
-            axis.set_ylabel("learner layer")
-            axis.set_yticks(range(1, depth + 1))
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            figure.colorbar(image, ax=axis, label="weight")
-        figure.suptitle(f"{self.folder.resolve().parent.name}, seed folder {self.folder.name}", fontsize=10)
-        path = self.folder / FIGURE
-        figure.savefig(path, dpi=120)
-        return path
+        with rc_context({"text.parse_math": False}):  # a name may have dollars in it
+            figure = draw_maps(rows, f"{self.folder.resolve().parent.name}, seed folder {self.folder.name}")
+            figure.savefig(self.folder / FIGURE, dpi=120)
+            figure.savefig(self.folder / VECTOR, metadata={"CreationDate": None})  # the same maps, the same file
+        return self.folder / FIGURE
+
+
+def draw_maps(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+    """A heat map for the last row of every student and source: learner layers downwards, source layers to the right.
+
+    Args:
+        rows (sequence): What ``attention.json`` holds.
+        title (str): What stands above.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    last = {(row["student"], row.get("map", ""), row["source"]): row for row in rows}
+    deepest = max(len(row["weights"][0]) for row in last.values())
+    figure = Figure(figsize=(max(5.5, 1.5 + 0.16 * deepest), 2.4 * len(last)), layout="constrained")
+    axes = figure.subplots(len(last), 1, squeeze=False)[:, 0]
+    for axis, ((student, _, source), row) in zip(axes, sorted(last.items(), key=str), strict=True):
+        depth, columns = len(row["weights"]), len(row["weights"][0])
+        edges = ([layer + 0.5 for layer in range(count + 1)] for count in (columns, depth))
+        # cells of their own: an image would be pixels in the vector file, too. Their edges hide seams between them.
+        cells = axis.pcolormesh(*edges, row["weights"], cmap="viridis", vmin=0, edgecolors="face", linewidth=0.2)
+        axis.invert_yaxis()
+        name = f"student {source}" if source.isdigit() else source
+        axis.set_title(
+            f"student {student} listening to {name}, epoch {row['epoch']}, entropy {row['entropy']:.2f}", fontsize=9
+        )
+        axis.set_xlabel("source layer")
+        axis.set_ylabel("learner layer")
+        for line in (axis.xaxis, axis.yaxis):  # whole layers, also where there is only one
+            line.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        figure.colorbar(cells, ax=axis, label="weight")
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError, describe_error
+from gkd_plugin.errors import UserError, describe_error, find_place
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation, Outline
@@ -107,6 +107,15 @@ class ModuleTeacher:
         try:
             with torch.no_grad(), self.streams.use("teacher"):
                 found = call_module(self.module, sample)
+        except (UserError, torch.cuda.OutOfMemoryError):  # memory may be there for the next seed
+            raise
+        except Exception as error:  # it would fail for every seed alike
+            x = getattr(sample.batch, "x", None)
+            data = f"these data (x: {' x '.join(map(str, x.shape))})" if isinstance(x, Tensor) else "these data"
+            raise UserError(
+                f"teacher=: the module failed on {data}: {describe_error(error)} ({find_place(error)}). Is it the one that "
+                "was trained on them?"
+            ) from error
         finally:
             for part, mode in modes:
                 part.training = mode

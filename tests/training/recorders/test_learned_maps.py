@@ -69,10 +69,41 @@ def test_rows_entropies_resume_and_figure(tmp_path: Path) -> None:
     assert rows[-1]["entropy"] == pytest.approx(float(by_hand), abs=1e-4)
     figure = log.draw()
     assert figure is not None and figure.read_bytes().startswith(b"\x89PNG")
+    vector = tmp_path / "attention.pdf"
+    content = vector.read_bytes()
+    assert content.startswith(b"%PDF")
+    log.draw()
+    assert vector.read_bytes() == content  # nothing of the hour in it
     log.resume(2)
     assert [row["epoch"] for row in log.rows()] == [1]
     (tmp_path / "attention.json").open("a").write(json.dumps(rows[1])[:20])
     assert len(log.rows()) == 1
+
+
+@pytest.mark.parametrize(("depth", "columns"), [(1, 1), (2, 1), (1, 6), (3, 64), (64, 64)])
+def test_axes_name_whole_layers_and_cells_lie_on_them(depth: int, columns: int) -> None:
+    pytest.importorskip("matplotlib")
+    weights = [[float(row == column) for column in range(columns)] for row in range(depth)]
+    shared = {"student": 1, "map": "attention", "entropy": 0.5}
+    rows = [
+        {**shared, "source": "teacher", "epoch": 3, "weights": [[0.0] * columns] * depth},
+        {**shared, "source": "teacher", "epoch": 4, "weights": weights},
+        {**shared, "source": "2", "epoch": 4, "weights": weights},
+    ]
+    figure = learned_maps.draw_maps(rows, "cost$ of $mine, seed folder 0")
+    assert figure.get_suptitle() == "cost$ of $mine, seed folder 0"
+    figure.canvas.draw()
+    maps = [axis for axis in figure.axes if axis.get_xlabel() == "source layer"]
+    assert [axis.get_title() for axis in maps] == [
+        f"student 1 listening to {name}, epoch 4, entropy 0.50" for name in ("student 2", "teacher")
+    ]
+    for axis in maps:
+        assert axis.get_xlim() == (0.5, columns + 0.5) and axis.get_ylim() == (depth + 0.5, 0.5)  # layer 1 on top
+        for ticks, count in ((axis.get_xticks(), columns), (axis.get_yticks(), depth)):
+            shown = [tick for tick in ticks if 0.5 <= tick <= count + 0.5]
+            assert shown and all(tick == int(tick) and 1 <= tick <= count for tick in shown) and len(shown) <= 20
+        (cells,) = axis.collections
+        assert cells.get_array().reshape(depth, columns).tolist() == weights
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch_geometric.nn import GAT, GCN, MLP
 from gkd_plugin import host
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.space.observation import Task
@@ -149,6 +149,10 @@ def test_numbers_of_one_value_for_each_node(tmp_path: Path) -> None:
         (lambda batch: batch.x[:5, :3], "5 rows of logits for 48 nodes"),
         (lambda batch: batch.x[:, :3] * float("nan"), "NaN"),
         (lambda batch: batch.x[:, :2], "classes"),
+        (
+            lambda batch: batch.x @ torch.ones(99, 3),
+            r"the module failed on these data \(x: 48 x \d+\): RuntimeError: mat1 .* \(.*test_base.py, line \d+\)",
+        ),
     ],
 )
 def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -> None:
@@ -157,6 +161,18 @@ def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -
     with pytest.raises(UserError, match=words):
         run(toy.config(tmp_path, "narrow", **SOFT), teacher=module, quiet=True)
     assert not (tmp_path / "results" / "narrow").exists()
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_what_may_be_there_for_the_next_seed_is_no_mistake_and_a_path_is_no_module(tmp_path: Path) -> None:
+    class Large(nn.Module):
+        def forward(self, batch: Any) -> Any:
+            raise torch.cuda.OutOfMemoryError("of the device")
+
+    with pytest.raises(RunFailed, match="OutOfMemoryError: of the device"):
+        run(toy.config(tmp_path, "narrow", **SOFT), teacher=Large(), quiet=True)
+    with pytest.raises(UserError, match=r"teacher=: str 'model.pt'. It must be a torch.nn.Module; .* kd.teacher"):
+        run(toy.config(tmp_path, "other", **SOFT), teacher="model.pt", quiet=True)  # type: ignore[arg-type]
 
 
 class Plain(nn.Module):

@@ -1,0 +1,99 @@
+"""The blocks of docs/ways.md, run by the user they are written for. (The third way: testing/test_example.py.)"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.graphgym.register import loader_dict
+from torch_geometric.nn import GCN
+
+from gkd_plugin.data.digits import DigitsGraph
+from tests.test_docs import ROOT, blocks
+
+pytestmark = pytest.mark.slow
+PAGE = ROOT / "docs" / "ways.md"
+
+
+def block(language: str) -> str:
+    (text,) = blocks(PAGE, language)
+    return text
+
+
+def test_distillation_in_my_graphgym_study(host_program: Path) -> None:
+    for folder, name, text in (("configs", "study.yaml", block("yaml")), ("grids", "kd.txt", block("text"))):
+        path = host_program / folder / "pyg" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    (host_program / "gkd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gkd_cli "$@"\n')
+    (host_program / "gkd").chmod(0o755)
+    path = os.pathsep.join([str(host_program), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SLEEP": "0"}
+    done = subprocess.run(
+        ["bash", "-ec", block("bash")], cwd=host_program, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-3000:]
+    results = host_program / "results" / "study_grid_kd"
+    with open(results / "agg" / "test_best.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["preset"], row["layers"]) for row in table] == [
+        (preset, layers) for preset in ("mutual", "supervised") for layers in ("2", "3")
+    ]
+    for row in table:
+        assert 0 < float(row["accuracy"]) <= 1
+        assert (row["mean_accuracy"] == "") == (row["s2_accuracy"] == "") == (row["preset"] == "supervised")
+    assert sorted(path.name for path in (results / "study-preset=mutual-layers=2").iterdir() if path.is_dir()) == [
+        "0",
+        "1",
+        "agg",
+    ]
+
+
+@pytest.fixture
+def model_and_data() -> Iterator[tuple[GCN, Data]]:
+    """What the user of the second way comes with: trained by a loop of plain PyG."""
+    data = DigitsGraph()[0]
+    model = GCN(64, 32, num_layers=2, out_channels=10, dropout=0.5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        logits = model(data.x, data.edge_index)
+        torch.nn.functional.cross_entropy(logits[data.train_mask], data.y[data.train_mask]).backward()
+        optimizer.step()
+    yield model, data
+    loader_dict.pop("mine", None)
+
+
+def test_a_small_network_from_my_model(
+    model_and_data: tuple[GCN, Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, data = model_and_data
+    code = block("python")
+    assert len([line for line in code.splitlines() if line]) <= 15
+    names: dict[str, Any] = {"model": model, "data": data}
+    exec(compile(code, str(PAGE), "exec"), names)
+    report, small = names["report"], names["small"]
+    assert model.training  # it is left as it was
+    with torch.no_grad():
+        logits = small(data.x, data.edge_index)
+    right = (logits.argmax(dim=1) == data.y)[data.test_mask].double().mean()
+    assert float(right) == pytest.approx(report.results[0].answer.test, abs=1e-4)
+    assert report.difference("mean").mean > 0.03  # 88 % without the teacher, 96 % with it
+    assert math.isfinite(report.gap_closed("mean"))
+    assert torch.equal(small(data.x, data.edge_index[:, :0]), small(data.x, data.edge_index))
+    text = PAGE.read_text()
+    for shown in ("small(data.x, data.edge_index)", "small.model", "print(report)"):
+        assert f"`{shown}`" in text
+        eval(shown, names)
+    exec(compile(code, str(PAGE), "exec"), names)  # a notebook's cell is run again: nothing is trained twice
+    assert names["report"].results[0].answer.test == report.results[0].answer.test
