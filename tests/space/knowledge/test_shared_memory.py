@@ -62,7 +62,7 @@ def two_sides() -> tuple[Observation, Observation]:
         graph = Graph(edges, 8, torch.tensor([True, True, False, True, False, False, True, False]))
 
         def states() -> tuple[torch.Tensor, ...]:
-            return tuple(torch.randn(8, 3, generator=random, dtype=torch.float64) for _ in range(2))  # noqa: B023
+            return tuple(torch.randn(8, 3, generator=random, dtype=torch.float64) for _ in range(2))
 
         logits = torch.randn(8, 3, generator=random, dtype=torch.float64)
         sides.append(Observation(logits, {tap: states() for tap in ("conv", "layer")}, graph))
