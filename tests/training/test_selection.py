@@ -78,7 +78,11 @@ def test_the_answer_the_leader_and_the_patience_agree_with_a_look_back(
     """After every evaluation all is recomputed from the scores so far."""
     names = sorted(name for name in history[0] if name != ENSEMBLE)
     selection = Selection(len(names), predict)
+    unused = Selection(len(names), predict)
+    unused.load_state_dict(selection.state_dict())  # of a run that was stopped before its first evaluation
+    assert not unused.metric and unused.bests == {}
     selection.begin("accuracy", better)
+    assert set(selection.bests) == set(history[0])
     answers: list[tuple[str, int]] = []  # who answers, from which epoch; -1 for nobody yet
     for epoch, scores in enumerate(history):
         weights = {name: {"weight": torch.tensor([epoch])} for name in scores}

@@ -90,6 +90,7 @@ def test_every_answer_is_tested_with_the_weights_of_its_own_epoch(predict: str) 
         chosen = {name: found.index(max(found)) for name, found in val.items()}
         wanted = {name: Score(epoch, val[name][epoch], test[name][epoch]) for name, epoch in chosen.items()}
         singles = [wanted[name] for name in ("s1", "s2", "s3")]
+        assert set(result.answers) == {*wanted, "mean", "first", "best"}
         for name, score in wanted.items():
             assert result.answers[name] == score, name
         reached = [score.val for score in singles]
