@@ -59,11 +59,13 @@ def test_it_is_void_for_more_taps_other_weights_or_another_batch(trainer: Traine
     more = readings.read_peer(2, sample)
     assert more is not first and set(more.hidden) == {"conv", "layer"}
     assert readings.evaluate(2, sample, ("stage",)).hidden.keys() == {"conv", "layer", "stage"}
-    for parameter in trainer.students[1].model.module.parameters():
-        parameter.data.add_(0.1)
-    readings.note_change(2)
-    moved = readings.read_peer(2, sample)
-    assert not torch.equal(moved.logits, more.logits)
+    moved = more
+    for _ in range(3):
+        for parameter in trainer.students[1].model.module.parameters():
+            parameter.data.add_(0.1)
+        readings.note_change(2)
+        before, moved = moved, readings.read_peer(2, sample)
+        assert not torch.equal(moved.logits, before.logits)
     other = readings.read_peer(2, another(trainer))
     assert not torch.equal(other.logits, moved.logits)
     assert torch.equal(readings.evaluate(2, sample, ()).logits, moved.logits)
