@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import Diverged, RunFailed, UserError
-from gkd_plugin.training.checkpoint import Checkpoints
+from gkd_plugin.training.checkpoint import Checkpoints, write_atomically, write_tensors
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
 from tests.running import Code, Stop, outcome, rows, stop_in
@@ -89,6 +90,59 @@ def test_only_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch=10.pt", "epoch=11.pt"]
     loaded = checkpoints.load()
     assert loaded == {"done": 12}
+
+
+@pytest.mark.parametrize("write", [lambda file: file.write(b"new"), lambda file: torch.save({"new": 1}, file)])
+def test_a_file_is_written_beside_the_old_one_and_moved(write: Any, tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    path.write_bytes(b"old")
+    order: list[str] = []
+
+    def watched(file: Any) -> None:
+        write(file)
+        file.flush()
+        assert path.read_bytes() == b"old" and Path(file.name).parent == tmp_path, "moving works on one disk only"
+        order.append("written")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "replace"):
+            plain = getattr(os, name)
+            patch.setattr(os, name, lambda *args, name=name, plain=plain: (order.append(name), plain(*args))[1])
+        write_atomically(path, watched)
+    assert order == ["written", "fsync", "replace"], "else a power cut leaves an empty file under the name"
+    assert path.read_bytes() != b"old" and [each.name for each in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "kept.pt"
+    write_tensors(path, {"epoch": 3})
+
+    def write(file: Any) -> None:
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert torch.load(path, weights_only=True) == {"epoch": 3}
+    assert [each.name for each in tmp_path.iterdir()] == ["kept.pt"]
+
+
+def test_tensors_rows_and_results_are_written_beside_and_moved(tmp_path: Path) -> None:
+    """Everything of a run but the rows that are appended: nobody ever reads half of a file."""
+    moved: list[str] = []
+    plain = os.replace
+
+    def watched(old: Any, new: Any) -> None:
+        moved.append(Path(new).name)
+        plain(old, new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        report = run(configuration(tmp_path), quiet=True)
+    files = {path.name for path in (report.folder / "0").rglob("*") if path.is_file()} - {"stats.json"}
+    files -= {"diagnostics.json"}  # rows, one by one
+    assert "result.json" in files and {"epoch=1.pt", "epoch=3.pt", *files} <= set(moved), files - set(moved)
 
 
 def test_a_checkpoint_with_code_in_it_is_not_run(work_folder: Path) -> None:

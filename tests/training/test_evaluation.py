@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gkd_plugin.training.evaluation import Predictions
+from gkd_plugin.training.evaluation import Predictions, ensemble
 
 NONE = math.nan
 
@@ -32,3 +32,30 @@ def test_means_leave_out_what_has_no_number(sizes: list[int], values: list[float
     assert found.mean_extras() == wanted
     if not any(map(math.isnan, values)):
         assert found.loss == wanted.get("number", 0.0)
+
+
+@pytest.mark.parametrize("kind", ["classification_multi", "regression"])
+def test_an_ensemble_of_batches_of_unlike_sizes_is_that_of_all_items(kind: str) -> None:
+    """Split into batches or not, the loss is the mean over items, and over models, and each item's score is its own."""
+    sizes, models = (2, 6, 1), 3
+    labels = torch.arange(9) % 4
+    scores = [torch.randn(9, 4, dtype=torch.float64).log_softmax(-1) for _ in range(models)]
+    if kind == "regression":
+        scores = [torch.randn(9, dtype=torch.float64) for _ in range(models)]
+    losses = torch.rand(models, 9, dtype=torch.float64)  # of each item
+    split = [Predictions() for _ in range(models)]
+    for found, score, loss in zip(split, scores, losses, strict=True):
+        parts = zip(*(values.split(list(sizes)) for values in (labels, score, loss)), strict=True)
+        for true, part, each in parts:
+            found.add(true, part, float(each.mean()))
+        assert found.loss == pytest.approx(float(loss.mean()))
+        assert found.loss != pytest.approx(sum(found.losses) / len(sizes)), "a mean of means would do"
+    together = ensemble(split, kind)
+    assert together.loss == pytest.approx(float(losses.mean()))
+    assert together.losses == pytest.approx(
+        [sum(found.losses[batch] for found in split) / models for batch in range(len(sizes))]
+    )
+    assert torch.equal(torch.cat(together.true), labels) and [len(true) for true in together.true] == list(sizes)
+    stacked = torch.stack(scores)
+    wanted = stacked.mean(0) if kind == "regression" else stacked.exp().mean(0).log()
+    torch.testing.assert_close(torch.cat(together.score), wanted)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.graphgym import register
+from torch_geometric.graphgym.logger import Logger
 
 from gkd_plugin import host
 from gkd_plugin.commands.report import RunReport
@@ -19,6 +20,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.data.loaders import SplitGraphs
+from gkd_plugin.data.metrics import f1_micro
 from gkd_plugin.training.scoring import agreement, decide
 from gkd_plugin.training.teachers.base import ModelTeacher
 from tests import toy
@@ -97,6 +99,19 @@ def test_thresholds_are_those_of_the_metrics(own: Any) -> None:
         assert agreement([labels], [other], "classification_multilabel") == 0.8
         host.cfg.custom_metrics = ["f1_micro"]
         assert decide(scores, "classification_binary").tolist() == [False, False, False, False, True]
+
+
+def test_a_score_on_the_threshold_is_a_no_as_in_the_metrics(own: Any) -> None:
+    scores, yes = torch.tensor([0.5, 0.5]), torch.tensor([1, 1])
+    with host.scoped(own):
+        host.cfg.model.thresh = 0.5
+        assert decide(scores, "classification_binary").tolist() == [False, False]
+        judge = Logger.__new__(Logger)
+        assert judge._get_pred_int(scores).tolist() == [0, 0]
+        host.cfg.metrics.f1_logit_threshold = 0.0
+        labels, columns = yes.view(1, 2), scores.view(1, 2)
+        assert decide(columns, "classification_multilabel").tolist() == [[False, False]]
+        assert f1_micro([labels], [columns], "classification_multilabel") == 0.0
 
 
 # -- one graph --------------------------------------------------------------------------------------------------------

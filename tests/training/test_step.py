@@ -231,14 +231,34 @@ def test_weight_decay_does_not_reach_a_learned_map(scheduler: str, handed: bool)
         assert len(rates) == 2 and rates[0] == rates[1], "a scheduler moved one group only"
 
 
-def test_gradient_clipping_limits_the_step() -> None:
+@pytest.mark.parametrize("owned", [False, True])
+def test_gradient_clipping_limits_the_step(owned: bool) -> None:
+    """One norm over the network and all that the objective owns: projections, heads, learned maps."""
     configure("joint", 2, clip_grad_norm=1e-3)
     cfg.optim.optimizer, cfg.optim.momentum = "sgd", 0.0
+    if owned:
+        cfg.kd_feature.layer_map, cfg.kd_feature.shift, cfg.kd_feature.projector = "attention", None, "linear"
+        cfg.kd_auxiliary.weight = 0.5
     trainer = trainer_on(graphs(1))
-    before = torch.cat([p.detach().flatten().clone() for p in trainer.students[0].parameters])
+    before = [[p.detach().clone() for p in student.parameters] for student in trainer.students]
     trainer.updates.epoch(trainer.feeds[0], 0)
-    after = torch.cat([p.detach().flatten() for p in trainer.students[0].parameters])
-    assert float((after - before).norm()) == pytest.approx(1e-3 * RATE, rel=1e-3)
+    for student, start in zip(trainer.students, before, strict=True):
+        moves = [(p.detach() - old).flatten() for p, old in zip(student.parameters, start, strict=True)]
+        assert float(torch.cat(moves).norm()) == pytest.approx(1e-3 * RATE, rel=1e-3)
+        network = len(list(student.model.module.parameters()))
+        assert (len(moves) > network and float(torch.cat(moves[network:]).norm()) > 1e-5) == owned
+
+
+@pytest.mark.parametrize("update", ["joint", "step_alternate", "epoch_alternate"])
+def test_every_student_s_rate_follows_the_schedule(update: str) -> None:
+    configure(update, 3)
+    cfg.optim.scheduler = "cos"
+    trainer = trainer_on(graphs(2))
+    for epoch in range(EPOCHS):
+        trainer.updates.epoch(trainer.feeds[0], epoch)
+        wanted = RATE * (1 + math.cos(math.pi * (epoch + 1) / EPOCHS)) / 2
+        for student in trainer.students:
+            assert student.optimizer.param_groups[0]["lr"] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_loss_that_is_not_finite_names_epoch_student_and_term() -> None:

@@ -1,4 +1,5 @@
-"""Schedulers of the user's own: those that wait for the validation loss, and those that are composed of others."""
+"""Schedulers of the user's own: those that wait for the validation loss, and those that are composed of others; heads on
+marked layers of further students."""
 
 from __future__ import annotations
 
@@ -16,8 +17,14 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 from torch_geometric.graphgym import register
+from torch_geometric.graphgym.model_builder import create_model
 
+from gkd_plugin import host
 from gkd_plugin.commands.run import run
+from gkd_plugin.config.load import read_config
+from gkd_plugin.config.resolve import resolve
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.training.students import place_marks
 from tests import toy
 from tests.running import Driven, Stop, outcome, rows, stop_in
 
@@ -93,3 +100,32 @@ def test_a_run_with_a_plateau_resumes(tmp_path: Path) -> None:
             run(values, name="cut", quiet=True)
     run(values, name="cut", quiet=True)
     assert outcome(Path("results/cut/0")) == outcome(Path("results/whole/0"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "wanted"),
+    [
+        ({}, (0.3, (2,))),
+        ({"kd_auxiliary": {"weight": 0.7}}, (0.7, "all")),
+        ({"kd_auxiliary": {"weight": 0}}, (0.0, "all")),
+        ({"gnn": {"layer_type": "aux_gcnconv"}}, (0.3, (2,))),
+        ({"gnn": {"layer_type": "aux_gcnconv"}, "kd_auxiliary": {"weight": 0.7}}, (0.7, (2,))),
+        ({"gnn": {"layer_type": "aux_gcnconv"}, "kd_auxiliary": {"layers": "all"}}, (0.3, "all")),
+    ],
+)
+def test_heads_stand_on_the_marked_layers_of_each_student(groups: dict[str, Any], wanted: tuple[float, Any]) -> None:
+    """A further student's marks count with the weight of marked layers, unless the configuration has one of its own."""
+    plan = resolve(toy.host(kd={"students": 2}, **groups))
+    own = read_config(toy.values(gnn={"layer_type": "aux_gcnconv", "layers_mp": 3})).cfg
+    own.share.dim_in, own.share.dim_out = 4, 3
+    with host.scoped(own):
+        module = create_model(to_device=False)
+    for number in (0, 2):
+        del getattr(module.model.mp, f"layer{number}").layer.kd_marked
+    found = place_marks(plan, ObservedModel(module, own))
+    group = found.groups["auxiliary"]
+    assert (group.weight, group["layers"]) == wanted and group.named
+    others = [name for name in plan.groups if name != "auxiliary"]
+    assert [found.groups[name] for name in others] == [plan.groups[name] for name in others]
+    del module.model.mp.layer1.layer.kd_marked
+    assert place_marks(plan, ObservedModel(module, own)) is plan

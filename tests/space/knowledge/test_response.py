@@ -508,6 +508,17 @@ def test_certainty_is_that_of_the_source_whatever_is_made_of_it(loss: str) -> No
     assert len(shares) == 1 and 0 < shares.pop() < 1
 
 
+@pytest.mark.parametrize("loss", ["bce_soft", "bce_hard"])
+def test_a_logit_of_0_is_a_no(loss: str) -> None:
+    """[t > 0] as the page says, for two classes as one logit and for several labels: 0 itself is not above 0."""
+    hard: dict[str, object] = {"loss": loss} if loss == "bce_hard" else {"loss": loss, "target": "hard"}
+    for target, wanted in ((0.0, 0.0), (-0.0, 0.0), (1e-30, 1.0), (0.4, 1.0), (-1e-30, 0.0)):
+        for shape in ((2,), (2, 1), (2, 3)):
+            learner, source = seen(torch.full(shape, 2.0), None), seen(torch.full(shape, target), None)
+            found = build(learner, source, **hard)(learner, source).item()
+            assert found == pytest.approx(math.log1p(math.exp(-2.0)) + (1 - wanted) * 2.0), (target, shape)
+
+
 @pytest.mark.parametrize("node_weight", ["none", "confidence", "entropy"])
 @pytest.mark.parametrize("loss", list(KINDS))
 def test_where_nothing_is_certain_the_term_is_0(loss: str, node_weight: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,11 @@ from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.sources.teacher import Teacher as TeacherSource
 from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher
 from gkd_plugin.training.teachers.cache import Store
+from gkd_plugin.training.teachers.file import StoredTeacher
 from gkd_plugin.training.teachers.prepare import PreparedTeacher
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
+from tests.running import single
 from tests.toy import values
 
 TASK, CPU = Task("node", "multiclass"), torch.device("cpu")
@@ -143,6 +146,30 @@ def test_more_taps_are_read_again_and_other_batches_are_not_mixed_up() -> None:
     a, b = loose.observe(sample, ()), loose.observe(other, ())
     assert module.calls == 3 and a is not b and b.graph is other.graph("train")
     assert loose.observe(other, ()) is b
+
+
+@pytest.mark.parametrize("kind", ["network", "stored network", "file"])
+def test_a_reading_with_fewer_taps_does_not_stand_in_for_one_with_more(kind: str, tmp_path: Path) -> None:
+    teach()
+    with running(kd_response={"weight": 1.0}) as trainer:
+        taught, sample = teacher_of(trainer), single(trainer)
+        teacher: Any = taught.teacher
+        if kind == "file":
+            np.savez(tmp_path / "said.npz", logits=np.zeros((48, 3)), layer_1=np.ones((48, 5)))
+            teacher = StoredTeacher(tmp_path / "said.npz")
+        for _ in range(2):  # of the stored one, another run comes later
+            again = PreparedTeacher(teacher, sample, store=Store(tmp_path / "kept") if kind[0] == "s" else None)
+            first = again.observe(sample, ())
+            assert not first.hidden and again.observe(sample, ()) is first
+            more = again.observe(sample, ("layer",))
+            assert set(more.hidden) == {"layer"} and torch.equal(more.logits, first.logits)
+            assert again.observe(sample, ()) is more, "fewer taps need no other reading"
+            other = again.observe(sample, ("conv", "layer"))
+            assert set(other.hidden) == {"conv", "layer"}
+            for tap in ("conv", "layer"):
+                wanted = teacher.observe(sample, (tap,)).hidden[tap]
+                assert all(torch.equal(a, b) for a, b in zip(other.hidden[tap], wanted, strict=True))
+            assert again.outline(sample, ("stage",)).widths.keys() == {"stage"}
 
 
 def test_what_a_network_draws_is_not_stored(tmp_path: Path) -> None:
