@@ -34,6 +34,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
         yield from _warn_of_no_source(group, plan)
         within = "source" in group.values and is_within(str(group["source"]), plan.students)
         yield from axes.knowledge[group.name].warn(group, within)
+    yield from _warn_of_skips(cfg, gnn)
     yield from _warn_of_unused(plan)
     yield from _warn_of_peer_keys(plan)
     yield from _warn_of_machine(cfg, train)
@@ -129,6 +130,17 @@ def _warn_of_peer_keys(plan: Plan) -> Iterator[str]:
         yield (
             f"kd.peer_target {plan['peer_target']} has no effect: no term with a weight above 0 compares the logits of "
             "several members at once."
+        )
+
+
+def _warn_of_skips(cfg: Mapping[str, Any], gnn: Mapping[str, Any]) -> Iterator[str]:
+    """The host adds what enters a layer to what leaves it: in the first layer without ``layers_pre_mp`` the features."""
+    encoded = get_group(cfg, "dataset").get("node_encoder")
+    plain = get_group(cfg, "model").get("type", "gnn") == "gnn"  # networks of ours find this out themselves
+    if plain and gnn.get("stage_type") == "skipsum" and gnn.get("layers_pre_mp", 0) == 0 and not encoded:
+        yield (
+            "gnn.stage_type skipsum with gnn.layers_pre_mp 0 adds the data's features to the output of the first layer: "
+            "that fails unless there are as many of them as gnn.dim_inner. Set gnn.layers_pre_mp: 1."
         )
 
 

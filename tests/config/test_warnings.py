@@ -41,7 +41,7 @@ def test_a_scale_that_makes_every_distribution_uniform(kernel, scale):
         {**unit(), "kd_structure": {**structure, "kernel_scale": 0.1}},
         {**unit(), "kd_structure": {**structure, "kernel_scale": "median"}},
         {**unit(), "kd_structure": {**structure, "weight": 0}},
-        {**unit(stage_type="skipsum"), "kd_structure": {**structure, "tap": "stage"}},
+        {**unit(stage_type="skipsum", layers_pre_mp=1), "kd_structure": {**structure, "tap": "stage"}},
         {"kd_structure": structure},
     ):
         assert warnings(**sound) == ""
@@ -93,3 +93,17 @@ def test_a_term_without_a_source_and_a_teacher_that_is_not_used():
     )
     assert "source: teacher" in warnings(kd={"preset": "mutual", "teacher": "t"})
     assert "supervised" in warnings(kd={"preset": "supervised"}, kd_structure={"weight": 1})
+
+
+@pytest.mark.parametrize(
+    ("groups", "warned"),
+    [
+        ({"gnn": {"stage_type": "skipsum"}}, True),
+        ({"gnn": {"stage_type": "skipsum", "layers_pre_mp": 1}}, False),
+        ({"gnn": {"stage_type": "skipsum"}, "dataset": {"node_encoder": True}}, False),
+        ({"gnn": {"stage_type": "skipsum"}, "model": {"type": "sage"}}, False),
+        ({"gnn": {"stage_type": "stack"}}, False),
+    ],
+)
+def test_skips_that_add_unlike_widths(groups, warned):
+    assert ("Set gnn.layers_pre_mp: 1" in warnings(**groups)) == warned
