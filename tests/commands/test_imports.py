@@ -64,7 +64,7 @@ def test_own_loader_and_layer_with_gkd_run(program: Path) -> None:
     path = str(toy.config(program, dataset={"format": "mine", "name": "any"}, gnn={"layer_type": "mineconv"}))
     for command in (["check", path], ["run", "--cfg", path]):
         refused = gkd(*command)
-        assert refused.exit_code == 2 and "--import MODULE (docs/run.md)" in refused.output
+        assert refused.exit_code == 2 and "--import MODULE, in Python import MODULE (docs/run.md)" in refused.output
     done = gkd("run", "--cfg", path, "--import", "own_graphgym", "optim.max_epoch", "2")
     assert done.exit_code == 0, done.output
     assert (program / "results" / "study" / "0" / "result.json").is_file()

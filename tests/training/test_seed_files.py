@@ -121,7 +121,11 @@ def test_a_damaged_seed_is_told_and_left_out(
     before = snapshot(folder / "0")
     done = gkd("--cfg", str(path), "--repeat", "3")
     assert done.exit_code == 1, done.output
-    assert f"{folder / '0' / name}" in done.output and "--fresh" in done.output and "Traceback" not in done.output
+    assert (
+        f"{folder / '0' / name}" in done.output
+        and "run the same command again" in done.output
+        and "Traceback" not in done.output
+    )
     assert said in done.output or not listed
     assert snapshot(folder / "0") == before
     for split in ("train", "val", "test"):
