@@ -13,11 +13,13 @@ from yacs.config import CfgNode
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import warn
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
 from gkd_plugin.training.depends import ADVICE, DATA, TEACHERS, describe_change, digest_data
 from gkd_plugin.training.result import read_result
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.prepare import digest_teachers
+from gkd_plugin.training.teachers.search import NoSuchSeed
 
 
 def require_unchanged(
@@ -48,6 +50,8 @@ def require_unchanged(
         if TEACHERS in result.depends:
             try:
                 now[TEACHERS] = digest_teachers(plan, folder, number, teacher)
+            except NoSuchSeed as error:
+                warn(f"{seed_folder} is kept, but whether its teacher is still what it was cannot be told: {error}")
             except UserError:  # it is gone
                 pass
         if result.depends.get(DATA) not in confirmed:

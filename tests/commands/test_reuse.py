@@ -191,3 +191,15 @@ def test_data_are_loaded_once_for_seeds_that_share_them(
     monkeypatch.setattr(reuse, "load", lambda cfg: (calls.append(cfg.seed), plain(cfg))[1])
     run(values, name="study", repeat=3, quiet=True)
     assert calls == [1, 2, 3][:loads]
+
+
+def test_a_teacher_whose_seed_is_gone_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    train_teacher(0)
+    student = toy.values(Path("results"), **SHORT, kd={"teacher": "wide"}, **SOFT)
+    first = run(student, name="small", quiet=True)
+    train_teacher(5)  # into seed folder 5 of a new run of the same name
+    capsys.readouterr()
+    again = run(student, name="small", quiet=True)
+    assert again.results[0].answers == first.results[0].answers
+    said = capsys.readouterr().err
+    assert "whether its teacher is still what it was cannot be told: kd.teacher_seed: match asks for seed folder" in said

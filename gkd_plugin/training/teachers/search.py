@@ -113,6 +113,10 @@ def is_file(path: Path) -> bool:
     return path.is_file()
 
 
+class NoSuchSeed(UserError):
+    """A teacher's run is there, but not the seed of it that is asked for."""
+
+
 def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
     """One seed of a teacher's run, or of the best run of a grid.
 
@@ -122,7 +126,8 @@ def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
         student_seed (int): The number of the student's seed folder.
 
     Raises:
-        UserError: If there is no finished seed, or not the one asked for.
+        UserError: If there is no finished seed.
+        NoSuchSeed: If there are some, but not the one asked for.
     """
     seeds = _find_finished(folder)
     if not seeds:
@@ -137,7 +142,7 @@ def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
         return max((seeds[number] for number in sorted(seeds)), key=lambda found: _rank(found.record))
     wanted = student_seed if seed == "match" else int(seed)
     if wanted not in seeds:
-        raise UserError(
+        raise NoSuchSeed(
             f"kd.teacher_seed: {seed} asks for seed folder {wanted} of {folder}; "
             f"finished: {', '.join(map(str, sorted(seeds)))}. "
             "Train that seed, or set kd.teacher_seed to best or one of these."
