@@ -277,6 +277,11 @@ class Trainer:
 
     def _report(self, seed: int) -> RunResult:
         selection, metric = self.selection, self.selection.metric
+        if any(best.epoch < 0 for best in selection.bests.values()):
+            raise RunFailed(
+                f"{metric} was not a number on the validation split in any epoch, so none can be selected. Set metric_best to "
+                "another metric (docs/run.md)."
+            )
         tests: dict[str, Predictions] = {}
         told: dict[str, Predictions] = {}
         if len(self.feeds) > 2:

@@ -202,4 +202,6 @@ def test_a_teacher_whose_seed_is_gone_is_told(capsys: pytest.CaptureFixture[str]
     again = run(student, name="small", quiet=True)
     assert again.results[0].answers == first.results[0].answers
     said = capsys.readouterr().err
-    assert "whether its teacher is still what it was cannot be told: kd.teacher_seed: match asks for seed folder" in said
+    assert (
+        "whether its teacher is still what it was cannot be told: kd.teacher_seed: match asks for seed folder" in said
+    )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gkd_plugin.errors import RunFailed
 from gkd_plugin.training.result import RunResult, Score
 from gkd_plugin.training.scoring import score_tests
 from gkd_plugin.training.selection import State, copy_state
@@ -157,3 +158,12 @@ def test_it_stops_after_so_many_evaluations_without_a_better_one(patience: int, 
     assert result.epochs == len(epochs) == stop
     assert [epoch for epoch, (row,) in logs[0].epochs.items() if not row["stopped"]] == list(range(stop))
     assert sorted(logs[0].epochs) == list(range(30)) and sorted(logs[1].epochs) == sorted(rows.epochs)
+
+
+def test_a_metric_that_is_never_a_number_ends_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkd_plugin.training.evaluation.Predictions.metrics", lambda self, kind: {"accuracy": math.nan})
+    with (
+        Driven(optim={"max_epoch": 2}) as trainer,
+        pytest.raises(RunFailed, match="accuracy was not a number on the validation split in any epoch.*metric_best"),
+    ):
+        trainer.run(1)
