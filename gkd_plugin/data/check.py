@@ -49,10 +49,33 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
         labels = {part: _read_labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
         found = [*_check_labels({part: y for part, y in labels.items() if y is not None}, own)]
         for source in _drop_duplicates(sources):
-            found += [*([] if found else _check_classes(source, own)), *_check_features(source, own)]
+            found += [
+                *([] if found else _check_classes(source, own)),
+                *_check_features(source, own),
+                *_check_edges(source),
+            ]
     if found:
         lines = found[0] if len(found) == 1 else "\n  ".join(["", *found])
         raise UserError(f"dataset.name: '{own.dataset.name}': {lines}")
+
+
+def _check_edges(source: _Source) -> Iterator[str]:
+    """Edges to nodes that are not there end in an IndexError somewhere in the network, or read another graph's nodes."""
+    edges, x = source.get("edge_index"), source.get("x")
+    if edges is None or x is None or edges.dim() != 2 or edges.is_floating_point() or not edges.numel():
+        return
+    limit: Tensor | int = x.size(0)
+    slices = source.slices or {}
+    if "x" in slices and "edge_index" in slices:  # each graph counts its own nodes
+        limit = torch.repeat_interleave(slices["x"].diff(), slices["edge_index"].diff())
+    wrong = ((edges < 0) | (edges >= limit)).any(dim=0)
+    if wrong.any():
+        first = edges[:, int(wrong.nonzero()[0])].tolist()
+        count = int(wrong.sum())
+        yield (
+            f"edge_index has {count} edge{'s' if count > 1 else ''} to nodes that are not there, the first from {first[0]} to {first[1]}. Nodes "
+            "are counted from 0 to the number of rows of x, less 1."
+        )
 
 
 class _Source:

@@ -338,3 +338,21 @@ def test_looking_leaves_the_random_stream_alone() -> None:
     before = torch.get_rng_state()
     check_data(loaders, cfg)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("end", "value"), [(0, 48), (1, 99), (0, -1)])
+def test_edges_lead_to_nodes_that_are_there(end: int, value: int) -> None:
+    data = toy.community(0)
+    assert data.num_nodes == 48
+    data.edge_index[end, 3] = value
+    serve([data])
+    with pytest.raises(UserError, match=r"edge_index has 1 edge to nodes that are not there.*Nodes are counted from 0"):
+        load(cfg)
+
+
+def test_edges_of_a_graph_lead_to_its_own_nodes() -> None:
+    split_graphs()
+    made = register.loader_dict["mine"]("mine", "mine", "")
+    made._data.edge_index[0, 0] = made[0].num_nodes  # there are more nodes in all graphs together
+    with pytest.raises(UserError, match="edge_index has 1 edge to nodes that are not there"):
+        load(cfg)
