@@ -83,6 +83,10 @@ def run(
             )
         overrides = ["kd.teacher", ModuleTeacher.name, *overrides]
     plain = read_config(config, overrides)
+    if plain.cfg.seed + repeat >= 2**32:
+        raise UserError(
+            f"--repeat {repeat}: seed {plain.cfg.seed} + {repeat} is above {2**32 - 1}, the largest seed. Lower one."
+        )
     label = name or plain.name
     require_name(Path(plain.cfg.out_dir), label)
     if teacher is None:

@@ -136,6 +136,11 @@ def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
             f"dataset.dir: the files that PyG made of '{name}' in {torn} cannot be read ({what}). Remove that folder; PyG "
             "writes it again from the raw files."
         )
+    if Path(dataset.dir).name == name and (folder / "raw").is_dir():
+        return (
+            f"dataset.dir: {dataset.dir} is the folder of '{name}' itself, and its parent is meant ({what}). Set dataset.dir to "
+            f"{Path(dataset.dir).parent}."
+        )
     if any(path.is_file() for path in folder.rglob("raw/**/*")):
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
     else:

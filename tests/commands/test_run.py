@@ -240,6 +240,12 @@ def test_overrides_reach_the_run(tmp_path: Path) -> None:
         run(config(tmp_path), overrides=["optim.max_epohc", "2"], quiet=True)
 
 
+def test_seeds_beyond_the_largest_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--repeat 3: seed 4294967294 \+ 3 is above 4294967295"):
+        run(toy.values(tmp_path, seed=2**32 - 2), repeat=3, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_repeat_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--repeat 0"):
         run(config(tmp_path), repeat=0, quiet=True)

@@ -99,6 +99,16 @@ def test_truncated_processed_file(share, data_sets, tmp_path):
     assert len(load(cfg)) == 3
 
 
+def test_a_folder_one_level_too_deep(data_sets, tmp_path):
+    copied(data_sets, "Cora", tmp_path)
+    use("Cora", tmp_path / "Cora")
+    with pytest.raises(
+        UserError, match=f"is the folder of 'Cora' itself, .* Set dataset.dir to {tmp_path}.$"
+    ) as caught:
+        load(cfg)
+    assert "Remove" not in str(caught.value)
+
+
 def test_damaged_raw_files_beside_whole_processed_ones(data_sets, tmp_path):
     file = copied(data_sets, "PPI", tmp_path) / "valid_feats.npy"
     file.write_bytes(file.read_bytes()[:1000])
