@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gkd_plugin.errors import describe_error
 from gkd_plugin.ops.edges import EdgeSet
 
 SMALLEST = 2**18
@@ -75,6 +76,10 @@ def measure(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor | None:
         return None
     if not is_there(size >= _LARGE):
         return None
+    if (
+        rows.size(0) < pairs.num_nodes or not pairs.is_inside
+    ):  # loops would read and write beside the rows; torch says it
+        return None
     out: Tensor = _Measure.apply(rows, pairs, name)  # type: ignore[no-untyped-call]
     return out
 
@@ -111,10 +116,8 @@ def _find_obstacle() -> str:
             loops.manhattan(0, 1, rows, index[0], index[1], out)
             if out[0] != 2:
                 return f"numba computes a distance of 2 as {out[0]}"
-    except (
-        Exception
-    ) as error:  # a numba that does not suit this numpy, a cache that cannot be written, a compiler's bug
-        return f"numba does not work here ({type(error).__name__}: {str(error).strip().splitlines()[0]:.120})"
+    except Exception as error:  # a numba that does not suit this numpy, a cache that cannot be written
+        return f"numba does not work here ({describe_error(error)})"
     return ""
 
 

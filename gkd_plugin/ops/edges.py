@@ -62,6 +62,11 @@ class EdgeSet:
         return starts, self.index.flip(0).flatten()[order], order % max(self.num_pairs, 1)
 
     @cached_property
+    def is_inside(self) -> bool:
+        """Whether all ends are nodes that are there."""
+        return not self.num_pairs or (bool(self.index.min() >= 0) and bool(self.index.max() < self.num_nodes))
+
+    @cached_property
     def not_loops(self) -> Tensor:
         """Which pairs are no self-loops, bool ``[P]``."""
         return self.index[0] != self.index[1]

@@ -40,6 +40,10 @@ def fresh() -> None:
     compiled._log.cache_clear()
 
 
+def fail_without_a_word() -> None:
+    raise RuntimeError
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[list[list[float]], list[tuple[int, int]], int]:
     """Rows (some of them equal), pairs (self-loops, repeated ones, none at all) and a width, which may be 1."""
@@ -130,6 +134,7 @@ def test_other_types_and_small_graphs_are_left_to_torch(kind: torch.dtype, alway
         (lambda m: m.setattr(compiled, "find_spec", lambda name: None), r"numba is not installed \(pip install"),
         (lambda m: m.setattr("numba.config.DISABLE_JIT", 1), "NUMBA_DISABLE_JIT is set"),
         (lambda m: m.setattr(compiled, "_loops", lambda: 1 / 0), r"numba does not work here \(ZeroDivisionError"),
+        (lambda m: m.setattr(compiled, "_loops", fail_without_a_word), r"numba does not work here \(RuntimeError\)"),
     ],
 )
 def test_where_numba_is_missing_or_broken_torch_computes_and_one_line_says_so(
@@ -143,3 +148,14 @@ def test_where_numba_is_missing_or_broken_torch_computes_and_one_line_says_so(
             assert kernels.manhattan_on(rows, EdgeSet(torch.tensor([[0], [1]]), 2)).tolist() == [2.0]
     (record,) = caplog.records
     assert re.search(said, record.getMessage())
+
+
+@pytest.mark.parametrize("ends", [[[0], [2]], [[-1], [0]]])
+def test_pairs_of_rows_that_are_not_there_are_left_to_torch(ends: list[list[int]], always: None) -> None:
+    assert compiled.measure(compiled.DOT, torch.ones(2, 3), EdgeSet(torch.tensor(ends), 2)) is None
+    with pytest.raises(IndexError):
+        kernels.dot_on(torch.ones(2, 3), EdgeSet(torch.tensor(ends), 2))
+
+
+def test_more_nodes_than_rows_are_left_to_torch(always: None) -> None:
+    assert compiled.measure(compiled.DOT, torch.ones(2, 3), EdgeSet(torch.tensor([[0], [2]]), 3)) is None
