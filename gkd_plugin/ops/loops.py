@@ -1,17 +1,60 @@
-"""The loops that numba compiles; they release Python's lock, and are kept on disk for the next process.
+"""The loops that numba compiles for CPUs; they release Python's lock, and are kept on disk for the next process.
 
-Sums may be reordered, so that they run in vector registers; NaN and infinity stay what they are.
+Sums may be reordered, so that they run in vector registers; NaN and infinity stay what they are. Threads are torch's;
+each writes its own part of the result, so the numbers are the same in every run with as many threads.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from numba import njit
+from torch import Tensor
 
+from gkd_plugin.ops.edges import EdgeSet
+
+_MANY = 4096  # pairs that make a thread worth its start
 _compile = njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 
 
+def compare(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor:
+    """A measure of the rows at both ends of each pair, ``[P]``."""
+    out = rows.new_empty(pairs.num_pairs)
+    first, second = pairs.index.contiguous().numpy()
+    _share(globals()[name], pairs.num_pairs, rows.numpy(), first, second, out.numpy())
+    return out
+
+
+def spread(name: str, rows: Tensor, pairs: EdgeSet, given: Tensor) -> Tensor:
+    """The gradient of :func:`compare` for the rows, where ``given`` is that of each value."""
+    out = torch.zeros_like(rows)
+    if torch.get_num_threads() == 1:
+        first, second = pairs.index.contiguous().numpy()
+        globals()[f"{name}_by_pair"](rows.numpy(), first, second, given.numpy(), out.numpy())
+    else:
+        starts, partners, places = (part.numpy() for part in pairs.ends)
+        loop = globals()[f"{name}_by_node"]
+        _share(loop, pairs.num_nodes, rows.numpy(), starts, partners, places, given.numpy(), out.numpy())
+    return out
+
+
+def _share(loop: Callable[..., None], count: int, *arrays: Any) -> None:
+    """Runs a loop over ``count`` places, in as many parts as torch has threads."""
+    parts = max(1, min(torch.get_num_threads(), count // _MANY))
+    if parts == 1:
+        loop(0, count, *arrays)
+        return
+    bounds = [count * part // parts for part in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        for done in [pool.submit(loop, low, high, *arrays) for low, high in itertools.pairwise(bounds)]:
+            done.result()
+
+
+# ----------------------------------------------------------------------------------------------------------------- values
 @_compile
 def manhattan(low: int, high: int, rows: Any, first: Any, second: Any, out: Any) -> None:
     """Sums of absolute differences."""

@@ -9,21 +9,15 @@ import re
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from gkd_plugin.ops import compiled
 from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.space import kernels
 from gkd_plugin.space.kernels import KERNELS
+from tests.ops.pairs_by_loop import NAMES, Problem, problems
 
 pytest.importorskip("numba", reason="the extra fast is not installed")
-NAMES = (compiled.MANHATTAN, compiled.SQUARED, compiled.DOT)
-PARTS = {  # of one coordinate, and its derivative by x
-    compiled.MANHATTAN: (lambda x, y: abs(x - y), lambda x, y: (x > y) - (x < y)),
-    compiled.SQUARED: (lambda x, y: (x - y) ** 2, lambda x, y: 2 * (x - y)),
-    compiled.DOT: (lambda x, y: x * y, lambda x, y: y),
-}
 
 
 @pytest.fixture
@@ -40,48 +34,26 @@ def fresh() -> None:
     compiled._log.cache_clear()
 
 
-def fail_without_a_word() -> None:
+def fail_without_a_word(device: str) -> None:
     raise RuntimeError
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[list[list[float]], list[tuple[int, int]], int]:
-    """Rows (some of them equal), pairs (self-loops, repeated ones, none at all) and a width, which may be 1."""
-    nodes, width = draw(st.integers(1, 6)), draw(st.integers(1, 9))
-    number = st.sampled_from([-1.5, -1.0, 0.0, 0.25, 1.0, 3.0])
-    rows = draw(st.lists(st.lists(number, min_size=width, max_size=width), min_size=nodes, max_size=nodes))
-    node = st.integers(0, nodes - 1)
-    return rows, draw(st.lists(st.tuples(node, node), max_size=12)), width
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
 @given(problem=problems())
 @settings(deadline=None, max_examples=60)
-def test_values_and_gradients_equal_loops(
-    name: str, threads: int, problem: tuple[list[list[float]], list[tuple[int, int]], int]
-) -> None:
-    lists, pairs, width = problem
-    rows = torch.tensor(lists, dtype=torch.float64, requires_grad=True)
-    index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t()  # not contiguous
-    part, slope = PARTS[name]
-    weights = [0.5 + p for p in range(len(pairs))]
+def test_values_and_gradients_equal_loops(name: str, threads: int, problem: Problem) -> None:
+    rows, pairs, weights = problem.tensors()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "SMALLEST", 0)
-        patch.setattr(compiled, "_MANY", 1)
+        patch.setattr("gkd_plugin.ops.loops._MANY", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
-        found = compiled.measure(name, rows, EdgeSet(index, len(lists)))
+        found = compiled.measure(name, rows, pairs)
         assert found is not None
-        (found * torch.tensor(weights, dtype=torch.float64)).sum().backward()
-    expected = [sum(part(lists[u][k], lists[v][k]) for k in range(width)) for u, v in pairs]
-    assert found.tolist() == pytest.approx(expected)
-    gradient = [[0.0] * width for _ in lists]
-    for (u, v), weight in zip(pairs, weights, strict=True):
-        for k in range(width):
-            gradient[u][k] += weight * slope(lists[u][k], lists[v][k])
-            gradient[v][k] += weight * slope(lists[v][k], lists[u][k])
-    assert rows.grad is not None
-    torch.testing.assert_close(rows.grad, torch.tensor(gradient, dtype=torch.float64).reshape(rows.shape))
+        (found * weights).sum().backward()
+    values, gradient = problem.solve(name)
+    torch.testing.assert_close(found, values)
+    torch.testing.assert_close(rows.grad, gradient)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
@@ -133,7 +105,10 @@ def test_other_types_and_small_graphs_are_left_to_torch(kind: torch.dtype, alway
     [
         (lambda m: m.setattr(compiled, "find_spec", lambda name: None), r"numba is not installed \(pip install"),
         (lambda m: m.setattr("numba.config.DISABLE_JIT", 1), "NUMBA_DISABLE_JIT is set"),
-        (lambda m: m.setattr(compiled, "_loops", lambda: 1 / 0), r"numba does not work here \(ZeroDivisionError"),
+        (
+            lambda m: m.setattr(compiled, "_loops", lambda device: 1 / 0),
+            r"numba does not work here \(ZeroDivisionError",
+        ),
         (lambda m: m.setattr(compiled, "_loops", fail_without_a_word), r"numba does not work here \(RuntimeError\)"),
     ],
 )
