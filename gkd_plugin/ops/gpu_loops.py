@@ -14,22 +14,22 @@ from torch import Tensor
 
 from gkd_plugin.ops.edges import EdgeSet
 
-_compile = triton.jit
+_compile = triton.jit  # reads annotations of constants only
 _TILE = 4096  # numbers that a program holds of each end
 _WIDEST = 256  # of them in one row at a time
 
 
 @_compile
 def _compare(
-    rows: Any,
-    ends: Any,
-    out: Any,
-    count: Any,
+    rows,
+    ends,
+    out,
+    count,
     width: tl.constexpr,
     NAME: tl.constexpr,
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
-) -> None:
+):
     pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
     inside = pair < count
     first = tl.load(ends + pair, mask=inside, other=0) * width
@@ -51,17 +51,17 @@ def _compare(
 
 @_compile
 def _spread(
-    rows: Any,
-    starts: Any,
-    partners: Any,
-    places: Any,
-    given: Any,
-    out: Any,
+    rows,
+    starts,
+    partners,
+    places,
+    given,
+    out,
     width: tl.constexpr,
     NAME: tl.constexpr,
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
-) -> None:
+):
     node = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     there = column < width

@@ -16,6 +16,8 @@ CHUNK_ELEMENTS = 2**22
 """Numbers in one gathered block of rows (16 MiB of float32); only blocks that need the gradient at once are kept."""
 CACHED_ELEMENTS = 2**19
 """Numbers in one such block where there are several: it stays in a core's cache while it is worked on."""
+GPU_ELEMENTS = 2**25
+"""Numbers in one block on any other device, whose kernels take too long to start for small ones."""
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,7 +51,8 @@ class _Chunks(torch.autograd.Function):
 
 
 def _split(pairs: EdgeSet, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    size = max(1, min(CACHED_ELEMENTS, CHUNK_ELEMENTS) // max(1, rows.size(-1)))
+    largest = min(CACHED_ELEMENTS, _largest(rows)) if rows.device.type == "cpu" else GPU_ELEMENTS
+    size = max(1, largest // max(1, rows.size(-1)))
     return zip(*(torch.split(end, size) for end in pairs.index), strict=True)
 
 
@@ -69,14 +72,19 @@ def pair_values(function: Function, rows: Tensor, pairs: EdgeSet) -> Tensor:
     def block(rows: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return function(rows.index_select(0, u), rows.index_select(0, v))
 
-    if first.numel() * rows.size(-1) <= CHUNK_ELEMENTS:
+    largest = _largest(rows)
+    if first.numel() * rows.size(-1) <= largest:
         return block(rows, first, second)
     if not _learns(function, rows):
         out: Tensor = _Chunks.apply(rows, pairs, function)  # type: ignore[no-untyped-call]
         return out
-    size = max(1, CHUNK_ELEMENTS // max(1, rows.size(-1)))
+    size = max(1, largest // max(1, rows.size(-1)))
     chunks = zip(torch.split(first, size), torch.split(second, size), strict=True)
     return _evaluate(block, [(rows, u, v) for u, v in chunks])
+
+
+def _largest(rows: Tensor) -> int:
+    return CHUNK_ELEMENTS if rows.device.type == "cpu" else GPU_ELEMENTS
 
 
 def _learns(function: Function, rows: Tensor) -> bool:
@@ -88,7 +96,7 @@ def _learns(function: Function, rows: Tensor) -> bool:
 def matrix_values(function: Function, rows: Tensor) -> Tensor:
     """``function`` of all ordered pairs of rows, ``[n, n]``, chunked like :func:`pair_values`."""
     count = rows.size(0)
-    size = max(1, CHUNK_ELEMENTS // max(1, rows.numel()))
+    size = max(1, _largest(rows) // max(1, rows.numel()))
 
     def block(part: Tensor, rows: Tensor) -> Tensor:
         left, right = part.repeat_interleave(count, dim=0), rows.repeat(part.size(0), 1)

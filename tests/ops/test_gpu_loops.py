@@ -77,3 +77,23 @@ def test_every_kernel_takes_them_on_a_gpu_and_gives_what_torch_gives(
     )
     assert torch.equal(once, again)
     torch.testing.assert_close(once, torch.autograd.grad((plain * given_weights).sum(), leaf)[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["fp32", "fp64"])
+def test_they_compile_for_a_gpu_that_is_not_there(name: str, kind: str) -> None:
+    compiler = pytest.importorskip("triton.compiler", reason="triton is not installed")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("interpreted loops are not compiled")
+    backends, gpu_loops = import_module("triton.backends.compiler"), import_module("gkd_plugin.ops.gpu_loops")
+    places = dict.fromkeys(("ends", "starts", "partners", "places"), "*i64")
+    types = {**places, **dict.fromkeys(("rows", "given", "out"), f"*{kind}"), "count": "i32"}
+    for kernel, some in ((gpu_loops._compare, 32), (gpu_loops._spread, 8)):
+        chosen = {"width": 128, "NAME": name, "PAIRS": some, "WIDTH": 128}
+        names = kernel.arg_names
+        source = compiler.ASTSource(
+            kernel,
+            {each: types.get(each, "constexpr") for each in names},
+            {(names.index(each),): value for each, value in chosen.items()},
+        )
+        assert import_module("triton").compile(source, target=backends.GPUTarget("cuda", 90, 32)).asm["ptx"]
