@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from gkd_plugin import host
 from gkd_plugin.commands.aggregate import aggregate
 from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
-from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warnings
+from gkd_plugin.commands.progress import merge_warnings, show_warnings
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.reuse import require_unchanged
-from gkd_plugin.commands.seed import record_failure, train_seed
+from gkd_plugin.commands.seeds import train_seeds
 from gkd_plugin.commands.start import require_name
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
@@ -29,13 +29,13 @@ from gkd_plugin.errors import RunFailed, UserError, quote
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
-from gkd_plugin.training.claim import claim, set_aside, withdraw
-from gkd_plugin.training.disk import DiskFailed, guarded
-from gkd_plugin.training.result import RunResult, read_result
+from gkd_plugin.training.claim import claim, set_aside
+from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.base import ModuleTeacher
 from gkd_plugin.training.trainer import Progress as EpochProgress
+from gkd_plugin.training.turns import staying
 
 
 def run(
@@ -126,7 +126,8 @@ def _train_teacher(config: Config, label: str, repeat: int, quiet: bool, watch: 
     order = order_teacher(config, label, repeat)
     if order is None:
         return
-    with guarded(order.folder), hold_lock(order.folder, wait=True, quiet=quiet):
+    # in a stack another run may wait for the same lock, and must not be given a turn meanwhile
+    with staying(), guarded(order.folder), hold_lock(order.folder, wait=True, quiet=quiet):
         order = order_teacher(config, label, repeat)
         if order is not None:
             run(
@@ -160,8 +161,6 @@ def _run_one(
         print(f"the earlier run is kept in {kept}", file=sys.stderr)
     if not quiet:
         show_warnings(config.plan.warnings)
-    results: list[RunResult] = []
-    failures: dict[int, str] = {}
     left_out: list[str] = []
     threads = torch.get_num_threads()
     with host.scoped(own), warnings.catch_warnings():
@@ -173,29 +172,8 @@ def _run_one(
         try:
             first = int(cfg.seed)
             require_unchanged(config.plan, own, folder, range(first, first + repeat), teacher)
-            for position in range(repeat):
-                number, seed = first + position, first + position + 1
-                seed_folder = folder / str(number)
-                damage = find_damage(seed_folder)
-                if damage is not None:
-                    failures[seed] = damage
-                    continue
-                done = read_result(seed_folder)
-                if done is None:
-                    title = f"{name} seed {seed} ({position + 1}/{repeat})"
-                    with run_progress(title, int(cfg.optim.max_epoch), quiet, watch) as progress:
-                        try:
-                            with _withdraw_unless_begun(folder, seed_folder):
-                                done = train_seed(config, further, seed_folder, seed, progress, teacher)
-                        except UserError:  # every further seed would fail alike
-                            raise
-                        except DiskFailed as error:
-                            failures[seed] = str(error)
-                            break
-                        except Exception as error:  # a user's own code, too: the other seeds and the control go on
-                            failures[seed] = record_failure(seed_folder, error)
-                            continue
-                results.append(done)
+            seeds = train_seeds(config, further, folder, repeat, quiet, watch, teacher)
+            results = [seeds.results[seed] for seed in sorted(seeds.results)]
             if results:
                 with guarded(folder):
                     left_out = aggregate(folder, results[0], own)
@@ -206,16 +184,4 @@ def _run_one(
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
         found = merge_warnings({result.seed: result.warnings for result in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
-    return RunReport(name, folder, config.plan, results, failures)
-
-
-@contextlib.contextmanager
-def _withdraw_unless_begun(folder: Path, seed_folder: Path) -> Iterator[None]:
-    """Removes a seed that a user's mistake or Ctrl-C ended early, so that its folder does not block the name."""
-    begun = seed_folder.exists()
-    try:
-        yield
-    except BaseException as error:
-        if not begun and (isinstance(error, UserError) or not isinstance(error, Exception)):
-            withdraw(folder, seed_folder)
-        raise
+    return RunReport(name, folder, config.plan, results, seeds.failures)

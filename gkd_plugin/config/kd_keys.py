@@ -56,6 +56,7 @@ SCHEME_KEYS = (
         Flag(),
         "whether students read mostly empty features, and GCN layers their edges, by sparse products: faster, equal up to rounding",
     ),
+    Key("stack", False, Flag(), "like students, and the seeds of a run, in one pass; equal up to rounding and dropout"),
     Key("clip_grad_norm", None, Number(0, above=True, words=("none",)), "largest norm of a student's gradient"),
     Key("patience", None, Number(1, integer=True, words=("none",)), "evaluations without a better validation score"),
     Key(

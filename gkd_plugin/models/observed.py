@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,30 @@ def _read_rows(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else value.x
 
 
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A forward pass that is asked for: a model in its present mode, on a sample."""
+
+    model: ObservedModel
+    sample: Sample
+    taps: tuple[str, ...]
+    split: str = "train"
+
+
+class Together(Protocol):
+    """Who runs networks, those of other runs perhaps too, in one pass."""
+
+    @property
+    def told(self) -> Mapping[str, None]:
+        """Why networks had to be run alone, in words."""
+
+    def observe(self, requests: Sequence[Request]) -> Sequence[Observation | None]:
+        """An observation for each request; ``None`` where the network has to be run alone."""
+
+    def backward(self, totals: Sequence[Tensor]) -> None:
+        """The gradients of several objectives."""
+
+
 class ObservedModel:
     """A network, the configuration it was made from, and its layers.
 
@@ -104,6 +128,8 @@ class ObservedModel:
 
     Attributes:
         reads_dense (bool): Whether it was trained on such a sample and no layer of it could.
+        together (Together, optional): Who runs it beside like networks, in one pass.
+        stacked (int): The largest number of networks, itself included, that ran in one pass.
 
     Raises:
         UserError: If the pattern matches no module, or there is neither a pattern nor ``mp``.
@@ -114,7 +140,9 @@ class ObservedModel:
         self.task = infer_task(own)
         self.network: nn.Module = getattr(module, "model", module)
         self.sparse_input, self.reads_dense = sparse_input, False
-        self._convolutions = find_convolutions(self.network)
+        self.together: Together | None = None
+        self.stacked = 1
+        self.convolutions = find_convolutions(self.network)
         self._readers = find_layers(self.network) if sparse_input else []
         self.stage: nn.Module | None = None
         self._layers: list[nn.Module] | None = None
@@ -171,14 +199,31 @@ class ObservedModel:
             taps (iterable of str): Which of ``conv``, ``layer``, ``stage`` to record.
             split (str): The split whose pairs are decoded; only edge tasks need it.
         """
+        if self.together is not None:
+            (seen,) = self.together.observe([Request(self, sample, tuple(taps), split)])
+            if seen is not None:
+                return seen
+        with host.scoped(self.own), self._saving_work(sample):
+            pred, true, hidden = self.call(self.module, sample, taps, split)
+        return Observation(pred, hidden, sample.graph(split), true)
+
+    def call(
+        self, module: Callable[[Batch], Any], sample: Sample, taps: Iterable[str], split: str
+    ) -> tuple[Tensor, Tensor, dict[str, tuple[Tensor, ...]]]:
+        """Predictions, labels and hidden states of one forward pass.
+
+        Args:
+            module (callable): The network, or what runs it with other weights.
+            sample, taps, split: As for :meth:`observe`.
+        """
         batch = copy.copy(sample.batch)
         if sample.task.level != "edge" and "split" in batch:
             del batch.split  # without it the host's head returns every row
         if sample.task.level == "edge":
             batch.split = split
-        with host.scoped(self.own), self._recording(taps) as states, self._saving_work(sample):
+        with self._recording(taps) as states:
             try:
-                pred, true = self.module(batch)
+                pred, true = module(batch)
             except (AttributeError, KeyError) as error:
                 if "split" not in batch and "split" in str(error):
                     raise UserError(
@@ -187,7 +232,7 @@ class ObservedModel:
                         "host's own do (docs/models.md, your own network)."
                     ) from error
                 raise
-        return Observation(pred, self._complete(states), sample.graph(split), true)
+        return pred, true, self._complete(states)
 
     def observe_splits(self, sample: Sample, taps: Iterable[str], splits: Iterable[str]) -> Mapping[str, Observation]:
         """One observation for each split from one forward pass (edge tasks decode each from the same hidden states)."""
@@ -236,7 +281,7 @@ class ObservedModel:
     @contextmanager
     def _saving_work(self, sample: Sample) -> Iterator[None]:
         """What does not depend on weights is taken from the sample while the network runs."""
-        with normalised_once(self._convolutions, sample.batch.edge_index, sample.remember):
+        with normalised_once(self.convolutions, sample.batch.edge_index, sample.remember):
             if not self.sparse_input or sample.features is None:
                 yield
                 return

@@ -27,10 +27,12 @@ class SparseFeatures:
 
     Args:
         dense (Tensor): ``[N, F]``, as the network is given them.
+        sparse (bool): Whether only the entries that are not 0 are read.
     """
 
-    def __init__(self, dense: Tensor) -> None:
-        self.dense, self.matrix = dense, SparseMatrix.of(dense)
+    def __init__(self, dense: Tensor, sparse: bool = True) -> None:
+        self.dense = dense
+        self.matrix = SparseMatrix.of(dense) if sparse else SparseMatrix(dense, dense.t())
         self._normalised: dict[int, tuple[Tensor, SparseMatrix]] = {}
 
     def map(self, linear: nn.Module) -> Tensor:
@@ -46,13 +48,22 @@ class SparseFeatures:
         return self._normalised[id(weights)][1]
 
 
+def is_table(x: Any) -> bool:
+    """Whether features are a dense table of numbers.
+
+    Args:
+        x: What a batch has as ``x``.
+    """
+    return isinstance(x, Tensor) and x.layout == torch.strided and x.dim() == 2 and x.is_floating_point()
+
+
 def explain_refusal(x: Any) -> str | None:
     """Why features are better read as they are, or ``None``.
 
     Args:
         x: What a batch has as ``x``.
     """
-    if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() != 2 or not x.is_floating_point():
+    if not is_table(x):
         return "the data have no table of features"
     full = float((x != 0).sum()) / max(x.numel(), 1)
     if full > MOST_FULL:

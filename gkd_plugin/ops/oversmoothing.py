@@ -11,7 +11,7 @@ from torch_geometric.utils import coalesce, degree, remove_self_loops
 
 from gkd_plugin.ops import compiled, pairwise
 from gkd_plugin.ops.edges import EdgeSet
-from gkd_plugin.ops.sparse import compress
+from gkd_plugin.ops.sparse import compress, make_coordinates
 
 
 class MAD(NamedTuple):
@@ -50,7 +50,7 @@ class Links(NamedTuple):
         scale = (1 + degree(edges[1], num_nodes, dtype=dtype)).rsqrt()
         simple = coalesce(edges, num_nodes=num_nodes)
         ones = torch.ones(simple.size(1), dtype=dtype, device=edges.device)
-        adjacency = torch.sparse_coo_tensor(simple.flip(0), ones, (num_nodes, num_nodes), check_invariants=False)
+        adjacency = make_coordinates(simple.flip(0), ones, (num_nodes, num_nodes))
         return cls(
             EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), degree(simple[1], num_nodes, dtype=dtype)
         )

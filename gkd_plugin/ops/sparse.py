@@ -15,7 +15,7 @@ class SparseMatrix:
     """A constant matrix in compressed rows, beside its transpose for the backward pass.
 
     Args:
-        rows (Tensor): The matrix, ``[N, F]``.
+        rows (Tensor): The matrix, ``[N, F]``; a dense one is multiplied as it is.
         columns (Tensor): Its transpose, ``[F, N]``.
     """
 
@@ -36,7 +36,7 @@ class SparseMatrix:
             values (Tensor): ``[E]``.
             shape (tuple): N and F.
         """
-        entries = torch.sparse_coo_tensor(places, values.detach(), shape).coalesce()
+        entries = make_coordinates(places, values.detach(), shape).coalesce()
         return cls(compress(entries), compress(entries.t().coalesce()))
 
     @property
@@ -48,6 +48,19 @@ class SparseMatrix:
         """The matrix times ``other`` (``[F, d]``), with the gradient for ``other``."""
         out: Tensor = _Product.apply(other, self)  # type: ignore[no-untyped-call]
         return out
+
+
+def make_coordinates(places: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix of coordinates, whose places are right by construction.
+
+    Args:
+        places (Tensor): Row and column of each entry, ``[2, E]``.
+        values (Tensor): ``[E]``.
+        shape (tuple): Its shape.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse invariant checks")  # said once in a process, asked for or not
+        return torch.sparse_coo_tensor(places, values, shape, check_invariants=False)
 
 
 def compress(matrix: Tensor) -> Tensor:
@@ -66,10 +79,20 @@ def compress(matrix: Tensor) -> Tensor:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, other: Tensor, matrix: SparseMatrix) -> Tensor:
-        ctx.matrix = matrix
+    def forward(other: Tensor, matrix: SparseMatrix) -> Tensor:
         return matrix.rows @ other
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.matrix = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.matrix.transposed.product(gradients[0]), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], other: Tensor, matrix: SparseMatrix) -> tuple[Tensor, int]:
+        """Several right sides are one wide one, so that the matrix is read once."""
+        beside = other.movedim(in_dims[0], 1)
+        wide = matrix.product(beside.reshape(beside.size(0), -1))
+        return wide.view(wide.size(0), beside.size(1), -1), 1

@@ -22,6 +22,7 @@ from gkd_plugin.data.check import check_data
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
+from gkd_plugin.models.observed import Together
 from gkd_plugin.models.observed import infer_task as infer_plan_task
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
@@ -37,6 +38,7 @@ from gkd_plugin.training.recorders.sparse_input import SparseInput
 from gkd_plugin.training.recorders.tracking import Tracking
 from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
 from gkd_plugin.training.sources.base import Run, Sources
+from gkd_plugin.training.stack import find_together
 from gkd_plugin.training.students import build_models, build_students
 from gkd_plugin.training.trainer import Progress, Trainer
 
@@ -73,6 +75,9 @@ def make_trainer(
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
+    together: Together | None = find_together(plan, streams)
+    for each in models:
+        each.together = together
     hidden = float(plan["hide_edges"])
     split_loaders = make_split_loaders(per_split(loaders), infer_plan_task(cfg), device, streams, hidden)
     sparse = [SparseInput(models, offer_sparse(split_loaders))] if plan["sparse_input"] else []

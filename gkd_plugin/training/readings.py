@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel, Request, Sample, Together
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation
 
@@ -88,6 +88,30 @@ class Readings:
                 return model.observe(sample, taps, "val")
         self._kept.pop(number, None)
         return self._observe(number, sample, taps, False, stream)
+
+    def evaluate_together(self, sample: Sample, further: Iterable[str], together: Together) -> None:
+        """All students in evaluation mode in one pass, for :meth:`evaluate` and their peers.
+
+        Args:
+            sample (Sample): A batch of the validation split.
+            further (iterable of str): As for :meth:`evaluate`, of all students.
+            together (Together): Who runs them.
+        """
+        taps = self.taps | frozenset(further)
+        wanted = []
+        for number in self.models:
+            kept = self._kept.get(number)
+            if kept is None or kept.drew or not kept.serves(self._versions[number], sample, taps, False):
+                wanted.append(number)
+        if len(wanted) < 2 or sample.task.level == "edge":
+            return
+        with ExitStack() as modes:
+            for number in wanted:
+                modes.enter_context(self.models[number].untouched())
+            found = together.observe([Request(self.models[number], sample, tuple(sorted(taps))) for number in wanted])
+        for number, seen in zip(wanted, found, strict=True):
+            if seen is not None:
+                self._kept[number] = _Reading(seen, sample, self._versions[number], taps, False, False)
 
     def _observe(
         self, number: int, sample: Sample, taps: frozenset[str], train: bool, stream: AbstractContextManager[None]

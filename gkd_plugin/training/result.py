@@ -59,6 +59,7 @@ class RunResult:
             a teacher, for regression and edge tasks, and in results of earlier versions.
         depends (dict): The sha256 of what the result depends on beside its configuration: ``data`` (its tensors, masks
             too) and ``teachers`` by name; empty in results of earlier versions.
+        stacked (int): The largest number of networks that ran in one pass with one of its students (``kd.stack``).
     """
 
     seed: int
@@ -74,6 +75,7 @@ class RunResult:
     teacher: dict[str, Any] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
     depends: dict[str, Any] = field(default_factory=dict)
+    stacked: int = 1
 
     @property
     def answer(self) -> Score:
@@ -93,16 +95,19 @@ class RunResult:
         for name in ("teacher", "agreement", "depends"):
             if not values[name]:
                 del values[name]
+        if self.stacked == 1:
+            del values["stacked"]
         found: dict[str, Any] = replace_nan(values)
         return found
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
         """Reads what :meth:`as_dict` gave."""
-        late = ("warnings", "teacher", "agreement", "depends")  # results may lack them
+        late = ("warnings", "teacher", "agreement", "depends", "stacked")  # results may lack them
         known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
-        known |= {key: dict(values.get(key, {})) for key in late[1:]}
+        known |= {key: dict(values.get(key, {})) for key in ("teacher", "agreement", "depends")}
+        known["stacked"] = values.get("stacked", 1)
         known["answers"] = {name: Score(**_restore_nan(answer)) for name, answer in values["answers"].items()}
         known["teacher"] = _restore_nan(known["teacher"])
         return cls(**known)
@@ -113,7 +118,7 @@ class RunResult:
         Raises:
             ValueError: If a value is of another kind, or values do not go together.
         """
-        for name in ("seed", "epochs", "best_student"):
+        for name in ("seed", "epochs", "best_student", "stacked"):
             _require(name, getattr(self, name), int)
         for name in ("metric", "predict"):
             _require(name, getattr(self, name), str)

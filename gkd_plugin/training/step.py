@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 
 from gkd_plugin import host
 from gkd_plugin.errors import Diverged
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.observed import Request, Sample, Together
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.answers import Member
@@ -31,6 +32,7 @@ class Updates:
         sources (Sources): Who teaches them.
         streams (RandomStreams): The run's streams. Student 1 draws from the global one.
         recorders (sequence of Recorder): Who looks at each step.
+        together (Together, optional): Who runs like networks in one pass.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Updates:
         sources: Sources,
         streams: RandomStreams,
         recorders: Sequence[Recorder] = (),
+        together: Together | None = None,
     ) -> None:
         self.plan, self.students, self.sources, self.streams = plan, students, sources, streams
-        self.recorders = recorders
+        self.recorders, self.together = recorders, together
 
     def epoch(self, feed: SplitLoader, epoch: int) -> list[Predictions]:
         """One epoch of every student; what each answered while it was trained."""
@@ -52,7 +55,10 @@ class Updates:
             student.model.module.train()
             student.objective.train()
         order = self.plan["update"]
-        if order == "epoch_alternate":
+        if self._steps_together(feed):
+            for sample in feed:
+                self._step_together(sample, epoch, outcomes)
+        elif order == "epoch_alternate":
             for student, outcome in zip(self.students, outcomes, strict=True):
                 self._own_pass(student, feed, epoch, outcome)
         else:
@@ -105,15 +111,65 @@ class Updates:
         Raises:
             Diverged: If the objective is not finite; names epoch, student and term.
         """
-        objective, model = student.objective, student.model
         if targets is None:
             targets = self._read_targets(student, sample, epoch)
+        seen = self._observe(student, sample, epoch)
+        total = self._judge(student, sample, epoch, outcome, targets, seen)
+        if total.requires_grad:
+            student.optimizer.zero_grad()
+            if self.together is None:
+                total.backward()
+            else:
+                self.together.backward([total])
+            self._move(student)
+
+    def _steps_together(self, feed: SplitLoader) -> bool:
+        """Whether all students may take a step at once: nobody's step changes what another one is taught by."""
+        if self.together is None or len(self.students) == 1:
+            return False
+        alike = not self.plan.active and feed.single is not None  # any order gives the same
+        return alike or self.plan["update"] == "joint"
+
+    def _step_together(self, sample: Sample, epoch: int, outcomes: Sequence[Predictions]) -> None:
+        """One optimizer step of every student, all from one forward and one backward pass."""
+        assert self.together is not None
+        targets = [self._read_targets(student, sample, epoch) for student in self.students]
+        asked = [Request(each.model, sample, tuple(each.objective.taps(epoch))) for each in self.students]
+        totals = []
+        for student, outcome, known, seen in zip(
+            self.students, outcomes, targets, self.together.observe(asked), strict=True
+        ):
+            seen = self._observe(student, sample, epoch) if seen is None else seen
+            totals.append(self._judge(student, sample, epoch, outcome, known, seen))
+        moving = [(student, total) for student, total in zip(self.students, totals, strict=True) if total.requires_grad]
+        for student, _ in moving:
+            student.optimizer.zero_grad()
+        if moving:
+            self.together.backward([total for _, total in moving])
+        for student, _ in moving:
+            self._move(student)
+
+    def _observe(self, student: Student, sample: Sample, epoch: int) -> Observation:
         # a cohort observes at the same taps, so that readings serve everyone
         with nullcontext() if student.number == 1 else self.streams.use(f"train/{student.number}"):
-            seen = model.observe(sample, objective.taps(epoch))
-            pred, true = sample.answers(seen, "train")
-            with host.scoped(model.own):
-                label_loss, score = host.task_loss(pred, true)
+            return student.model.observe(sample, student.objective.taps(epoch))
+
+    def _judge(
+        self,
+        student: Student,
+        sample: Sample,
+        epoch: int,
+        outcome: Predictions,
+        targets: dict[Member, Observation],
+        seen: Observation,
+    ) -> Tensor:
+        """The objective of one student, which is taken note of."""
+        objective, model = student.objective, student.model
+        pred, true = sample.answers(seen, "train")
+        # the host's own draws, of a loss that has some, come from the stream of the forward pass
+        stream = nullcontext() if student.number == 1 else self.streams.use(f"train/{student.number}")
+        with stream, host.scoped(model.own):
+            label_loss, score = host.task_loss(pred, true)
         total, values, weighted = label_loss, {}, {}
         if objective.groups or self.plan["label_weight"] != 1:
             with host.scoped(model.own), self.streams.use(f"terms/{student.number}"):
@@ -129,13 +185,13 @@ class Updates:
             task = label_weight * label_loss if label_weight else None
             for recorder in self.recorders:
                 recorder.see_step(epoch, student, task, weighted, {"task": loss, **numbers})
-        if total.requires_grad:
-            student.optimizer.zero_grad()
-            total.backward()
-            if self.plan["clip_grad_norm"] is not None:
-                torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
-            student.optimizer.step()
-            self.sources.note_step(student.number)
+        return total
+
+    def _move(self, student: Student) -> None:
+        if self.plan["clip_grad_norm"] is not None:
+            torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
+        student.optimizer.step()
+        self.sources.note_step(student.number)
 
     def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
         broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]

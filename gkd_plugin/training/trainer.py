@@ -90,7 +90,8 @@ class Trainer:
         teachers = [(model.name, each) for model in sources.models.values() for each in model.scored]
         taps = {tap for name, _ in teachers for tap in sources.taps_of(name)}
         self.teachers = TeacherScores([each for _, each in teachers], sorted(taps), feeds, kind, streams)
-        self.updates = Updates(plan, self.students, sources, streams, recorders)
+        self.together = self.students[0].model.together
+        self.updates = Updates(plan, self.students, sources, streams, recorders, self.together)
         self.epochs = int(cfg.optim.max_epoch)
         self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
         self.selection = Selection(len(self.students), str(plan["predict"]))
@@ -183,7 +184,10 @@ class Trainer:
 
     def _validate(self, epoch: int) -> list[Predictions]:
         outcomes = [Predictions() for _ in self.students]
+        further = {tap for student in self.students for tap in student.objective.evaluated_taps}
         for sample in self.feeds[1]:
+            if self.together is not None and self.sources.stand_in(1) is None:
+                self.sources.run.readings.evaluate_together(sample, further, self.together)
             for student, outcome in zip(self.students, outcomes, strict=True):
                 seen = self._observe(student, sample)
                 found = score(student.model, sample, seen, "val")
@@ -305,6 +309,7 @@ class Trainer:
             teacher,
             self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
             self.depends,
+            max(student.model.stacked for student in self.students),
         )
         if tests:
             self._write_test(result, tests)
@@ -335,6 +340,9 @@ class Trainer:
                     f"kd.teacher: {told['name']} has {selection.metric} {told['val']:g} on validation, no better than its "
                     f"student with {ours:g}. Is it the one you mean?"
                 )
+        if self.together is not None and all(student.model.stacked == 1 for student in self.students):
+            why = next(iter(self.together.told), "no two of them are alike and see the same tensors")
+            yield f"kd.stack: its networks ran one at a time: {why}."
         for recorder in self.recorders:
             yield from recorder.warnings()
 

@@ -1,0 +1,284 @@
+"""Like networks run together: one batched forward pass instead of one for each.
+
+Their weights are laid on one another (``torch.func``), and the features, which they share, are read once for all. Gradients
+arrive at each network's own weights. Networks are alike where their configurations differ in nothing but seeds, training,
+dropout and distillation; before networks of a kind first run together, all of them are compared with themselves alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from yacs.config import CfgNode
+
+from gkd_plugin import host
+from gkd_plugin.errors import describe_error
+from gkd_plugin.models.normalisation import normalised_once
+from gkd_plugin.models.observed import ObservedModel, Request
+from gkd_plugin.models.rng import random_state, set_random_state
+from gkd_plugin.models.sparse_input import SparseFeatures, find_layers, is_table, reading
+from gkd_plugin.space.observation import Observation
+
+OWN_KEYS = (
+    "seed",
+    "out_dir",
+    "run_dir",
+    "cfg_dest",
+    "optim",
+    "train",
+    "params",
+    "print",
+    "round",
+    "metric_best",
+    "metric_agg",
+)
+"""Keys in which runs that are stacked may differ, with those of distillation and the rate of dropout."""
+_NEAR = 1e-3  # of the largest logit: how far a network may be from itself alone
+
+
+def list_keys(own: CfgNode | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every key, by its dotted name, in which networks that run together must agree."""
+    found: dict[str, Any] = {}
+    for name, value in own.items():
+        if prefix or not (name in OWN_KEYS or name == "kd" or name.startswith("kd_")):
+            inner = isinstance(value, Mapping)
+            found |= list_keys(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    found.pop("gnn.dropout", None)
+    return found
+
+
+def describe(model: ObservedModel) -> str:
+    """What two networks must have in common to run together."""
+    tensors = [
+        (name, tuple(each.shape), str(each.dtype), str(each.device)) for name, each in _list_tensors(model.module)
+    ]
+    kinds = [f"{type(module).__module__}.{type(module).__qualname__}" for module in model.module.modules()]
+    return json.dumps([list_keys(model.own), tensors, kinds, model.sparse_input], default=str, sort_keys=True)
+
+
+def _list_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+class Stacker:
+    """Runs networks together where that can be done.
+
+    Args:
+        random (list of Tensor): The state of the random stream that dropout draws from.
+    """
+
+    def __init__(self, random: list[Tensor]) -> None:
+        self._random = random
+        self._kinds: WeakKeyDictionary[ObservedModel, str] = WeakKeyDictionary()
+        self._allowed: dict[Any, bool] = {}
+        self.told: dict[str, None] = {}
+
+    def observe(self, requests: Sequence[Request], grads: Sequence[bool]) -> list[Observation | None]:
+        """An observation for each request; ``None`` where the network has to be run alone.
+
+        Args:
+            requests (sequence of Request): What is asked for.
+            grads (sequence of bool): For each, whether with gradient.
+        """
+        found: list[Observation | None] = [None] * len(requests)
+        groups: dict[Any, list[int]] = {}
+        for place, (request, grad) in enumerate(zip(requests, grads, strict=True)):
+            if _explain_refusal(request) is None:
+                mode = (request.model.module.training, grad, request.taps)
+                groups.setdefault((self._find_kind(request), mode), []).append(place)
+        for (kind, (_, grad, _)), places in groups.items():
+            members = [requests[place] for place in places]
+            if len(members) == 1 or not self._allow(kind, members):
+                continue
+            for request in members:
+                request.model.stacked = max(request.model.stacked, len(members))
+            with self._drawing(), torch.set_grad_enabled(grad):
+                for place, seen in zip(places, observe_stacked(members), strict=True):
+                    found[place] = seen
+        return found
+
+    def _find_kind(self, request: Request) -> tuple[Any, ...]:
+        """Networks of a kind may run together: they are alike, and see the same tensors."""
+        model = request.model
+        if model not in self._kinds:
+            self._kinds[model] = describe(model)
+        batch = request.sample.batch
+        tensors = {key: value for key, value in batch.to_dict().items() if isinstance(value, Tensor)}
+        seen = [
+            (key, value.data_ptr(), value._version, tuple(value.shape))
+            for key, value in tensors.items()
+            if not key.endswith("_mask")  # masks choose among the rows that a network answers for
+        ]
+        return (self._kinds[model], *seen)
+
+    def _allow(self, kind: tuple[Any, ...], members: Sequence[Request]) -> bool:
+        if kind not in self._allowed:
+            reason = find_difference(members)
+            self._allowed[kind] = not reason
+            if reason:
+                self.told[reason] = None
+        return self._allowed[kind]
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Dropout draws from one stream for all; afterwards the caller's stream is where it was."""
+        before = random_state()
+        set_random_state(self._random)
+        try:
+            yield
+        finally:
+            self._random = random_state()
+            set_random_state(before)
+
+
+def _explain_refusal(request: Request) -> str | None:
+    if request.sample.task.level == "edge":
+        return "pairs are decoded split by split"
+    return None
+
+
+def find_difference(members: Sequence[Request]) -> str | None:
+    """Why networks cannot run together, seen in evaluation mode; ``None`` where all are what they are alone.
+
+    Args:
+        members (sequence of Request): Networks on one sample.
+    """
+    before = random_state()
+    with ExitStack() as modes:
+        for request in members:
+            modes.enter_context(request.model.untouched())
+        try:
+            together = observe_stacked(members)
+        except Exception as error:  # whatever a layer does that torch.func cannot
+            logging.getLogger("gkd_plugin").debug("not stacked", exc_info=True)
+            set_random_state(before)
+            return f"torch.func cannot stack them ({describe_error(error)})"
+        for request, seen in zip(members, together, strict=True):
+            model = request.model
+            with host.scoped(model.own):
+                pred, _, _ = model.call(model.module, request.sample, (), request.split)
+            far = float((pred - seen.logits).abs().max()) if pred.numel() else 0.0
+            if not far <= _NEAR * max(1.0, float(pred.abs().max()) if pred.numel() else 1.0):
+                set_random_state(before)
+                return f"their logits are {far:.2g} from those of one alone"
+    set_random_state(before)
+    return None
+
+
+def observe_stacked(members: Sequence[Request]) -> list[Observation]:
+    """One batched forward pass of like networks, with gradient where that is on.
+
+    Args:
+        members (sequence of Request): Networks of a kind in one mode, on samples with the same tensors.
+    """
+    first = members[0]
+    model, sample = first.model, first.sample
+    each = [dict(request.model.module.named_parameters()) for request in members]
+    weights = {name: torch.stack([own[name] for own in each]) for name in each[0]}
+    kept = [dict(request.model.module.named_buffers()) for request in members]
+    buffers = {name: torch.stack([own[name] for own in kept]) for name in kept[0]}
+    labels: list[Tensor] = []
+
+    def run(weights: dict[str, Tensor], buffers: dict[str, Tensor], rates: dict[str, Tensor]) -> Any:
+        def forward(batch: Any) -> Any:
+            return functional_call(model.module, (weights, buffers), (batch,))
+
+        with _dropping(model.module, rates):
+            pred, true, hidden = model.call(forward, sample, first.taps, first.split)
+        labels.append(true)
+        return pred, hidden
+
+    rates = _find_rates([request.model.module for request in members])
+    with host.scoped(model.own), _sharing_work(model, first) as readers:
+        preds, states = torch.vmap(run, in_dims=0, randomness="different")(weights, buffers, rates)
+    if model.module.training:
+        with torch.no_grad():
+            for name, values in buffers.items():
+                for own, value in zip(kept, values.unbind(0), strict=True):
+                    own[name].copy_(value)
+    if model.sparse_input and sample.features is not None and torch.is_grad_enabled():
+        for request in members:
+            request.model.reads_dense |= not readers
+    logits = preds.unbind(0)
+    parts = {tap: [state.unbind(0) for state in found] for tap, found in states.items()}
+    return [
+        Observation(
+            logits[place],
+            {tap: tuple(layer[place] for layer in layers) for tap, layers in parts.items()},
+            request.sample.graph(request.split),
+            labels[0],
+        )
+        for place, request in enumerate(members)
+    ]
+
+
+@contextmanager
+def _sharing_work(model: ObservedModel, request: Request) -> Iterator[list[nn.Module]]:
+    """The features are mapped, and the graph is read, once for all networks."""
+    sample, x = request.sample, request.sample.batch.get("x")
+    with normalised_once(model.convolutions, sample.batch.edge_index, sample.remember):
+        if not is_table(x):
+            yield []
+            return
+        features = sample.features if model.sparse_input else None
+        features = features or sample.remember("features_as_they_are", lambda: SparseFeatures(x, sparse=False))
+        with reading(find_layers(model.network), features) as readers:
+            yield readers
+
+
+def _find_rates(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """The rates of dropout by the layer's name, where the networks differ in them."""
+    found = {}
+    for name, module in modules[0].named_modules():
+        if isinstance(module, nn.Dropout):
+            rates = [float(other.get_submodule(name).p) for other in modules]  # type: ignore[arg-type]
+            if len(set(rates)) > 1:
+                device = next(modules[0].parameters()).device
+                found[name] = torch.tensor(rates, device=device)
+    return found
+
+
+@contextmanager
+def _dropping(module: nn.Module, rates: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within, layers of dropout take their rate from a tensor."""
+    layers = {name: module.get_submodule(name) for name in rates}
+
+    def drop(layer: nn.Module, rate: Tensor, x: Tensor) -> Tensor:
+        if not layer.training:
+            return x
+        kept = torch.rand_like(x) >= rate
+        return x * kept / (1 - rate).clamp_min(1e-12)
+
+    try:
+        for name, layer in layers.items():
+            layer.forward = lambda x, layer=layer, rate=rates[name]: drop(layer, rate, x)
+        yield
+    finally:
+        for layer in layers.values():
+            vars(layer).pop("forward", None)
+
+
+class Alone:
+    """The like students of one run, run together.
+
+    Args:
+        random (list of Tensor): The state of the random stream that dropout draws from.
+    """
+
+    def __init__(self, random: list[Tensor]) -> None:
+        self._stacker = Stacker(random)
+        self.told = self._stacker.told
+
+    def observe(self, requests: Sequence[Request]) -> list[Observation | None]:
+        return self._stacker.observe(requests, [torch.is_grad_enabled()] * len(requests))
+
+    def backward(self, totals: Sequence[Tensor]) -> None:
+        torch.autograd.backward(totals)

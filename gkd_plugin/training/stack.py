@@ -1,0 +1,99 @@
+"""A stack of runs: their networks run together, in one forward pass and one backward pass (``kd.stack``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gkd_plugin.models.observed import Request
+from gkd_plugin.models.rng import RandomStreams, random_state
+from gkd_plugin.models.stacked import Alone, Stacker
+from gkd_plugin.plan import Plan
+from gkd_plugin.space.observation import Observation
+from gkd_plugin.training.turns import Seat, Turns, find_seat
+
+
+@dataclass(frozen=True)
+class _Observe:
+    requests: tuple[Request, ...]
+    grad: bool
+
+
+@dataclass(frozen=True)
+class _Backward:
+    totals: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a meeting gives: observations, or nothing for a backward pass."""
+
+    observations: tuple[Observation | None, ...] = ()
+
+
+class Stack(Turns):
+    """Runs that meet at every forward and backward pass.
+
+    Args:
+        seed (int): Seeds the stream that all dropout draws from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with RandomStreams(seed).use("stack"):
+            self.stacker = Stacker(random_state())
+
+    def meet(self, seats: Sequence[Seat[Any]]) -> None:
+        """Forward passes first: a run goes on to its backward pass, and all of a forward pass go backward at once."""
+        observing = [seat for seat in seats if isinstance(seat.asked, _Observe)]
+        if observing:
+            requests = [request for seat in observing for request in seat.asked.requests]
+            grads = [seat.asked.grad for seat in observing for _ in seat.asked.requests]
+            found = iter(self.stacker.observe(requests, grads))
+            for seat in observing:
+                seat.answer = _Answer(tuple(next(found) for _ in seat.asked.requests))
+            return
+        with torch.enable_grad():
+            torch.autograd.backward([total for seat in seats for total in seat.asked.totals])
+        for seat in seats:
+            seat.answer = _Answer()
+
+
+class Member:
+    """A run's way to its stack.
+
+    Args:
+        seat (Seat): The run's place in it.
+        stack (Stack): The stack.
+    """
+
+    def __init__(self, seat: Seat[Any], stack: Stack) -> None:
+        self.seat, self.stack, self.told = seat, stack, stack.stacker.told
+
+    def observe(self, requests: Sequence[Request]) -> Sequence[Observation | None]:
+        answer = self.stack.ask(self.seat, _Observe(tuple(requests), torch.is_grad_enabled()))
+        assert isinstance(answer, _Answer)
+        return answer.observations
+
+    def backward(self, totals: Sequence[Tensor]) -> None:
+        self.stack.ask(self.seat, _Backward(tuple(totals)))
+
+
+def find_together(plan: Plan, streams: RandomStreams) -> Member | Alone | None:
+    """Who runs a run's networks: the stack that it is in, or, with ``kd.stack`` and several students, its own.
+
+    Args:
+        plan (Plan): The plan.
+        streams (RandomStreams): The run's streams.
+    """
+    seat = find_seat()
+    if seat is not None and isinstance(seat.turns, Stack):
+        return Member(seat, seat.turns)
+    if plan["stack"] and plan.students > 1:
+        with streams.use("stack"):
+            return Alone(random_state())
+    return None
