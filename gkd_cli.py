@@ -303,6 +303,13 @@ def resources(command: Any) -> Any:
 @click.option("--repeat", default=3, show_default=True, type=click.IntRange(min=1), help="Seeds of each configuration.")
 @click.option("--name", help="Name of the study.  [default: BASE_grid_GRID]")
 @resources
+@click.option(
+    "--stack",
+    default=1,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train up to N like networks in one pass: runs that differ in seed, rates, dropout or kd keys only.",
+)
 @click.option("--no-controls", is_flag=True, help="Do not train the controls (the same students without distillation).")
 @click.option("--placebo", is_flag=True, help="Also train with a shuffled teacher, and with label smoothing instead.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N random configurations of the grid.")
@@ -330,7 +337,9 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
         from gkd_plugin.study.execute import Resources
         from gkd_plugin.study.grid import run_grid
 
-    means = Resources(**{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout")})
+    means = Resources(
+        **{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout", "stack")}
+    )
     options["controls"] = not options.pop("no_controls")
     options["sample_alias"] = [part for part in (options["sample_alias"] or "").split(",") if part]
     result = run_grid(

@@ -126,10 +126,13 @@ def _train_stacked(
     """All seeds at a time, in the stack that this run is in, or in one of their own."""
     seat = find_seat()
     stack = seat.turns if seat is not None else Stack(work[0].seed)
+    assert isinstance(stack, Stack)
     what = f"{title} seeds {work[0].seed} to {work[-1].seed}, {len(work)} stacked"
     with run_progress(what, epochs, quiet, watch) as progress, keep_data():
         together = _Together(progress, [each.seed for each in work])
-        seats = stack.run([partial(each.train, partial(together.note, each.seed)) for each in work])
+        calls = [partial(each.train, partial(together.note, each.seed)) for each in work]
+        parts = range(0, len(calls), stack.most)
+        seats = [seat for begin in parts for seat in stack.run(calls[begin : begin + stack.most])]
     errors = [each.error for each in seats if each.error is not None]
     grave = [error for error in errors if not isinstance(error, Exception) or isinstance(error, UserError)]
     for error in sorted(grave, key=lambda error: isinstance(error, Stopped)):  # what stopped the others first

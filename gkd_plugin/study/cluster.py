@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from gkd_plugin.errors import RunFailed, UserError, describe_error
-from gkd_plugin.study.job import ATTEMPTS, Job, execute, give_up, keep_for_runs
+from gkd_plugin.study.job import ATTEMPTS, Job, execute_together, give_up, keep_for_runs
 from gkd_plugin.study.ledger import ENDED, FAILED, RUNNING, Entry, Ledger
 from gkd_plugin.training.provenance import find_versions
 
@@ -77,8 +77,9 @@ class Dask:
         self._gpus = torch.cuda.device_count() if scheduler is None else 0
         self._known: dict[str, bool] = {}  # workers, and whether they declare a GPU
         self._told: set[str] = set()
-        self._waiting: deque[Job] = deque()
-        self._flying: dict[str, tuple[Job, Any]] = {}  # by Dask's key, with Dask's future
+        self._waiting: deque[tuple[Job, ...]] = deque()
+        self._flying: dict[str, tuple[tuple[Job, ...], Any]] = {}  # by Dask's key, with Dask's future
+        self._over: deque[Entry] = deque()
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._count = 0
         self._stack = contextlib.ExitStack()
@@ -90,15 +91,15 @@ class Dask:
 
     @property
     def pending(self) -> int:
-        return len(self._waiting) + len(self._flying)
+        return sum(map(len, self._waiting)) + sum(len(jobs) for jobs, _ in self._flying.values()) + len(self._over)
 
     @property
     def dashboard(self) -> str | None:
         """The address of Dask's own display, where it has one."""
         return str(self._client.dashboard_link) if find_spec("bokeh") is not None else None
 
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
+    def submit(self, *jobs: Job) -> None:
+        self._waiting.append(jobs)
         self._feed()
 
     def next(self) -> Entry:
@@ -110,11 +111,11 @@ class Dask:
             UserError: If a worker cannot train runs.
         """
         while self.pending:
+            if self._over:
+                return self._over.popleft()
             self._feed()
             with contextlib.suppress(queue.Empty):
-                entry = self._receive(self._ended.get(timeout=_POLL))
-                if entry is not None:
-                    return entry
+                self._over += self._receive(self._ended.get(timeout=_POLL))
         raise RuntimeError("there is no job to wait for")
 
     def __enter__(self) -> Dask:
@@ -128,7 +129,7 @@ class Dask:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        flying = [job for job, _ in self._flying.values()]
+        flying = [job for jobs, _ in self._flying.values() for job in jobs]
         try:
             with contextlib.suppress(Exception):  # of a scheduler that is gone
                 self._client.cancel([future for _, future in self._flying.values()])
@@ -221,12 +222,12 @@ class Dask:
         """Gives Dask as many jobs as it needs for all workers, and few more: a worker that dies takes no queue along."""
         self._meet_workers()
         while self._waiting and len(self._flying) < self.slots + _SPARE:
-            job = self._waiting.popleft()
+            jobs = self._waiting.popleft()
             self._count += 1
-            key = f"{job.name}-{job.session}-{self._count}"
-            resources = {"GPU": 1} if self._needs_gpu(job) else None
-            future = self._client.submit(execute_on_worker, job, key=key, pure=False, retries=0, resources=resources)
-            self._flying[key] = job, future
+            key = f"{jobs[0].name}-{jobs[0].session}-{self._count}"
+            resources = {"GPU": 1} if self._needs_gpu(jobs[0]) else None
+            future = self._client.submit(execute_on_worker, *jobs, key=key, pure=False, retries=0, resources=resources)
+            self._flying[key] = jobs, future
             future.add_done_callback(self._ended.put)
 
     def _needs_gpu(self, job: Job) -> bool:
@@ -234,25 +235,24 @@ class Dask:
         kind = str(job.values.get("accelerator", "auto"))
         return any(self._known.values()) and (kind.startswith(("cuda", "gpu")) or (kind == "auto" and self._gpus > 0))
 
-    def _receive(self, future: Any) -> Entry | None:
-        """The entry of a job that Dask has done with; ``None`` where the job has to run again."""
+    def _receive(self, future: Any) -> list[Entry]:
+        """The entries of jobs that Dask has done with; those that have to run again have none."""
         from distributed import KilledWorker
 
         if future.key not in self._flying:  # it was asked for twice
-            return None
-        job, _ = self._flying.pop(future.key)
+            return []
+        jobs, _ = self._flying.pop(future.key)
         if future.status == "finished":
-            return _as_entry(future.result())
+            return list(future.result())
         error = future.exception() if future.status == "error" else None
         if error is not None and not isinstance(error, KilledWorker):  # the worker could not even begin
-            return self._record(
-                job, Entry(job.name).begin(job.session, job.digest, job.repeat).end(FAILED, describe_error(error))
-            )
+            begun = [(job, Entry(job.name).begin(job.session, job.digest, job.repeat)) for job in jobs]
+            return [self._record(job, entry.end(FAILED, describe_error(error))) for job, entry in begun]
         if self._client.status != "running":
             raise RunFailed(
                 f"the scheduler at {self._address} is gone. Finished runs are kept; start it again and run the same command."
             )
-        return self._start_again(job)
+        return [entry for job in reversed(jobs) if (entry := self._start_again(job)) is not None]
 
     def _start_again(self, job: Job) -> Entry | None:
         """Puts a job whose worker died in front of the others, unless it ended, or has died too often."""
@@ -262,7 +262,7 @@ class Dask:
                 return entry
             if entry.state == RUNNING and entry.attempts >= ATTEMPTS:
                 return self._record(job, give_up(entry))
-        self._waiting.appendleft(job)
+        self._waiting.appendleft((job,))  # alone: what kills a worker takes no other run along twice
         return None
 
     def _record(self, job: Job, entry: Entry) -> Entry:
@@ -330,19 +330,19 @@ def _keep_data(session: str) -> None:
         _kept[1].enter_context(keep_for_runs())
 
 
-def execute_on_worker(job: Job) -> Entry:
-    """Trains a job in a worker of Dask; it ends after an epoch when nobody waits for it any more."""
+def execute_on_worker(*jobs: Job) -> list[Entry]:
+    """Trains a job, or a stack of them, in a worker of Dask; it ends after an epoch when nobody waits for it any more."""
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
-    _keep_data(job.session)
+    _keep_data(jobs[0].session)
 
     def is_unwanted() -> bool:
         task = worker.state.tasks.get(key)
         return task is None or task.state == "cancelled"
 
-    return execute(job, expendable=True, is_unwanted=is_unwanted)
+    return execute_together(jobs, expendable=True, is_unwanted=is_unwanted)
 
 
 def describe_worker(dask_worker: Any) -> dict[str, Any]:
@@ -361,11 +361,6 @@ async def _knock(address: str | None) -> None:
 
     comm = await connect(address, timeout=_CONNECT)
     await comm.close()
-
-
-def _as_entry(found: object) -> Entry:
-    assert isinstance(found, Entry)
-    return found
 
 
 @contextlib.contextmanager

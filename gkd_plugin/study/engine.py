@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Protocol
 
-from gkd_plugin.study.job import Job, execute, keep_for_runs
+from gkd_plugin.study.job import Job, execute_together, keep_for_runs
 from gkd_plugin.study.ledger import Entry
 
 
@@ -22,8 +22,8 @@ class Engine(Protocol):
     def pending(self) -> int:
         """How many jobs were handed in and not handed back."""
 
-    def submit(self, job: Job) -> None:
-        """Hands in a job."""
+    def submit(self, *jobs: Job) -> None:
+        """Hands in a job, or several that are trained together as a stack."""
 
     def next(self) -> Entry:
         """Waits for the next job that ends.
@@ -40,25 +40,28 @@ class Engine(Protocol):
 
 
 class InProcess:
-    """Trains one run after the other, in this process."""
+    """Trains one run, or one stack of runs, after the other, in this process."""
 
     slots = 1
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[tuple[Job, ...]] = deque()
+        self._ended: deque[Entry] = deque()
         self._stack = contextlib.ExitStack()
 
     @property
     def pending(self) -> int:
-        return len(self._jobs)
+        return sum(map(len, self._jobs)) + len(self._ended)
 
-    def submit(self, job: Job) -> None:
-        self._jobs.append(job)
+    def submit(self, *jobs: Job) -> None:
+        self._jobs.append(jobs)
 
     def next(self) -> Entry:
-        if not self._jobs:
+        if not self.pending:
             raise RuntimeError("there is no job to wait for")
-        return execute(self._jobs.popleft())
+        if not self._ended:
+            self._ended += execute_together(self._jobs.popleft())
+        return self._ended.popleft()
 
     def __enter__(self) -> InProcess:
         self._stack.enter_context(keep_for_runs())

@@ -15,6 +15,7 @@ from typing import Any
 from gkd_plugin.commands.imports import imported
 from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
+from gkd_plugin.study.bundles import bundle
 from gkd_plugin.study.display import Display
 from gkd_plugin.study.engine import Engine, InProcess
 from gkd_plugin.study.job import Job
@@ -35,6 +36,8 @@ class Resources:
         threads (int, optional): Threads of each run. (default: what the base says, else cores / workers)
         memory (str, optional): Largest memory of a worker, such as ``4GB``.
         timeout (float, optional): Seconds after which a run is given up.
+        stack (int): How many like networks are trained together in one process: of runs that differ in their seeds, rates,
+            dropout or distillation only.
     """
 
     workers: int | None = None
@@ -42,6 +45,7 @@ class Resources:
     threads: int | None = None
     memory: str | None = None
     timeout: float | None = None
+    stack: int = 1
 
     def __post_init__(self) -> None:
         """Refuses what no run could be trained with.
@@ -107,7 +111,12 @@ def open_engine(resources: Resources, threads: int) -> Iterator[Engine]:
 
 
 def make_jobs(
-    study: Study, points: Sequence[Point], configs: Mapping[str, Config], session: str, timeout: float | None
+    study: Study,
+    points: Sequence[Point],
+    configs: Mapping[str, Config],
+    session: str,
+    timeout: float | None,
+    stack: int = 1,
 ) -> list[Job]:
     """The jobs of points; a control's comes before the first point that it is compared with."""
     jobs = []
@@ -125,6 +134,7 @@ def make_jobs(
                 session=session,
                 timeout=timeout,
                 modules=tuple(imported),
+                stack=stack,
             )
         )
     return jobs
@@ -172,7 +182,7 @@ def run_study(
     session = secrets.token_hex(4)
     ledger = Ledger(study.ledger)
     teachers = make_teacher_jobs(study, [configs[point.name] for point in points], session, resources.timeout)
-    jobs = make_jobs(study, points, configs, session, resources.timeout)
+    jobs = make_jobs(study, points, configs, session, resources.timeout, resources.stack)
     kept, left = choose_jobs([*teachers, *jobs], ledger, retry_failed)
     names = [job.name for job in left]
     teaching = [job for job in left if job in teachers]
@@ -183,7 +193,8 @@ def run_study(
             if left:
                 with open_engine(resources, study.threads) as engine:
                     run_jobs(engine, teaching, display)
-                    run_jobs(engine, [job for job in left if job not in teaching], display)
+                    further = [job for job in left if job not in teaching]
+                    run_bundles(engine, bundle(further, configs, resources.stack), display)
         except BaseException:
             ledger.mark_interrupted(names, session)
             raise
@@ -237,13 +248,20 @@ def describe(study: Study, total: int, resources: Resources) -> str:
         where = f"{resources.processes} worker{'s' if resources.processes > 1 else ''}"
     seeds = f"{study.repeat} seed{'s' if study.repeat > 1 else ''}"
     threads = f"{study.threads} thread{'s' if study.threads > 1 else ''}"
-    return f"{study.name}: {total} run{'s' if total > 1 else ''} of {seeds} on {where}, {threads} each"
+    stacked = f", up to {resources.stack} stacked" if resources.stack > 1 else ""
+    return f"{study.name}: {total} run{'s' if total > 1 else ''} of {seeds} on {where}, {threads} each{stacked}"
 
 
 def run_jobs(engine: Engine, jobs: Sequence[Job], display: Display) -> None:
+    """Trains jobs, each for itself."""
+    run_bundles(engine, [(job,) for job in jobs], display)
+
+
+def run_bundles(engine: Engine, bundles: Sequence[tuple[Job, ...]], display: Display) -> None:
     """Keeps the engine's slots filled, and few more than that, until all jobs have ended."""
-    waiting = list(jobs)[::-1]
+    waiting = list(bundles)[::-1]
+    most = max(map(len, bundles), default=1)
     while waiting or engine.pending:
-        while waiting and engine.pending < engine.slots + 1:
-            engine.submit(waiting.pop())
+        while waiting and engine.pending < most * (engine.slots + 1):
+            engine.submit(*waiting.pop())
         display.end(engine.next())

@@ -12,6 +12,7 @@ from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.study.budget import find_budget, match_budgets
+from gkd_plugin.study.bundles import find_differences
 from gkd_plugin.study.check import check_points, count_warnings
 from gkd_plugin.study.configs import read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
@@ -92,7 +93,7 @@ def run_grid(
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
             points, configs = match_earlier(study, points, configs)
-            warnings = _find_warnings(study, configs)
+            warnings = _find_warnings(study, configs, resources.stack)
             if placebo:
                 points, more, refused = add_placebos(points, configs)
                 configs |= more
@@ -125,9 +126,15 @@ def run_grid(
         return summarize(study, entries, warnings)
 
 
-def _find_warnings(study: Study, configs: Mapping[str, Config]) -> tuple[str, ...]:
+def _find_warnings(study: Study, configs: Mapping[str, Config], stack: int) -> tuple[str, ...]:
     """What is legal, but probably a mistake."""
     found = count_warnings(configs.values())
+    if stack > 1 and (differing := find_differences(configs.values())):
+        said = (
+            f"--stack: runs that differ in {', '.join(differing)} are not trained together; a stack is of runs that differ in "
+            "seed, optim, gnn.dropout or kd keys only"
+        )
+        found = (*found, said)
     if "seed" in study.dimensions.values() and study.repeat > 1:
         said = (
             f"seed is a dimension, and each point has {study.repeat} seeds from its own on: points share seeds. --repeat alone "

@@ -11,8 +11,9 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from gkd_plugin.errors import RunFailed, UserError, describe_error
 from gkd_plugin.printing import warn
 from gkd_plugin.study.ledger import DONE, ENDED, FAILED, INTERRUPTED, Entry, Ledger
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
+from gkd_plugin.training.stack import Stack
+from gkd_plugin.training.turns import Stopped
 
 ATTEMPTS = 3  # how often one call of a command starts a run whose worker dies
 _GRACE = 5.0  # seconds that a run has to notice its time-out itself, at the end of an epoch
@@ -48,6 +51,7 @@ class Job:
         session (str): The call of the command; runs whose worker died are counted by it.
         timeout (float, optional): Seconds that the run may take.
         modules (tuple of str): What ``--import`` named: it registers parts that the configuration uses.
+        stack (int): How many networks may be trained together, its seeds among them; 1 for one at a time.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Job:
     session: str
     timeout: float | None = None
     modules: tuple[str, ...] = ()
+    stack: int = 1
 
     @property
     def folder(self) -> Path:
@@ -123,6 +128,28 @@ def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] 
         return ended
 
 
+def execute_together(
+    jobs: Sequence[Job], expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False
+) -> list[Entry]:
+    """Trains jobs as one stack, each with all its seeds; a single job that is not to be stacked as it is.
+
+    Args:
+        jobs (sequence of Job): The jobs.
+        expendable, is_unwanted: As for :func:`execute`.
+
+    Raises:
+        KeyboardInterrupt: If the user interrupts them; their entries say so.
+    """
+    if len(jobs) == 1 and jobs[0].stack == 1:
+        return [execute(jobs[0], expendable, is_unwanted)]
+    stack = Stack(len(jobs), most=jobs[0].stack)
+    seats = stack.run([partial(execute, job, expendable, is_unwanted) for job in jobs])
+    for seat in seats:
+        if seat.error is not None:
+            raise seat.error
+    return [seat.result for seat in seats if seat.result is not None]
+
+
 def give_up(entry: Entry) -> Entry:
     """The entry of a run whose worker died too often."""
     why = f"its worker died {entry.attempts} times while running it (killed, perhaps out of memory)"
@@ -147,7 +174,7 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted
             report = run(config, repeat=job.repeat, name=job.name, quiet=True, watch=watch)
     except TimedOut:
         return begun.end(FAILED, _say_timeout(job))
-    except Unwanted:
+    except (Unwanted, Stopped):
         return begun.end(INTERRUPTED)
     except KeyboardInterrupt:
         raise

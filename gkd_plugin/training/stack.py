@@ -16,6 +16,8 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.turns import Seat, Turns, find_seat
 
+MOST = 32  # seeds of one run, where nothing else was asked for: memory grows with them
+
 
 @dataclass(frozen=True)
 class _Observe:
@@ -40,10 +42,12 @@ class Stack(Turns):
 
     Args:
         seed (int): Seeds the stream that all dropout draws from.
+        most (int): How many networks are trained together, of one run or of several.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, most: int = MOST) -> None:
         super().__init__()
+        self.most = most
         with RandomStreams(seed).use("stack"):
             self.stacker = Stacker(random_state())
 

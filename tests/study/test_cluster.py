@@ -102,7 +102,7 @@ def killed(attempts: int = 0, state: str = "running", session: str = "s1") -> Ca
     return die
 
 
-DONE = Entry("a", "done")
+DONE = [Entry("a", "done")]
 DEATHS = {
     "it had not begun": ([killed(), DONE], ("done", None), 2),
     "it waited, and has a past": ([killed(3, session="s0"), DONE], ("done", None), 2),
