@@ -124,10 +124,19 @@ def milliseconds(times: Sequence[float]) -> str:
     return f"{1000 * median(times):.1f} ({1000 * min(times):.1f} to {1000 * max(times):.1f})"
 
 
-def ratio(times: Sequence[float], base: Sequence[float], times_base: float = 1.0) -> tuple[float, str]:
-    """The median over rounds of the ratio to another side, and the same as text with the least and the most."""
+def ratio(
+    times: Sequence[float], base: Sequence[float], times_base: float = 1.0, together: bool = False
+) -> tuple[float, str]:
+    """The median over rounds of the ratio to another side, and the same as text with the least and the most.
+
+    Args:
+        times, base (sequence of float): What :func:`measure` gave of both sides.
+        times_base (float): Factor on the other side.
+        together (bool): The ratio of all rounds together instead, where each is less than a whole one.
+    """
     each = [a / (times_base * b) for a, b in zip(times, base, strict=True)]
-    return median(each), f"{median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+    found = sum(times) / (times_base * sum(base)) if together else median(each)
+    return found, f"{found:.2f} ({min(each):.2f} to {max(each):.2f})"
 
 
 def describe_machine() -> str:
