@@ -176,9 +176,11 @@ class FeatureTerm(ProjectedTerm):
         first, second = left.fold(ours), right.fold(theirs)
 
         def compare(x: Tensor, y: Tensor, *folded: Tensor) -> Tensor:
-            x = normalize(left.project(x, *folded[: len(first)]), self.normalization)
-            y = normalize(right.project(y, *folded[len(first) :]), self.normalization)
-            return self._compare(x, y, "sum")
+            ours, theirs = folded[: len(first)], folded[len(first) :]
+            if self.loss == "mse" and self.normalization == "l2" and left.activated == right.activated:
+                return rowwise.unit_gap(left.map(x, *ours), right.map(y, *theirs), left.activated)
+            x, y = left.project(x, *ours), right.project(y, *theirs)
+            return self._compare(normalize(x, self.normalization), normalize(y, self.normalization), "sum")
 
         return rowwise.sum_rows(compare, (ours, theirs), (*first, *second))
 

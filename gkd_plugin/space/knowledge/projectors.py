@@ -16,15 +16,28 @@ PROJECTORS = ("none", "linear", "linear_bn_relu", "gnn")
 
 
 class RowProjection(nn.Module):
-    """A projection of each row by itself, once :meth:`fold` has seen all of them."""
+    """A projection of each row by itself, once :meth:`fold` has seen all of them.
+
+    Args:
+        activated (bool): Whether a ReLU ends it.
+    """
+
+    def __init__(self, activated: bool = False) -> None:
+        super().__init__()
+        self.activated = activated
 
     def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """What :meth:`project` needs to know of all rows."""
+        """What :meth:`map` needs to know of all rows."""
         return ()
+
+    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
+        """The projection of some of the rows, before its ReLU."""
+        return rows
 
     def project(self, rows: Tensor, *folded: Tensor) -> Tensor:
         """The projection of some of the rows."""
-        return rows
+        out = self.map(rows, *folded)
+        return torch.relu(out) if self.activated else out
 
     def forward(self, rows: Tensor, edge_index: Tensor) -> Tensor:
         return self.project(rows, *self.fold(rows))
@@ -41,14 +54,13 @@ class LinearProjection(RowProjection):
     """
 
     def __init__(self, width: int, dim: int, activated: bool = False) -> None:
-        super().__init__()
+        super().__init__(activated)
         self.linear = nn.Linear(width, dim)
-        self.activated = activated
         if activated:
             self.scale, self.offset = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
     def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
-        r"""What :meth:`project` needs to do the same to each row by itself.
+        r"""What :meth:`map` needs to do the same to each row by itself.
 
         The normalisation needs mean and variance of each output channel. With mean :math:`\mu` and covariance :math:`C` of
         the rows these are :math:`w^\top \mu + b` and :math:`w^\top C w`, so that no row is mapped for them.
@@ -62,10 +74,9 @@ class LinearProjection(RowProjection):
         # the layer's bias moves all rows alike, which makes no difference
         return weight * (self.scale * (variance + EPS).rsqrt()).unsqueeze(1), self.offset + 0.0 * bias, mean
 
-    def project(self, rows: Tensor, *folded: Tensor) -> Tensor:
+    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
         weight, bias, *mean = folded
-        out = functional.linear(rows - mean[0] if mean else rows, weight, bias)
-        return torch.relu(out) if self.activated else out
+        return functional.linear(rows - mean[0] if mean else rows, weight, bias)
 
 
 class GraphProjection(nn.Module):
