@@ -124,14 +124,16 @@ class Updates:
         if not math.isfinite(float(total.detach())):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
-        if weighted:
-            label_weight = float(self.plan["label_weight"])
-            task = label_weight * label_loss if label_weight else None
-            for recorder in self.recorders:
-                recorder.see_step(epoch, student, task, weighted, {"task": loss, **numbers})
+        asking = [each for each in self.recorders if weighted and each.asks_step(epoch, student)]
         if total.requires_grad:
             student.optimizer.zero_grad()
-            total.backward()
+            total.backward(retain_graph=bool(asking))
+        if asking:
+            label_weight = float(self.plan["label_weight"])
+            task = label_weight * label_loss if label_weight else None
+            for recorder in asking:
+                recorder.see_step(epoch, student, task, weighted, {"task": loss, **numbers}, total.requires_grad)
+        if total.requires_grad:
             if self.plan["clip_grad_norm"] is not None:
                 torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
             student.optimizer.step()

@@ -13,6 +13,10 @@ from gkd_plugin.training.students import Student
 class Recorder:
     """Observes a run. Every method is optional."""
 
+    def asks_step(self, epoch: int, student: Student) -> bool:
+        """Whether it wants to see the next step of a student."""
+        return False
+
     def see_step(
         self,
         epoch: int,
@@ -20,8 +24,9 @@ class Recorder:
         task: Tensor | None,
         terms: Mapping[str, Tensor],
         values: Mapping[str, float],
+        summed: bool = False,
     ) -> None:
-        """Called in every step with an active term, before the gradient is taken.
+        """Called in a step with an active term that it asked for, before the optimizer moves.
 
         Args:
             epoch (int): The epoch.
@@ -29,6 +34,7 @@ class Recorder:
             task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
             terms (mapping): The weighted terms by name, with gradient.
             values (mapping): What the rows of the run say of this step.
+            summed (bool): Whether the gradient of the label loss and all terms together stands in the network's ``grad``.
         """
 
     def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:

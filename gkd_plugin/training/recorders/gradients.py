@@ -17,7 +17,7 @@ from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
-EVERY = 20  # epochs between two records; each costs one backward pass for every term
+EVERY = 20  # epochs between two records; each costs a backward pass for every term
 FILE = "diagnostics.json"
 FELT = 0.5  # a schedule's factor from which on a term should be felt
 FAINT = 1e-3  # share of the gradient under which a term hardly counts
@@ -30,21 +30,31 @@ def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     return torch.cat(flat)
 
 
-def compare(task: Tensor | None, terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+def compare(
+    task: Tensor | None, terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], summed: bool = False
+) -> dict[str, float]:
     """Norms and shares of the gradients of a student's network.
 
     Args:
         task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
         terms (mapping): The weighted terms by name.
         parameters (sequence): The network's parameters; heads and projections are not asked.
+        summed (bool): Whether their ``grad`` is the gradient of the sum of all; the label loss's is what the terms leave of
+            it, which saves a backward pass.
 
     Returns:
         dict: ``<name>_norm`` and ``<name>_share`` (of the sum of all norms) for ``task`` and every term, and ``cosine``
         between the label gradient and the sum of the terms' (NaN where either is 0).
     """
     trained = [p for p in parameters if p.requires_grad]
-    losses = {**({} if task is None else {"task": task}), **terms}
-    found = {name: gradients(loss, trained) for name, loss in losses.items() if loss.requires_grad}
+    found = {name: gradients(loss, trained) for name, loss in terms.items() if loss.requires_grad}
+    if task is not None and task.requires_grad:
+        if summed:
+            whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
+            own = whole - torch.stack(list(found.values())).sum(0) if found else whole
+        else:
+            own = gradients(task, trained)
+        found = {"task": own, **found}
     norms = {name: float(vector.norm()) for name, vector in found.items()}
     total = sum(norms.values())
     row = {f"{name}_norm": norm for name, norm in norms.items()}
@@ -82,6 +92,10 @@ class Diagnostics(Recorder):
         for row in kept:
             self._note(row)
 
+    def asks_step(self, epoch: int, student: Student) -> bool:
+        """The first step of every 20th epoch."""
+        return epoch % EVERY == 0 and (epoch, student.number) not in self._written
+
     def see_step(
         self,
         epoch: int,
@@ -89,14 +103,14 @@ class Diagnostics(Recorder):
         task: Tensor | None,
         terms: Mapping[str, Tensor],
         values: Mapping[str, float],
+        summed: bool = False,
     ) -> None:
-        """Writes one row for the first step of every 20th epoch; accumulated gradients are not touched."""
-        place = (epoch, student.number)
-        if epoch % EVERY or place in self._written:
+        """Writes a row; accumulated gradients are not touched."""
+        if not self.asks_step(epoch, student):
             return
-        self._written.add(place)
+        self._written.add((epoch, student.number))
         parameters = list(student.model.module.parameters())
-        row = {"epoch": epoch, "student": student.number, **values, **compare(task, terms, parameters)}
+        row = {"epoch": epoch, "student": student.number, **values, **compare(task, terms, parameters, summed)}
         self._note(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
