@@ -113,8 +113,11 @@ class Together(Protocol):
     def observe(self, requests: Sequence[Request]) -> Sequence[Observation | None]:
         """An observation for each request; ``None`` where the network has to be run alone."""
 
-    def backward(self, totals: Sequence[Tensor]) -> None:
-        """The gradients of several objectives."""
+    def backward(self, totals: Sequence[Tensor], keep: bool) -> None:
+        """The gradients of several objectives; ``keep`` says that the graph is needed again."""
+
+    def differentiate(self, values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """The gradient for all weights of values that each depend on some of them; the graph is kept."""
 
 
 class ObservedModel:

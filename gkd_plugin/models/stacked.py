@@ -280,5 +280,19 @@ class Alone:
     def observe(self, requests: Sequence[Request]) -> list[Observation | None]:
         return self._stacker.observe(requests, [torch.is_grad_enabled()] * len(requests))
 
-    def backward(self, totals: Sequence[Tensor]) -> None:
-        torch.autograd.backward(totals)
+    def backward(self, totals: Sequence[Tensor], keep: bool) -> None:
+        torch.autograd.backward(totals, retain_graph=keep)
+
+    def differentiate(self, values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        return differentiate(values, weights)
+
+
+def differentiate(values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> list[Tensor]:
+    """The gradient for all weights of values that each depend on some of them, 0 where none reaches; the graph is kept.
+
+    Args:
+        values (sequence of Tensor): Scalars.
+        weights (sequence of nn.Parameter): The weights.
+    """
+    found = torch.autograd.grad(list(values), list(weights), retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(w) if grad is None else grad for w, grad in zip(weights, found, strict=True)]

@@ -31,6 +31,8 @@ class Kernel:
         on_edges (callable, optional): ``on_edges(rows, pairs, scale)`` of ``[N, d]`` and an
             :class:`~gkd_plugin.ops.edges.EdgeSet` of P pairs gives ``[P]``, where there is a faster way.
         dense (callable, optional): ``dense(rows, scale)`` gives all pairs ``[n, n]`` of ``[n, d]`` at once, likewise.
+        factors (callable, optional): ``factors(rows)`` gives rows ``[n, d]`` whose inner products are the kernel's values,
+            where it is no more than that.
     """
 
     function: Callable[[Tensor, Tensor, Any], Tensor]
@@ -41,6 +43,7 @@ class Kernel:
     symmetric: bool = False
     on_edges: Callable[[Tensor, EdgeSet, Any], Tensor] | None = None
     dense: Callable[[Tensor, Any], Tensor] | None = None
+    factors: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)

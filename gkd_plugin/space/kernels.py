@@ -58,9 +58,14 @@ def all_dots(rows: Tensor) -> Tensor:
     return rows @ rows.t()
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows of length 1, or 0 where one is 0: their inner products are cosines."""
+    return rows * _inverse_length(rows).unsqueeze(-1)
+
+
 def all_cosines(rows: Tensor) -> Tensor:
     """Cosines of all pairs of rows."""
-    return all_dots(rows * _inverse_length(rows).unsqueeze(-1))
+    return all_dots(unit_rows(rows))
 
 
 def all_squared(rows: Tensor) -> Tensor:
@@ -84,12 +89,14 @@ class Measure:
         on_edges (callable): ``on_edges(rows, pairs)`` of ``[N, d]`` and P pairs gives ``[P]``.
         dense (callable): ``dense(rows)`` gives all pairs ``[n, n]`` of ``[n, d]``.
         norm (int): The norm of its distances, 1 or 2.
+        factors (callable, optional): Rows whose inner products it is.
     """
 
     pairs: Callable[[Tensor, Tensor], Tensor]
     on_edges: Callable[[Tensor, EdgeSet], Tensor]
     dense: Callable[[Tensor], Tensor]
     norm: int = 2
+    factors: Callable[[Tensor], Tensor] | None = None
 
 
 def measure(name: str, function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, pairs: EdgeSet) -> Tensor:
@@ -122,7 +129,7 @@ def squared_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
 
 def cosine_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
     """Cosines of many pairs of rows; each row's length is computed once."""
-    return dot_on(rows * _inverse_length(rows).unsqueeze(-1), pairs)
+    return dot_on(unit_rows(rows), pairs)
 
 
 def euclidean_on(rows: Tensor, pairs: EdgeSet) -> Tensor:
@@ -135,17 +142,23 @@ def distances_on(rows: Tensor, pairs: EdgeSet, norm: int) -> Tensor:
     return manhattan_on(rows, pairs) if norm == 1 else euclidean_on(rows, pairs)
 
 
-DOT = Measure(dot, dot_on, all_dots)
-COSINE = Measure(cosine, cosine_on, all_cosines)
+DOT = Measure(dot, dot_on, all_dots, factors=lambda rows: rows)
+COSINE = Measure(cosine, cosine_on, all_cosines, factors=unit_rows)
 MANHATTAN = Measure(manhattan, manhattan_on, lambda rows: all_distances(rows, 1), norm=1)
 EUCLIDEAN = Measure(euclidean, euclidean_on, lambda rows: all_distances(rows, 2))
 SQUARED = Measure(squared, squared_on, all_squared)
 
 
 def make_kernel(
-    measure: Measure, formula: Callable[[Tensor, Any], Tensor], summary: str, reference: str, scaled: bool = False
+    measure: Measure,
+    formula: Callable[[Tensor, Any], Tensor] | None,
+    summary: str,
+    reference: str,
+    scaled: bool = False,
 ) -> Kernel:
-    """The kernel ``formula(m, scale)`` of one measure m, for single pairs, for many and for all of them at once."""
+    """The kernel ``formula(m, scale)`` of one measure m, or m itself, for single pairs, for many and for all at once."""
+    factors = measure.factors if formula is None else None
+    formula = formula or (lambda m, s: m)
     return Kernel(
         lambda x, y, scale: formula(measure.pairs(x, y), scale),
         summary,
@@ -155,6 +168,7 @@ def make_kernel(
         symmetric=True,
         on_edges=lambda rows, pairs, scale: formula(measure.on_edges(rows, pairs), scale),
         dense=lambda rows, scale: formula(measure.dense(rows), scale),
+        factors=factors,
     )
 
 
@@ -178,9 +192,9 @@ KERNELS: dict[str, Kernel] = {
         scaled=True,
     ),
     "heat": make_kernel(SQUARED, lambda m, s: torch.exp(-m / (4 * s)), "exp(-|x-y|^2 / (4 s))", _GKD, scaled=True),
-    "linear": make_kernel(DOT, lambda m, s: m, "<x, y>", _LSP),
+    "linear": make_kernel(DOT, None, "<x, y>", _LSP),
     "poly": make_kernel(DOT, lambda m, s: (m + 1).pow(3), "(<x, y> + 1)^3", _LSP),
-    "cosine": make_kernel(COSINE, lambda m, s: m, "<x, y> / (|x| |y|), 0 for a zero vector", _JOSHI),
+    "cosine": make_kernel(COSINE, None, "<x, y> / (|x| |y|), 0 for a zero vector", _JOSHI),
     "cosine_squared": make_kernel(
         COSINE, lambda m, s: m.square(), "the square of cosine ('poly' of the reference)", _JOSHI
     ),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gkd_plugin.models.observed import Request
 from gkd_plugin.models.rng import RandomStreams, random_state
-from gkd_plugin.models.stacked import Alone, Stacker
+from gkd_plugin.models.stacked import Alone, Stacker, differentiate
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.turns import Seat, Turns, find_seat
@@ -28,13 +28,21 @@ class _Observe:
 @dataclass(frozen=True)
 class _Backward:
     totals: tuple[Tensor, ...]
+    keep: bool
+
+
+@dataclass(frozen=True)
+class _Differentiate:
+    values: tuple[Tensor, ...]
+    weights: tuple[nn.Parameter, ...]
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a meeting gives: observations, or nothing for a backward pass."""
+    """What a meeting gives: observations, gradients, or nothing."""
 
     observations: tuple[Observation | None, ...] = ()
+    gradients: tuple[Tensor, ...] = ()
 
 
 class Stack(Turns):
@@ -52,7 +60,7 @@ class Stack(Turns):
             self.stacker = Stacker(random_state())
 
     def meet(self, seats: Sequence[Seat[Any]]) -> None:
-        """Forward passes first: a run goes on to its backward pass, and all of a forward pass go backward at once."""
+        """Forward passes first: runs go on until all that went forward together ask for their gradients, or are over."""
         observing = [seat for seat in seats if isinstance(seat.asked, _Observe)]
         if observing:
             requests = [request for seat in observing for request in seat.asked.requests]
@@ -61,8 +69,15 @@ class Stack(Turns):
             for seat in observing:
                 seat.answer = _Answer(tuple(next(found) for _ in seat.asked.requests))
             return
-        with torch.enable_grad():
-            torch.autograd.backward([total for seat in seats for total in seat.asked.totals])
+        asking = [seat for seat in seats if isinstance(seat.asked, _Differentiate)]
+        if asking:
+            values = [value for seat in asking for value in seat.asked.values]
+            gradients = iter(differentiate(values, [each for seat in asking for each in seat.asked.weights]))
+            for seat in asking:
+                seat.answer = _Answer(gradients=tuple(next(gradients) for _ in seat.asked.weights))
+            return
+        keep = any(seat.asked.keep for seat in seats)
+        torch.autograd.backward([total for seat in seats for total in seat.asked.totals], retain_graph=keep)
         for seat in seats:
             seat.answer = _Answer()
 
@@ -83,8 +98,13 @@ class Member:
         assert isinstance(answer, _Answer)
         return answer.observations
 
-    def backward(self, totals: Sequence[Tensor]) -> None:
-        self.stack.ask(self.seat, _Backward(tuple(totals)))
+    def backward(self, totals: Sequence[Tensor], keep: bool) -> None:
+        self.stack.ask(self.seat, _Backward(tuple(totals), keep))
+
+    def differentiate(self, values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        answer = self.stack.ask(self.seat, _Differentiate(tuple(values), tuple(weights)))
+        assert isinstance(answer, _Answer)
+        return answer.gradients
 
 
 def find_together(plan: Plan, streams: RandomStreams) -> Member | Alone | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gkd_plugin import host
 from gkd_plugin.errors import Diverged
 from gkd_plugin.models.observed import Request, Sample, Together
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.stacked import differentiate
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Observation
@@ -21,6 +23,30 @@ from gkd_plugin.training.evaluation import Predictions
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.students import Student
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """A student's objective, before its step.
+
+    Args:
+        student (Student): The student.
+        total (Tensor): The sum of all.
+        terms (mapping): The weighted terms by name.
+        labels_count (bool): Whether the label loss is part of it.
+        values (mapping): What the rows of the run say of it.
+    """
+
+    student: Student
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    labels_count: bool
+    values: Mapping[str, float]
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """What its network learns; heads and projections are not asked."""
+        return [weight for weight in self.student.model.module.parameters() if weight.requires_grad]
 
 
 class Updates:
@@ -114,14 +140,7 @@ class Updates:
         if targets is None:
             targets = self._read_targets(student, sample, epoch)
         seen = self._observe(student, sample, epoch)
-        total = self._judge(student, sample, epoch, outcome, targets, seen)
-        if total.requires_grad:
-            student.optimizer.zero_grad()
-            if self.together is None:
-                total.backward()
-            else:
-                self.together.backward([total])
-            self._move(student)
+        self._descend(epoch, [self._judge(student, sample, epoch, outcome, targets, seen)])
 
     def _steps_together(self, feed: SplitLoader) -> bool:
         """Whether all students may take a step at once: nobody's step changes what another one is taught by."""
@@ -135,19 +154,13 @@ class Updates:
         assert self.together is not None
         targets = [self._read_targets(student, sample, epoch) for student in self.students]
         asked = [Request(each.model, sample, tuple(each.objective.taps(epoch))) for each in self.students]
-        totals = []
+        judged = []
         for student, outcome, known, seen in zip(
             self.students, outcomes, targets, self.together.observe(asked), strict=True
         ):
             seen = self._observe(student, sample, epoch) if seen is None else seen
-            totals.append(self._judge(student, sample, epoch, outcome, known, seen))
-        moving = [(student, total) for student, total in zip(self.students, totals, strict=True) if total.requires_grad]
-        for student, _ in moving:
-            student.optimizer.zero_grad()
-        if moving:
-            self.together.backward([total for _, total in moving])
-        for student, _ in moving:
-            self._move(student)
+            judged.append(self._judge(student, sample, epoch, outcome, known, seen))
+        self._descend(epoch, judged)
 
     def _observe(self, student: Student, sample: Sample, epoch: int) -> Observation:
         # a cohort observes at the same taps, so that readings serve everyone
@@ -162,7 +175,7 @@ class Updates:
         outcome: Predictions,
         targets: dict[Member, Observation],
         seen: Observation,
-    ) -> Tensor:
+    ) -> _Judged:
         """The objective of one student, which is taken note of."""
         objective, model = student.objective, student.model
         pred, true = sample.answers(seen, "train")
@@ -180,18 +193,53 @@ class Updates:
         if not math.isfinite(float(total.detach())):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
-        if weighted:
-            label_weight = float(self.plan["label_weight"])
-            task = label_weight * label_loss if label_weight else None
-            for recorder in self.recorders:
-                recorder.see_step(epoch, student, task, weighted, {"task": loss, **numbers})
-        return total
+        labels_count = label_loss.requires_grad and bool(self.plan["label_weight"])
+        return _Judged(student, total, weighted, labels_count, {"task": loss, **numbers})
 
-    def _move(self, student: Student) -> None:
-        if self.plan["clip_grad_norm"] is not None:
-            torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
-        student.optimizer.step()
-        self.sources.note_step(student.number)
+    def _descend(self, epoch: int, judged: Sequence[_Judged]) -> None:
+        """An optimizer step of every student that was judged, from one backward pass."""
+        moving = [each for each in judged if each.total.requires_grad]
+        asking = [
+            each for each in moving if each.terms and any(r.asks_step(epoch, each.student) for r in self.recorders)
+        ]
+        for each in moving:
+            each.student.optimizer.zero_grad()
+        totals = [each.total for each in moving]
+        if self.together is not None and totals:
+            self.together.backward(totals, bool(asking))
+        elif totals:
+            torch.autograd.backward(totals, retain_graph=bool(asking))
+        if asking:
+            self._record(epoch, asking)
+        for student in (each.student for each in moving):
+            if self.plan["clip_grad_norm"] is not None:
+                torch.nn.utils.clip_grad_norm_(student.parameters, float(self.plan["clip_grad_norm"]))
+            student.optimizer.step()
+            self.sources.note_step(student.number)
+
+    def _record(self, epoch: int, asking: Sequence[_Judged]) -> None:
+        """Gives recorders the gradient of each term; that of the labels is what the terms leave of the whole."""
+        found: list[dict[str, Tensor]] = [{} for _ in asking]
+        for name in dict.fromkeys(name for each in asking for name in each.terms):
+            places = [p for p, each in enumerate(asking) if name in each.terms and each.terms[name].requires_grad]
+            owned = [asking[place].weights for place in places]
+            values = [asking[place].terms[name] for place in places]
+            gradients = iter(self._differentiate(values, [w for weights in owned for w in weights]) if values else ())
+            for place, weights in zip(places, owned, strict=True):
+                found[place][name] = torch.cat([next(gradients).flatten() for _ in weights])
+        for each, parts in zip(asking, found, strict=True):
+            if each.labels_count:
+                whole = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in each.weights])
+                parts = {"task": whole - sum(parts.values()), **parts}
+            for recorder in self.recorders:
+                if recorder.asks_step(epoch, each.student):
+                    recorder.see_step(epoch, each.student, parts, each.values)
+
+    def _differentiate(self, values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """The gradient for all weights of values that each depend on some of them; the graph is kept."""
+        if self.together is not None:
+            return self.together.differentiate(values, weights)
+        return differentiate(values, weights)
 
     def _fail(self, student: Student, epoch: int, loss: float, numbers: dict[str, float]) -> None:
         broken = [name for name, value in {"task loss": loss, **numbers}.items() if not math.isfinite(value)]

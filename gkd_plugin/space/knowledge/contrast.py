@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Key, Number, show
@@ -18,10 +17,44 @@ from gkd_plugin.space.observation import Observation, Outline, Task
 BLOCK = 2**20  # pairs of nodes that are compared at a time
 
 
-def _block(rows: Tensor, targets: Tensor, start: int, temperature: float) -> Tensor:
-    scores = (rows / temperature @ targets.mT).flatten(0, 1)
-    positives = torch.arange(start, start + rows.size(0), device=rows.device).repeat(targets.size(0))
-    return functional.cross_entropy(scores, positives, reduction="none").view(targets.size(0), -1).sum(1)
+class _CrossEntropy(torch.autograd.Function):
+    """Block by block. A single block's probabilities are kept for the gradient, several are computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, targets: Tensor, block: int) -> Tensor:
+        count = rows.size(0)
+        step = max(1, block // max(count, 1))
+        total, sums, kept = rows.new_zeros(targets.size(0)), rows.new_empty(targets.shape[:2]), None
+        for number, theirs in enumerate(targets):
+            for start in range(0, count, step):
+                scores = rows[start : start + step] @ theirs.t()
+                own = scores.diagonal(start).clone()
+                largest = scores.amax(dim=1, keepdim=True)
+                kept = scores.sub_(largest).exp_()
+                sums[number, start : start + step] = largest.squeeze(1) + kept.sum(dim=1).log()
+                total[number] += (sums[number, start : start + step] - own).sum()
+        single = targets.size(0) == 1 and step >= count
+        ctx.step = step
+        ctx.save_for_backward(rows, targets, sums, kept if single else None)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Any) -> Any:
+        rows, targets, sums, kept = ctx.saved_tensors
+        for_rows, for_targets = torch.zeros_like(rows), torch.zeros_like(targets)
+        for number, theirs in enumerate(targets):
+            for start in range(0, rows.size(0), ctx.step):
+                part = rows[start : start + ctx.step]
+                if kept is None:
+                    shares = (part @ theirs.t()).sub_(sums[number, start : start + ctx.step].unsqueeze(1)).exp_()
+                else:
+                    shares = kept / kept.sum(dim=1, keepdim=True)
+                shares.diagonal(start).sub_(1.0)
+                shares.mul_(given[0][number])
+                for_rows[start : start + ctx.step] += shares @ theirs
+                for_targets[number] += shares.t() @ part
+        return for_rows, for_targets, None
 
 
 def info_nce(rows: Tensor, targets: Tensor, temperature: float, block: int = BLOCK) -> Tensor:
@@ -38,27 +71,8 @@ def info_nce(rows: Tensor, targets: Tensor, temperature: float, block: int = BLO
     Shapes:
         - **output:** ``[K]``
     """
-    count = rows.size(0)
-    step = max(1, block // max(count, 1))
-    together = max(1, block // max(count * count, 1))
-    found = []
-    for several in targets.split(together):
-        total = rows.new_zeros(several.size(0))
-        for start in range(0, count, step):
-            total = (
-                total
-                + checkpoint(  # nothing in a block is random
-                    _block,
-                    rows[start : start + step],
-                    several,
-                    start,
-                    temperature,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                )
-            )
-        found.append(total)
-    return torch.cat(found) / max(count, 1)
+    found: Tensor = _CrossEntropy.apply(rows / temperature, targets, block)  # type: ignore[no-untyped-call]
+    return found / max(rows.size(0), 1)
 
 
 class ContrastTerm(ProjectedTerm):

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from gkd_plugin.errors import Problem
+from gkd_plugin.ops import rowwise
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Key, Number
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
-from gkd_plugin.space.knowledge.projectors import PROJECTORS
+from gkd_plugin.space.knowledge.projectors import PROJECTORS, LinearProjection, RowProjection
 from gkd_plugin.space.knowledge.rows import NODES, node_mean, normalize, select
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
@@ -159,8 +160,36 @@ class FeatureTerm(ProjectedTerm):
         return super().forward(rows, targets, weights)
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
-        x, y = self.projected(learner, source, row, column)
         reduction = str(self.group["reduction"])
+        left, right = self.projectors(row, column)
+        ours, theirs = learner.layer(self.tap, row), source.layer(self.tap, column)
+        many = ours.size(0) > rowwise.ROWS and self.subspace is None and self.normalization != "batchnorm"
+        if (
+            many
+            and isinstance(left, LinearProjection)
+            and isinstance(right, RowProjection)
+            and self.loss != "attention"
+        ):
+            total = self._sum_blocks(left, right, ours, theirs)
+            width = 1 if self.loss == "cosine" else left.linear.out_features
+            return total / (ours.size(0) * width) if reduction == "mean" else total
+        x, y = self.projected(learner, source, row, column)
+        return self._compare(x, y, reduction)
+
+    def _sum_blocks(self, left: RowProjection, right: RowProjection, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The sum over nodes without a projected table of all of them: projecting, scaling and comparing go row by row."""
+        first, second = left.fold(ours), right.fold(theirs)
+
+        def compare(x: Tensor, y: Tensor, *folded: Tensor) -> Tensor:
+            ours, theirs = folded[: len(first)], folded[len(first) :]
+            if self.loss == "mse" and self.normalization == "l2" and left.activated == right.activated:
+                return rowwise.unit_gap(left.map(x, *ours), right.map(y, *theirs), left.activated)
+            x, y = left.project(x, *ours), right.project(y, *theirs)
+            return self._compare(normalize(x, self.normalization), normalize(y, self.normalization), "sum")
+
+        return rowwise.sum_rows(compare, (ours, theirs), (*first, *second))
+
+    def _compare(self, x: Tensor, y: Tensor, reduction: str) -> Tensor:
         if self.loss == "attention":
             x, y = energy(x), energy(y)
         if self.loss == "cosine":

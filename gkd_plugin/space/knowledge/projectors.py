@@ -6,37 +6,77 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch_geometric.nn import GCNConv
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.space.knowledge.rows import normalize
 
+EPS = 1e-5  # of torch's batch normalisation
 PROJECTORS = ("none", "linear", "linear_bn_relu", "gnn")
 
 
-class NoProjection(nn.Module):
-    """The rows as they are."""
+class RowProjection(nn.Module):
+    """A projection of each row by itself, once :meth:`fold` has seen all of them.
 
-    def forward(self, rows: Tensor, edge_index: Tensor) -> Tensor:
+    Args:
+        activated (bool): Whether a ReLU ends it.
+    """
+
+    def __init__(self, activated: bool = False) -> None:
+        super().__init__()
+        self.activated = activated
+
+    def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What :meth:`map` needs to know of all rows."""
+        return ()
+
+    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
+        """The projection of some of the rows, before its ReLU."""
         return rows
 
+    def project(self, rows: Tensor, *folded: Tensor) -> Tensor:
+        """The projection of some of the rows."""
+        out = self.map(rows, *folded)
+        return torch.relu(out) if self.activated else out
 
-class LinearProjection(nn.Module):
+    def forward(self, rows: Tensor, edge_index: Tensor) -> Tensor:
+        return self.project(rows, *self.fold(rows))
+
+
+class NoProjection(RowProjection):
+    """The rows as they are."""
+
+
+class LinearProjection(RowProjection):
     """A linear layer, with batch normalisation and ReLU where ``activated``.
 
     The normalisation always uses the batch: a term is computed in training only. One row counts as its own mean.
     """
 
     def __init__(self, width: int, dim: int, activated: bool = False) -> None:
-        super().__init__()
+        super().__init__(activated)
         self.linear = nn.Linear(width, dim)
-        self.activated = activated
         if activated:
             self.scale, self.offset = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
-    def forward(self, rows: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.linear(rows)
-        return torch.relu(normalize(out, "batchnorm") * self.scale + self.offset) if self.activated else out
+    def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
+        r"""What :meth:`map` needs to do the same to each row by itself.
+
+        The normalisation needs mean and variance of each output channel. With mean :math:`\mu` and covariance :math:`C` of
+        the rows these are :math:`w^\top \mu + b` and :math:`w^\top C w`, so that no row is mapped for them.
+        """
+        weight, bias = self.linear.weight, self.linear.bias
+        if not self.activated:
+            return weight, bias
+        mean = rows.mean(dim=0)
+        apart = rows - mean
+        variance = ((weight @ (apart.t() @ apart / rows.size(0))) * weight).sum(dim=1)
+        # the layer's bias moves all rows alike, which makes no difference
+        return weight * (self.scale * (variance + EPS).rsqrt()).unsqueeze(1), self.offset + 0.0 * bias, mean
+
+    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
+        weight, bias, *mean = folded
+        return functional.linear(rows - mean[0] if mean else rows, weight, bias)
 
 
 class GraphProjection(nn.Module):

@@ -17,6 +17,7 @@ from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel
+from gkd_plugin.space.divergences import DIVERGENCES
 from gkd_plugin.space.kernels import all_distances, distances_on
 from gkd_plugin.space.knowledge.base import LayerTerm
 from gkd_plugin.space.knowledge.rows import normalize
@@ -191,6 +192,8 @@ class StructureTerm(LayerTerm):
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
         domain = self._domain(learner, source)
+        if self.kernel.factors is not None and isinstance(domain, AllPairs) and self._is_plain:
+            return self._compare_factors(learner, source, row, column, domain)
         own = self._structure(learner, learner, row, domain)
         target = self._structure(source, learner, column, domain).detach().to(own)
         if self.softmax_over and self.divergence.raw:
@@ -199,6 +202,33 @@ class StructureTerm(LayerTerm):
             factors = self._edge_factors(learner, domain, own)
             own, target = factors * own, factors * target
         return edges.reduce(self.divergence.function(own, target), self.reduction, learner.graph.num_nodes)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether raw kernel values of all pairs are compared by their squared difference, every pair alike."""
+        plain = self.softmax_over is None and self.divergence is DIVERGENCES["mse"]
+        return plain and self.non_edge_weight == 1
+
+    def _compare_factors(
+        self, learner: Observation, source: Observation, row: int, column: int, domain: AllPairs
+    ) -> Tensor:
+        r"""The same for kernels that are inner products, by products of small matrices instead of one for all pairs.
+
+        With rows :math:`X` and :math:`Y`, :math:`\|XX^\top - YY^\top\|^2 = \|X^\top X\|^2 - 2 \|X^\top Y\|^2 +
+        \|Y^\top Y\|^2`. In double precision, so that nearly equal structures do not vanish in the rounding of their size.
+        """
+        x = self._factors(learner, learner, row, domain)
+        y = self._factors(source, learner, column, domain).detach()
+        total = (x.t() @ x).square().sum() - 2 * (x.t() @ y).square().sum() + (y.t() @ y).square().sum()
+        if not domain.loops:
+            total = total - (x.square().sum(-1) - y.square().sum(-1)).square().sum()
+        count = {"node_mean": learner.graph.num_nodes, "pair_mean": domain.num_pairs, "sum": 1}[self.reduction]
+        return (total.clamp_min(0.0) / max(count, 1)).to(learner.logits.dtype)
+
+    def _factors(self, seen: Observation, learner: Observation, layer: int, domain: AllPairs) -> Tensor:
+        assert self.kernel.factors is not None
+        rows = domain.rows(normalize(seen.layer(self.tap, layer), self.normalize))
+        return self.kernel.factors(rows).double()
 
     def _same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
         theirs = source.layer(self.tap, column).size(0)

@@ -13,21 +13,20 @@ from gkd_plugin.training.students import Student
 class Recorder:
     """Observes a run. Every method is optional."""
 
+    def asks_step(self, epoch: int, student: Student) -> bool:
+        """Whether it wants to see the next step of a student."""
+        return False
+
     def see_step(
-        self,
-        epoch: int,
-        student: Student,
-        task: Tensor | None,
-        terms: Mapping[str, Tensor],
-        values: Mapping[str, float],
+        self, epoch: int, student: Student, gradients: Mapping[str, Tensor], values: Mapping[str, float]
     ) -> None:
-        """Called in every step with an active term, before the gradient is taken.
+        """Called in a step with an active term that it asked for, before the optimizer moves.
 
         Args:
             epoch (int): The epoch.
             student (Student): The learner.
-            task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
-            terms (mapping): The weighted terms by name, with gradient.
+            gradients (mapping): The gradient of each weighted term, and of the label loss (``task``) where it counts, as one
+                vector of all weights of the network.
             values (mapping): What the rows of the run say of this step.
         """
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import schedules
@@ -17,43 +17,31 @@ from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.students import Student
 
-EVERY = 20  # epochs between two records; each costs one backward pass for every term
+EVERY = 20  # epochs between two records; each costs a backward pass for every term
 FILE = "diagnostics.json"
 FELT = 0.5  # a schedule's factor from which on a term should be felt
 FAINT = 1e-3  # share of the gradient under which a term hardly counts
 
 
-def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The gradient of a loss as one vector, 0 where it does not reach."""
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    flat = [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
-    return torch.cat(flat)
-
-
-def compare(task: Tensor | None, terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+def compare(gradients: Mapping[str, Tensor]) -> dict[str, float]:
     """Norms and shares of the gradients of a student's network.
 
     Args:
-        task (Tensor, optional): The weighted label loss; ``None`` where its weight is 0.
-        terms (mapping): The weighted terms by name.
-        parameters (sequence): The network's parameters; heads and projections are not asked.
+        gradients (mapping): The gradient of each weighted term, and of the label loss (``task``) where it counts.
 
     Returns:
-        dict: ``<name>_norm`` and ``<name>_share`` (of the sum of all norms) for ``task`` and every term, and ``cosine``
-        between the label gradient and the sum of the terms' (NaN where either is 0).
+        dict: ``<name>_norm`` and ``<name>_share`` (of the sum of all norms) for each, and ``cosine`` between the label
+        gradient and the sum of the terms' (NaN where either is 0).
     """
-    trained = [p for p in parameters if p.requires_grad]
-    losses = {**({} if task is None else {"task": task}), **terms}
-    found = {name: gradients(loss, trained) for name, loss in losses.items() if loss.requires_grad}
-    norms = {name: float(vector.norm()) for name, vector in found.items()}
+    norms = {name: float(vector.norm()) for name, vector in gradients.items()}
     total = sum(norms.values())
     row = {f"{name}_norm": norm for name, norm in norms.items()}
     row |= {f"{name}_share": norm / total if total > 0 else math.nan for name, norm in norms.items()}
-    distilled = [vector for name, vector in found.items() if name != "task"]
-    if "task" in found and distilled:
+    distilled = [vector for name, vector in gradients.items() if name != "task"]
+    if "task" in gradients and distilled:
         pull = torch.stack(distilled).sum(0)
         product = norms["task"] * float(pull.norm())
-        row["cosine"] = float(found["task"] @ pull) / product if product > 0 else math.nan
+        row["cosine"] = float(gradients["task"] @ pull) / product if product > 0 else math.nan
     return row
 
 
@@ -82,21 +70,16 @@ class Diagnostics(Recorder):
         for row in kept:
             self._note(row)
 
+    def asks_step(self, epoch: int, student: Student) -> bool:
+        """The first step of every 20th epoch."""
+        return epoch % EVERY == 0 and (epoch, student.number) not in self._written
+
     def see_step(
-        self,
-        epoch: int,
-        student: Student,
-        task: Tensor | None,
-        terms: Mapping[str, Tensor],
-        values: Mapping[str, float],
+        self, epoch: int, student: Student, gradients: Mapping[str, Tensor], values: Mapping[str, float]
     ) -> None:
-        """Writes one row for the first step of every 20th epoch; accumulated gradients are not touched."""
-        place = (epoch, student.number)
-        if epoch % EVERY or place in self._written:
-            return
-        self._written.add(place)
-        parameters = list(student.model.module.parameters())
-        row = {"epoch": epoch, "student": student.number, **values, **compare(task, terms, parameters)}
+        """Writes a row."""
+        self._written.add((epoch, student.number))
+        row = {"epoch": epoch, "student": student.number, **values, **compare(gradients)}
         self._note(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:

@@ -1,0 +1,51 @@
+"""What a stored teacher costs: an epoch of offline methods over an epoch on labels alone.
+
+    python benchmarks/offline_costs.py --data ../shared/data
+
+A GCN of two layers on Cora (width 16) and on PubMed (width 64), one student; the teacher, a GCN of width 64, is read once.
+Training, validation, rows and records in every epoch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from studies import markdown, prepare
+from turns import Run, describe_machine, gcn, measure, milliseconds, parse, ratio
+
+BARS = {"soft_target": 1.05, "lsp": 1.1, "abkd": 1.1, "gcrd": 1.5, "gsp": 1.5, "fitnet": 1.5}
+GRAPHS = (("Cora", 16, 4), ("PubMed", 64, 1))  # name, width, how many times the rounds
+
+
+def main() -> None:
+    """Measures in turns and prints one table."""
+    asked = parse(str(__doc__), rounds=2)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        from gkd_plugin.commands.run import run
+        from gkd_plugin.data.keep import keep_data
+
+        datasets = prepare(asked.data, Path(scratch), [name for name, _, _ in GRAPHS])
+        for name, width, often in GRAPHS:
+            out = Path(scratch) / name
+            place = ["out_dir", str(out), "optim.max_epoch", "5"]
+            run(gcn(datasets, name, 64), overrides=place, name="teacher", quiet=True)
+            with keep_data():
+                sides = {"supervised": Run(gcn(datasets, name, width), out / "supervised")}
+                for preset in BARS:
+                    words = ("kd.preset", preset, "kd.teacher", "teacher")
+                    sides[preset] = Run(gcn(datasets, name, width, *words), out / preset)
+            times = measure(sides, asked.rounds * often)
+            base = times["supervised"]
+            for side, each in times.items():
+                found, text = ratio(each, base)
+                bar = BARS.get(side)
+                verdict = ["-", "-"] if bar is None else [f"{bar:g}", "yes" if found <= bar else "no"]
+                rows.append([f"{name}, GCN 2 x {width}", side, milliseconds(each), text, *verdict])
+    print(markdown(["graph", "method", "epoch, ms", "over supervised", "bar", "met"], rows))
+    print(f"\n{describe_machine()}")
+
+
+if __name__ == "__main__":
+    main()
