@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -43,6 +44,7 @@ class Sample:
         whole (Sample, optional): The same with the edges that students do not see (``kd.hide_edges``).
         features (SparseFeatures, optional): Its features for networks that read them sparsely (``kd.sparse_input``).
         memo (dict): What was derived from the batch alone and may be used again by any model.
+        fixed (bool): Whether it is the same in every epoch.
     """
 
     batch: Batch
@@ -50,6 +52,7 @@ class Sample:
     whole: Sample | None = None
     features: SparseFeatures | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    fixed: bool = False
     _graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -146,13 +149,32 @@ class ObservedModel:
         self.together: Together | None = None
         self.stacked = 1
         self.convolutions = find_convolutions(self.network)
-        self._readers = find_layers(self.network) if sparse_input else []
         self.stage: nn.Module | None = None
         self._layers: list[nn.Module] | None = None
         if layers is not None:
             self._layers = self._match(layers)
         elif isinstance(stage := getattr(self.network, "mp", None), nn.Module):
             self.stage, self._layers = stage, list(stage.children())
+
+    @cached_property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The network's parameters by name."""
+        return dict(self.module.named_parameters())
+
+    @cached_property
+    def buffers(self) -> dict[str, Tensor]:
+        """The network's buffers by name."""
+        return dict(self.module.named_buffers())
+
+    @cached_property
+    def readers(self) -> list[nn.Module]:
+        """The layers that can read the features of a sample in a way of their own."""
+        return find_layers(self.network)
+
+    @cached_property
+    def dropouts(self) -> dict[str, nn.Dropout]:
+        """The layers of dropout by name."""
+        return {name: module for name, module in self.module.named_modules() if isinstance(module, nn.Dropout)}
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -288,7 +310,7 @@ class ObservedModel:
             if not self.sparse_input or sample.features is None:
                 yield
                 return
-            with reading(self._readers, sample.features) as readers:
+            with reading(self.readers, sample.features) as readers:
                 yield
             self.reads_dense |= torch.is_grad_enabled() and not readers
 

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,10 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import describe_error
 from gkd_plugin.models.normalisation import normalised_once
-from gkd_plugin.models.observed import ObservedModel, Request
+from gkd_plugin.models.observed import ObservedModel, Request, Sample
 from gkd_plugin.models.rng import random_state, set_random_state
-from gkd_plugin.models.sparse_input import SparseFeatures, find_layers, is_table, reading
+from gkd_plugin.models.sparse_input import SparseFeatures, is_table, reading
+from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.space.observation import Observation
 
 OWN_KEYS = (
@@ -78,7 +80,7 @@ class Stacker:
     def __init__(self, random: list[Tensor]) -> None:
         self._random = random
         self._kinds: WeakKeyDictionary[ObservedModel, str] = WeakKeyDictionary()
-        self._allowed: dict[Any, bool] = {}
+        self._allowed: dict[str, bool] = {}
         self.told: dict[str, None] = {}
 
     def observe(self, requests: Sequence[Request], grads: Sequence[bool]) -> list[Observation | None]:
@@ -92,9 +94,9 @@ class Stacker:
         groups: dict[Any, list[int]] = {}
         for place, (request, grad) in enumerate(zip(requests, grads, strict=True)):
             if _explain_refusal(request) is None:
-                mode = (request.model.module.training, grad, request.taps)
-                groups.setdefault((self._find_kind(request), mode), []).append(place)
-        for (kind, (_, grad, _)), places in groups.items():
+                kind, data = self._find_kind(request.model), _find_data(request.sample)
+                groups.setdefault((kind, grad, request.model.module.training, request.taps, data), []).append(place)
+        for (kind, grad, *_), places in groups.items():
             members = [requests[place] for place in places]
             if len(members) == 1 or not self._allow(kind, members):
                 continue
@@ -105,21 +107,12 @@ class Stacker:
                     found[place] = seen
         return found
 
-    def _find_kind(self, request: Request) -> tuple[Any, ...]:
-        """Networks of a kind may run together: they are alike, and see the same tensors."""
-        model = request.model
+    def _find_kind(self, model: ObservedModel) -> str:
         if model not in self._kinds:
             self._kinds[model] = describe(model)
-        batch = request.sample.batch
-        tensors = {key: value for key, value in batch.to_dict().items() if isinstance(value, Tensor)}
-        seen = [
-            (key, value.data_ptr(), value._version, tuple(value.shape))
-            for key, value in tensors.items()
-            if not key.endswith("_mask")  # masks choose among the rows that a network answers for
-        ]
-        return (self._kinds[model], *seen)
+        return self._kinds[model]
 
-    def _allow(self, kind: tuple[Any, ...], members: Sequence[Request]) -> bool:
+    def _allow(self, kind: str, members: Sequence[Request]) -> bool:
         if kind not in self._allowed:
             reason = find_difference(members)
             self._allowed[kind] = not reason
@@ -137,6 +130,16 @@ class Stacker:
         finally:
             self._random = random_state()
             set_random_state(before)
+
+
+def _find_data(sample: Sample) -> Any:
+    """What is equal for samples that hold the same tensors, from whichever run; masks choose among a network's answers."""
+    if not sample.fixed:
+        return id(sample)
+    tensors = {key: value for key, value in sample.batch.to_dict().items() if isinstance(value, Tensor)}
+    seen = {key: value for key, value in tensors.items() if not key.endswith("_mask")}
+    writes = tuple((key, value._version) for key, value in seen.items())
+    return sample.remember(("content", writes), lambda: compute_digest(seen))
 
 
 def _explain_refusal(request: Request) -> str | None:
@@ -181,32 +184,31 @@ def observe_stacked(members: Sequence[Request]) -> list[Observation]:
     """
     first = members[0]
     model, sample = first.model, first.sample
-    each = [dict(request.model.module.named_parameters()) for request in members]
-    weights = {name: torch.stack([own[name] for own in each]) for name in each[0]}
-    kept = [dict(request.model.module.named_buffers()) for request in members]
-    buffers = {name: torch.stack([own[name] for own in kept]) for name in kept[0]}
+    models = [request.model for request in members]
+    weights = {name: torch.stack([each.weights[name] for each in models]) for name in model.weights}
+    buffers = {name: torch.stack([each.buffers[name] for each in models]) for name in model.buffers}
     labels: list[Tensor] = []
 
     def run(weights: dict[str, Tensor], buffers: dict[str, Tensor], rates: dict[str, Tensor]) -> Any:
         def forward(batch: Any) -> Any:
             return functional_call(model.module, (weights, buffers), (batch,))
 
-        with _dropping(model.module, rates):
+        with _dropping(model, rates):
             pred, true, hidden = model.call(forward, sample, first.taps, first.split)
         labels.append(true)
         return pred, hidden
 
-    rates = _find_rates([request.model.module for request in members])
+    rates = _find_rates(models)
     with host.scoped(model.own), _sharing_work(model, first) as readers:
         preds, states = torch.vmap(run, in_dims=0, randomness="different")(weights, buffers, rates)
     if model.module.training:
         with torch.no_grad():
             for name, values in buffers.items():
-                for own, value in zip(kept, values.unbind(0), strict=True):
-                    own[name].copy_(value)
+                for each, value in zip(models, values.unbind(0), strict=True):
+                    each.buffers[name].copy_(value)
     if model.sparse_input and sample.features is not None and torch.is_grad_enabled():
-        for request in members:
-            request.model.reads_dense |= not readers
+        for each in models:
+            each.reads_dense |= not readers
     logits = preds.unbind(0)
     parts = {tap: [state.unbind(0) for state in found] for tap, found in states.items()}
     return [
@@ -230,40 +232,34 @@ def _sharing_work(model: ObservedModel, request: Request) -> Iterator[list[nn.Mo
             return
         features = sample.features if model.sparse_input else None
         features = features or sample.remember("features_as_they_are", lambda: SparseFeatures(x, sparse=False))
-        with reading(find_layers(model.network), features) as readers:
+        with reading(model.readers, features) as readers:
             yield readers
 
 
-def _find_rates(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+def _find_rates(models: Sequence[ObservedModel]) -> dict[str, Tensor]:
     """The rates of dropout by the layer's name, where the networks differ in them."""
-    found = {}
-    for name, module in modules[0].named_modules():
-        if isinstance(module, nn.Dropout):
-            rates = [float(other.get_submodule(name).p) for other in modules]  # type: ignore[arg-type]
-            if len(set(rates)) > 1:
-                device = next(modules[0].parameters()).device
-                found[name] = torch.tensor(rates, device=device)
-    return found
+    rates = {name: [float(model.dropouts[name].p) for model in models] for name in models[0].dropouts}
+    device = next(models[0].module.parameters()).device
+    return {name: torch.tensor(each, device=device) for name, each in rates.items() if len(set(each)) > 1}
 
 
 @contextmanager
-def _dropping(module: nn.Module, rates: Mapping[str, Tensor]) -> Iterator[None]:
+def _dropping(model: ObservedModel, rates: Mapping[str, Tensor]) -> Iterator[None]:
     """Within, layers of dropout take their rate from a tensor."""
-    layers = {name: module.get_submodule(name) for name in rates}
 
     def drop(layer: nn.Module, rate: Tensor, x: Tensor) -> Tensor:
         if not layer.training:
             return x
         kept = torch.rand_like(x) >= rate
-        return x * kept / (1 - rate).clamp_min(1e-12)
+        return x * kept / (1 - rate)
 
     try:
-        for name, layer in layers.items():
-            layer.forward = lambda x, layer=layer, rate=rates[name]: drop(layer, rate, x)
+        for name, rate in rates.items():
+            model.dropouts[name].forward = partial(drop, model.dropouts[name], rate)  # type: ignore[method-assign]
         yield
     finally:
-        for layer in layers.values():
-            vars(layer).pop("forward", None)
+        for name in rates:
+            vars(model.dropouts[name]).pop("forward", None)
 
 
 class Alone:

@@ -73,7 +73,7 @@ class SplitLoader:
         kept, untouched = derive(self.loader.dataset, ("sample", self.task, self.device), make)
         sample = kept if untouched else make()[0]
         # with a batch and graphs of this run alone
-        sample = Sample(copy.copy(sample.batch), sample.task, memo=sample.memo)
+        sample = Sample(copy.copy(sample.batch), sample.task, memo=sample.memo, fixed=True)
         return hide_edges(sample, self.hidden, self.streams.seed) if self.hidden else sample
 
     def _sample(self, batch: Any) -> Sample:
@@ -144,7 +144,7 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
         # the labelled pairs of edge tasks are no edges that messages pass, though there may be as many of them
         if batch.is_edge_attr(key) and not key.startswith(SPLITS):
             cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
-    return Sample(cut, sample.task, whole=sample)
+    return Sample(cut, sample.task, whole=sample, fixed=sample.fixed)
 
 
 def offer_sparse(feeds: Sequence[SplitLoader]) -> str | None:

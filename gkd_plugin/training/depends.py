@@ -13,9 +13,9 @@ from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
 from gkd_plugin.data.keep import derive
+from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.sources import listening
-from gkd_plugin.training.digest import compute_digest
 from gkd_plugin.training.sources.teacher import NAME
 from gkd_plugin.training.teachers.prepare import digest_teachers
 

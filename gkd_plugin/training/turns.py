@@ -20,6 +20,7 @@ from gkd_plugin.host import cfg
 from gkd_plugin.models.rng import random_state, set_random_state
 
 T = TypeVar("T")
+_POLL = 0.5  # seconds
 _READY, _WAITS, _PARENT, _OVER = "ready", "waits", "parent", "over"
 
 
@@ -198,7 +199,8 @@ class Turns:
         following = self._choose()
         if following is not seat:
             following.turn.release()
-            seat.turn.acquire()
+            while not seat.turn.acquire(timeout=_POLL):  # a signal is seen between two tries, on every system
+                pass
         seat.globals.restore()
 
     def _choose(self) -> Seat[Any]:

@@ -20,9 +20,9 @@ from torch_geometric import __version__ as host_version
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.space.observation import Keep, Observation
 from gkd_plugin.training.checkpoint import write_tensors
-from gkd_plugin.training.digest import compute_digest
 
 VARIABLE = "GKD_STORE"
 # do not change what the network computes

@@ -21,10 +21,10 @@ from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
-from gkd_plugin.training.digest import compute_digest
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.stored_config import own_cfg
