@@ -36,12 +36,15 @@ class Links(NamedTuple):
         scale (Tensor): 1 / sqrt(1 + deg), ``[N]``.
         adjacency (Tensor): Compressed rows ``[N, N]`` with a 1 for every in-neighbour, repeated edges once.
         neighbours (Tensor): Number of in-neighbours, ``[N]``.
+        all_near, all_far (bool): Whether every node has an in-neighbour, and a node that is none.
     """
 
     edges: EdgeSet
     scale: Tensor
     adjacency: Tensor
     neighbours: Tensor
+    all_near: bool = False
+    all_far: bool = False
 
     @classmethod
     def of(cls, edge_index: Tensor, num_nodes: int, dtype: torch.dtype) -> Links:
@@ -51,8 +54,10 @@ class Links(NamedTuple):
         simple = coalesce(edges, num_nodes=num_nodes)
         ones = torch.ones(simple.size(1), dtype=dtype, device=edges.device)
         adjacency = make_coordinates(simple.flip(0), ones, (num_nodes, num_nodes))
+        count = degree(simple[1], num_nodes, dtype=dtype)
+        all_near, all_far = bool((count > 0).all()), bool((count < num_nodes - 1).all())
         return cls(
-            EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), degree(simple[1], num_nodes, dtype=dtype)
+            EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), count, all_near, all_far
         )
 
 
@@ -91,13 +96,15 @@ def mad(x: Tensor, edge_index: Tensor, links: Links | None = None) -> MAD:
     near = (rows * (links.adjacency @ rows)).sum(dim=-1)
     own = (rows * rows).sum(dim=-1)  # 1, or 0 for a row of zeros
     far = rows @ rows.sum(dim=0) - own - near
-    neighbour = _mean_distance(near, count)
-    remote = _mean_distance(far, num_nodes - 1 - count)
+    neighbour = _mean_distance(near, count, links.all_near)
+    remote = _mean_distance(far, num_nodes - 1 - count, links.all_far)
     return MAD(neighbour, remote, remote - neighbour)
 
 
-def _mean_distance(cosines: Tensor, count: Tensor) -> Tensor:
+def _mean_distance(cosines: Tensor, count: Tensor, everywhere: bool) -> Tensor:
     """The mean over nodes of 1 - (sum of cosines) / count, where there is anything to count."""
+    if everywhere:  # picking all of them would cost more than all else here
+        return (1 - cosines / count).mean()
     some = count > 0
     return (1 - cosines[some] / count[some]).mean()
 
