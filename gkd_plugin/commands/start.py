@@ -7,7 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from torch_geometric import seed_everything
+from torch_geometric.graphgym.logger import infer_task
 
+from gkd_plugin import host
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
@@ -15,6 +17,7 @@ from gkd_plugin.errors import UserError, cut, describe_error
 from gkd_plugin.schema import LONGEST_NAME
 from gkd_plugin.space.sources import listening
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
+from gkd_plugin.training.metrics import require_metric
 from gkd_plugin.training.sources import teacher
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
@@ -79,7 +82,7 @@ def require_teachers(config: Config, planned: Collection[Path] = ()) -> None:
 
 
 def require_data(config: Config) -> None:
-    """Loads the data as the first seed of a run does, and looks at splits, labels and classes.
+    """Loads the data as the first seed of a run does, and looks at splits, labels, classes and the metric that selects.
 
     Args:
         config (Config): The configuration.
@@ -92,6 +95,8 @@ def require_data(config: Config) -> None:
     try:
         seed_everything(its.seed)
         load(its)
+        with host.scoped(its):
+            require_metric(infer_task())
     except UserError:
         raise
     except Exception as error:  # a user's loader may raise anything

@@ -19,6 +19,7 @@ from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.lock import hold_data
+from gkd_plugin.data.samplers import find_sampler_problem
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
@@ -60,16 +61,17 @@ def load(cfg: CfgNode) -> list[DataLoader]:
 
 
 def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
-    """The message where the host could not make a sampler of a graph: a package is missing, or a key."""
+    """The message where the host could not make a sampler of a graph, with the true reason."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "get_loader"]
     sampler = frames[-1].f_locals.get("sampler") if frames else None
     if sampler in (None, "full_batch"):
         return None
     keys = [f"{part}.sampler" for part in ("train", "val") if cfg[part].sampler == sampler]
-    return (
-        f"{' and '.join(keys)}: '{sampler}' cannot be used with '{cfg.dataset.name}' here ({describe_error(error)}). Install "
-        "the package that is missing (docs of PyTorch Geometric: torch-sparse, pyg-lib), or write full_batch."
+    found, todo = find_sampler_problem(sampler, cfg) or (
+        f"cannot be made of '{cfg.dataset.name}' ({describe_error(error)})",
+        "Mend that, or write full_batch.",
     )
+    return f"{' and '.join(keys)}: '{sampler}' {found}. {todo}"
 
 
 def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:

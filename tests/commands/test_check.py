@@ -114,3 +114,18 @@ def test_nothing_is_left_in_the_global_cfg(files):
     before = cfg.clone()
     check([files / "good.yaml", files / "bad.yaml"])
     assert cfg == before
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"metric_best": "f1"}, "metric_best: 'f1' is not measured. Allowed: auto, accuracy"),
+        ({"metric_best": "auc"}, "'auc' is not measured"),
+        ({"metric_best": "accuracy"}, "ok"),
+        ({"metric_agg": "argmin"}, "metric_agg: argmin selects"),
+    ],
+)
+@pytest.mark.usefixtures("work_folder")
+def test_the_data_tell_which_metrics_there_are(values, said):
+    config = {**toy.values(), "metric_best": "auto", **values}
+    assert said in str(check(config, data=True))
