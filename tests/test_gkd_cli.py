@@ -241,6 +241,53 @@ def test_init_says_what_is_missing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_copies_configs_where_there_is_no_program(tmp_path):
+    done = gkd("init", str(tmp_path), "--configs")
+    assert done.exit_code == 0, done.output
+    assert "so no program was changed: gkd run F needs none" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["graphgym_configs"]
+
+
+def test_init_creates_what_a_program_imports(tmp_path):
+    done = gkd("init", str(tmp_path), "--create")
+    assert done.exit_code == 0 and "must have the line: import custom_graphgym" in done.output
+    (tmp_path / "main.py").write_text("import custom_graphgym, sys\nprint('gkd_plugin' in sys.modules)\n")
+    found = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert found.stdout.split() == [b"True"], found.stderr
+    assert gkd("init", str(tmp_path), "--create").output == "nothing to do: all files exist\n"
+    assert gkd("init", str(tmp_path)).output == "nothing to do: all files exist\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "said"),
+    [
+        ([], (), "custom_graphgym/__init__.py and "),
+        (["__init__.py"], ("--configs",), "train/__init__.py is missing"),
+    ],
+)
+def test_init_says_what_a_program_lacks(there, options, said, tmp_path):
+    for name in there:
+        path = tmp_path / "custom_graphgym" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("from .act import *\n")
+    done = gkd("init", str(tmp_path), *options)
+    assert done.exit_code == 2 and said in done.stderr
+    assert not list(tmp_path.rglob("gkd.py"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("from .act import *", True), ("from .train import *", False), ("from . import act, train", False)],
+)
+def test_init_says_where_a_program_does_not_import_the_folder(line, said, tmp_path):
+    (tmp_path / "custom_graphgym").mkdir()
+    (tmp_path / "custom_graphgym" / "__init__.py").write_text(f"{line}\n")
+    done = gkd("init", str(tmp_path), "--create")
+    assert done.exit_code == 0 and ("add the line: from .train import *" in done.output) == said
+
+
 def test_a_narrow_encoding_shows_stand_ins(tmp_path):
     (tmp_path / "f.yaml").write_text("kd: {preset: alignahead_pp}\n")
     for encoding, word in (("cp1252", "sum D_structure"), ("utf-8", "Σ D_structure")):
