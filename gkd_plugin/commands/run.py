@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import RunFailed, UserError, quote
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import noting, was_told
 from gkd_plugin.space import axes
 from gkd_plugin.training.claim import claim, set_aside, withdraw
 from gkd_plugin.training.disk import DiskFailed, guarded
@@ -164,7 +166,7 @@ def _run_one(
     failures: dict[int, str] = {}
     left_out: list[str] = []
     threads = torch.get_num_threads()
-    with host.scoped(own), warnings.catch_warnings():
+    with host.scoped(own), warnings.catch_warnings(), noting() if quiet else contextlib.nullcontext():
         # the host's loaders ask for pinned memory, also where there is no accelerator
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
         # scikit-learn's, wherever a class is never predicted, in every epoch
@@ -204,7 +206,7 @@ def _run_one(
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
-        found = merge_warnings({result.seed: result.warnings for result in results})
+        found = merge_warnings({each.seed: [*filterfalse(was_told, each.warnings)] for each in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, failures)
 

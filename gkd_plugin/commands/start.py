@@ -12,6 +12,7 @@ from torch_geometric.graphgym.logger import infer_task
 from gkd_plugin import host
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.load import Config
+from gkd_plugin.data.check import find_shared_items
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError, cut, describe_error
 from gkd_plugin.schema import LONGEST_NAME
@@ -81,11 +82,14 @@ def require_teachers(config: Config, planned: Collection[Path] = ()) -> None:
             load_weights(found.weights)
 
 
-def require_data(config: Config) -> None:
+def require_data(config: Config) -> list[str]:
     """Loads the data as the first seed of a run does, and looks at splits, labels, classes and the metric that selects.
 
     Args:
         config (Config): The configuration.
+
+    Returns:
+        list of str: What is legal, but probably a mistake.
 
     Raises:
         UserError: If they cannot be loaded, or a run could not use them.
@@ -94,9 +98,10 @@ def require_data(config: Config) -> None:
     its.seed += 1
     try:
         seed_everything(its.seed)
-        load(its)
+        loaders = load(its)
         with host.scoped(its):
             require_metric(infer_task())
+        return find_shared_items(loaders, its)
     except UserError:
         raise
     except Exception as error:  # a user's loader may raise anything

@@ -7,7 +7,7 @@ import errno
 import os
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from torch_geometric.data import Dataset
@@ -40,9 +40,14 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         raise ConfigError(problems)
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
     with hold_data(folder):
-        before = set(folder.rglob("*"))
+        before = {folder, *folder.rglob("*")} if folder.exists() else set()
         try:
-            with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
+            with (
+                _no_empty_folders(folder, before),
+                host.scoped(cfg),
+                reading(cfg.dataset.format),
+                warnings.catch_warnings(),
+            ):
                 # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
                 warnings.filterwarnings(
                     "ignore", message="It is not recommended to directly access the internal storage"
@@ -108,6 +113,19 @@ def _is_read_error(error: Exception) -> bool:
     """Whether PyG was fetching or reading files: a damaged one can raise nearly any error there."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
+
+
+@contextlib.contextmanager
+def _no_empty_folders(folder: Path, before: Collection[Path]) -> Iterator[None]:
+    """Takes the folders away again that PyG made for files which it could not fetch."""
+    try:
+        yield
+    except BaseException:
+        made = {folder, *folder.rglob("*")} - set(before)
+        for path in sorted(made, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # a file, or a folder with files
+                path.rmdir()
+        raise
 
 
 def _remove(files: Iterable[Path]) -> None:
