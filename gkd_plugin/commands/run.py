@@ -20,7 +20,7 @@ from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.reuse import require_unchanged
+from gkd_plugin.commands.reuse import describe_finished, require_unchanged
 from gkd_plugin.commands.seed import record_failure, train_seed
 from gkd_plugin.commands.start import require_name
 from gkd_plugin.commands.train_teacher import order_teacher
@@ -175,6 +175,8 @@ def _run_one(
         try:
             first = int(cfg.seed)
             require_unchanged(config.plan, own, folder, range(first, first + repeat), teacher)
+            if not quiet:
+                _say_finished(folder, range(first, first + repeat))
             for position in range(repeat):
                 number, seed = first + position, first + position + 1
                 seed_folder = folder / str(number)
@@ -209,6 +211,13 @@ def _run_one(
         found = merge_warnings({each.seed: [*filterfalse(was_told, each.warnings)] for each in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, failures)
+
+
+def _say_finished(folder: Path, numbers: range) -> None:
+    found = (read_result(folder / str(number)) for number in numbers if find_damage(folder / str(number)) is None)
+    seeds = [result.seed for result in found if result is not None]
+    if seeds:
+        print(describe_finished(folder, seeds, len(numbers)), file=sys.stderr)
 
 
 @contextlib.contextmanager
