@@ -16,6 +16,7 @@ from torch import nn
 
 from gkd_plugin import host
 from gkd_plugin.commands.aggregate import aggregate
+from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.progress import merge_warnings, run_progress, show_warnings
@@ -165,6 +166,7 @@ def _run_one(
     results: list[RunResult] = []
     failures: dict[int, str] = {}
     left_out: list[str] = []
+    blamed: list[str] = []
     threads = torch.get_num_threads()
     with host.scoped(own), warnings.catch_warnings(), noting() if quiet else contextlib.nullcontext():
         # the host's loaders ask for pinned memory, also where there is no accelerator
@@ -198,6 +200,10 @@ def _run_one(
                             break
                         except Exception as error:  # a user's own code, too: the other seeds and the control go on
                             failures[seed] = record_failure(seed_folder, error)
+                            if not quiet and not isinstance(error, RunFailed):
+                                blamed.append(describe_own_code(error))
+                                if blamed[-1] not in ("", *blamed[:-1]):  # once for all seeds
+                                    print(blamed[-1], file=sys.stderr)
                             continue
                 results.append(done)
             if results:

@@ -10,6 +10,7 @@ from torch_geometric import seed_everything
 from torch_geometric.graphgym.logger import infer_task
 
 from gkd_plugin import host
+from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.check import find_shared_items
@@ -106,6 +107,7 @@ def require_data(config: Config) -> list[str]:
         raise
     except Exception as error:  # a user's loader may raise anything
         name = cut(str(its.dataset.name))
-        raise UserError(f"dataset.name: the loader of '{name}' fails ({describe_error(error)}).") from error
+        text = f"dataset.name: the loader of '{name}' fails ({describe_error(error)})."
+        raise UserError("\n".join([text, describe_own_code(error)]).rstrip()) from error
     finally:
         set_global_random_state(random)
