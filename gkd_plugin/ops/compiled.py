@@ -7,7 +7,6 @@ numbers are the same in every run with as many threads.
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from gkd_plugin.errors import describe_error
 from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.printing import tell
 
 SMALLEST = 2**18
 """Pairs x width from which compiled loops are used: below, an operation of torch's is as fast."""
@@ -84,21 +84,16 @@ def measure(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor | None:
     return out
 
 
-def is_there(tell: bool = True) -> bool:
-    """Whether compiled loops can be used; where not, why is logged once if asked to.
+def is_there(aloud: bool = True) -> bool:
+    """Whether compiled loops can be used; where not, why is said once if asked to.
 
     Args:
-        tell (bool): Whether to log.
+        aloud (bool): Whether to say it.
     """
     reason = _find_obstacle()
-    if reason and tell:
-        _log(reason)
+    if reason and aloud:
+        tell(f"edges are compared by torch's operations: {reason}")
     return not reason
-
-
-@cache
-def _log(reason: str) -> None:
-    logging.getLogger("gkd_plugin").info("edges are compared by torch's operations: %s", reason)
 
 
 @cache
