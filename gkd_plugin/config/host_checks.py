@@ -42,7 +42,7 @@ def find_problems(own: CfgNode) -> Iterator[Problem]:
     Args:
         own (CfgNode): A configuration of the host.
     """
-    yield from _check_names(own)
+    yield from check_names(own)
     yield from _check_metrics(own)
     if own.model.type == "gnn":
         yield from _check_network(own)
@@ -51,8 +51,12 @@ def find_problems(own: CfgNode) -> Iterator[Problem]:
     yield from _check_samplers(own)
 
 
-def _check_names(own: CfgNode) -> Iterator[Problem]:
-    """Names that must be known or registered; the host looks them up only when it builds."""
+def check_names(own: CfgNode) -> Iterator[Problem]:
+    """Names that must be known or registered; the host looks them up only when it builds.
+
+    Args:
+        own (CfgNode): A configuration of the host.
+    """
     task, data, net = own.dataset.task, own.dataset, own.model.type == "gnn"
     wanted: list[tuple[str, str, Iterable[str]]] = [
         ("model.type", own.model.type, register.network_dict),
