@@ -410,12 +410,13 @@ def report(folder: Path, out: Path | None, open_page: bool) -> None:
 @main.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")
-def init(folder: Path, configs: bool) -> None:
+@click.option("--create", is_flag=True, help="Also create custom_graphgym where it is missing.")
+def init(folder: Path, configs: bool, create: bool) -> None:
     """Add distillation to the GraphGym program in DIR (main.py and custom_graphgym)."""
     with loading():
         from gkd_plugin.commands.init import init as command
 
-    click.echo(command(folder, configs))
+    click.echo(command(folder, configs, create))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def make_graph(nodes: int) -> Any:
             super().__init__()
             torch.manual_seed(0)
             ends = torch.randint(nodes, (2, nodes * DEGREE // 2))
-            masks = {f"{part}_mask": torch.arange(nodes) % 4 == place for place, part in enumerate(("train", "val", "test"))}
+            masks = {
+                f"{part}_mask": torch.arange(nodes) % 4 == place for place, part in enumerate(("train", "val", "test"))
+            }
             edges = torch.cat([ends, ends.flip(0)], dim=1)
             data = Data(x=torch.randn(nodes, WIDTH), edge_index=edges, y=torch.randint(5, (nodes,)), **masks)
             self.data, self.slices = self.collate([data])
@@ -96,13 +98,34 @@ def main() -> None:
             first = first or (seconds, added)
             grown = [value / (base * nodes / SIZES[0]) for value, base in zip((seconds, added), first, strict=True)]
             met = "-" if nodes == SIZES[0] else "yes" if max(grown) <= LINEAR else "no"
-            rows.append([f"{nodes} nodes, 2 students", f"{seconds:.2f} s", f"{added:.0f} MiB", *(f"{g:.2f}" for g in grown), f"{LINEAR:g}", met])
+            rows.append(
+                [
+                    f"{nodes} nodes, 2 students",
+                    f"{seconds:.2f} s",
+                    f"{added:.0f} MiB",
+                    *(f"{g:.2f}" for g in grown),
+                    f"{LINEAR:g}",
+                    met,
+                ]
+            )
         one, many = measure(0, 1, datasets), measure(0, STUDENTS, datasets)
         rows.append(["PubMed, 1 student", f"{one[0]:.2f} s", f"{one[1]:.0f} MiB", "-", "-", "-", "-"])
         more = many[1] / one[1]
         met = "yes" if more <= MEMORY else "no"
-        rows.append([f"PubMed, {STUDENTS} students", f"{many[0]:.2f} s", f"{many[1]:.0f} MiB", f"{many[0] / (STUDENTS * one[0]):.2f}", f"{more:.2f} in all", f"{MEMORY:g}", met])
-    print(markdown(["", "epoch", "training adds", "time over proportion", "memory over proportion", "bar", "met"], rows))
+        rows.append(
+            [
+                f"PubMed, {STUDENTS} students",
+                f"{many[0]:.2f} s",
+                f"{many[1]:.0f} MiB",
+                f"{many[0] / (STUDENTS * one[0]):.2f}",
+                f"{more:.2f} in all",
+                f"{MEMORY:g}",
+                met,
+            ]
+        )
+    print(
+        markdown(["", "epoch", "training adds", "time over proportion", "memory over proportion", "bar", "met"], rows)
+    )
     print(f"\n{describe_machine()}")
 
 

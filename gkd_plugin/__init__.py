@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gkd_plugin.commands.check import Checks
+    from gkd_plugin.commands.list import Listing
     from gkd_plugin.commands.report import RunReport
     from gkd_plugin.config.explain import Explanation
     from gkd_plugin.config.load import Source
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 register_all()
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # without list, which `import *` would put in the place of Python's own
     "RunFailed",
     "UserError",
     "check",
@@ -57,6 +58,13 @@ def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:
     from gkd_plugin.commands.explain import explain as command
 
     return command(cfg, overrides)
+
+
+def list(axis: str | None = None) -> Listing:
+    """Lists the answers to every axis, to one, or the keys of a group; see :func:`gkd_plugin.commands.list.list_answers`."""
+    from gkd_plugin.commands.list import list_answers
+
+    return list_answers(axis)
 
 
 def run(

@@ -7,6 +7,7 @@ with exit code 1. Anything else is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import json
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 OF_YOUR_OWN = "One of your own must be registered first: --import MODULE, in Python import MODULE (docs/run.md)."
 
+_PACKAGE, _PYTHON = Path(__file__).resolve().parent, Path(sysconfig.get_path("stdlib"))
 _LONGEST = 300  # characters of what a user wrote that a message repeats
 _repr = Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
@@ -99,11 +101,25 @@ def describe_damage(error: Exception) -> str:
 
 
 def find_place(error: BaseException) -> str:
-    """File and line in the user's own code: the innermost frame outside installed packages."""
+    """File and line in the user's own code: the innermost frame outside Python, installed packages and this one."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not {"site-packages", "importlib"} & set(Path(frame.filename).parts)]
-    frame = next(reversed(own or list(frames)), None)
+    own = [frame for frame in frames if not is_installed(frame.filename)]
+    users = [frame for frame in own if not is_ours(frame.filename)]
+    frame = next(reversed(users or own or list(frames)), None)
     return f"{frame.filename}, line {frame.lineno}" if frame else "nowhere"
+
+
+def is_installed(file: str) -> bool:
+    """Whether a frame's file belongs to Python or an installed package."""
+    path = Path(file)
+    installed = {"site-packages", "dist-packages", "importlib"} & set(path.parts)
+    return bool(installed) or file.startswith("<frozen ") or path.is_relative_to(_PYTHON)
+
+
+def is_ours(file: str) -> bool:
+    """Whether a frame's file is this program's."""
+    path = Path(file)
+    return path.is_relative_to(_PACKAGE) or path == _PACKAGE.parent / "gkd_cli.py"
 
 
 def cut(text: str) -> str:

@@ -99,6 +99,21 @@ def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
     return label
 
 
+def find_plugin(module: str) -> str | None:
+    """The third-party plugin to which a module belongs: its own, or for an installed plugin any of its package.
+
+    Args:
+        module (str): The module's full name.
+    """
+    for name, plugin in manager.list_name_plugin():
+        home = str(getattr(plugin, "__name__", type(plugin).__module__))
+        whole = name in _loaded and _loaded[name].distribution != "-"
+        package = home.partition(".")[0] if whole else home
+        if package != "gkd_plugin" and f"{module}.".startswith(f"{package}."):
+            return str(name)
+    return None
+
+
 def _require_known_hooks(plugin: Any) -> None:
     known = [f"gkd_register_{axis.name}" for axis in axes.ALL]
     callers = manager.get_hookcallers(plugin) or []

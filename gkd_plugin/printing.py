@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import ClassVar
 
 from rich.console import Console
 
 _warned: set[str] = set()
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 _PAGE = 110  # columns of a notebook
 _BLOCK = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
@@ -22,6 +26,36 @@ def warn(text: str) -> None:
     if text not in _warned:
         _warned.add(text)
         print(f"warning: {text}", file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """Says at once what a run meets at its start or on its way; a quiet run notes it for whoever started it.
+
+    Args:
+        text (str): What is to be said.
+    """
+    notes = _notes.get()
+    if notes is None:
+        warn(text)
+    elif text not in notes:
+        notes.append(text)
+
+
+def was_told(text: str) -> bool:
+    """Whether this process has said it already."""
+    return text in _warned
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[str]]:
+    """Within, :func:`tell` prints nothing; its texts are in the list that this gives."""
+    outer = _notes.get()
+    notes = [] if outer is None else outer
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
 
 
 class Printable:

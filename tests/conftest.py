@@ -113,6 +113,8 @@ def _same_process() -> Iterator[None]:
     random.seed(0)
     registries, plugins = _registries(), _plugins()
     yield
+    if "gkd_plugin.printing" in sys.modules:
+        sys.modules["gkd_plugin.printing"]._warned.clear()
     if "gkd_plugin.commands.imports" in sys.modules:
         sys.modules["gkd_plugin.commands.imports"].imported.clear()
     _restore_plugins(plugins)

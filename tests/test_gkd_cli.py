@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import gkd_cli
 import gkd_plugin
-from gkd_plugin.commands.init import init, packed_configs
+from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run as run_command
 from gkd_plugin.errors import ConfigError, Problem, RunFailed, UserError
@@ -188,57 +188,6 @@ def test_explain_and_list(monkeypatch):
 
 def test_plugins_lists_ours():
     assert "gkd_register_kernels" in gkd("plugins").output
-
-
-def test_init_writes_one_import_line_and_nothing_twice(host_program):
-    done = gkd("init", str(host_program))
-    assert done.exit_code == 0, done.output
-    file = host_program / "custom_graphgym" / "train" / "gkd.py"
-    assert "wrote" in done.output
-    assert file.read_text().startswith("import gkd_plugin ")
-    assert len(file.read_text().splitlines()) == 1
-    assert gkd("init", str(host_program)).output == "nothing to do: all files exist\n"
-
-
-def test_init_gives_the_stock_program_the_mode(host_program):
-    init(host_program)
-    code = "import custom_graphgym\nfrom torch_geometric.graphgym.config import cfg\nprint(cfg.train.mode, 'kd' in cfg)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=host_program,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split() == ["standard", "True"], done.stderr
-
-
-def test_init_copies_every_config(host_program):
-    init(host_program, configs=True)
-    copied = {
-        path.relative_to(host_program / "graphgym_configs") for path in host_program.rglob("graphgym_configs/**/*.*")
-    }
-    packed = {path.relative_to(packed_configs()) for path in packed_configs().rglob("*.*")}
-    assert copied == packed
-    assert Path("digits/alignahead_pp.yaml") in copied
-
-
-def test_init_never_overwrites(host_program):
-    mine = host_program / "graphgym_configs" / "cora" / "oc.yaml"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    with pytest.raises(UserError, match=r"cora/oc\.yaml: exists with other content"):
-        init(host_program, configs=True)
-    assert mine.read_text() == "mine"
-    assert list(mine.parent.iterdir()) == [mine]
-    assert not (host_program / "custom_graphgym" / "train" / "gkd.py").exists()
-
-
-def test_init_says_what_is_missing(tmp_path):
-    done = gkd("init", str(tmp_path))
-    assert done.exit_code == 2
-    assert "python -m gkd_plugin main.py" in done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_narrow_encoding_shows_stand_ins(tmp_path):

@@ -70,6 +70,12 @@ def swap_masks(data: Data) -> None:
     data.val_mask, data.test_mask = data.test_mask, data.val_mask
 
 
+def leaky(data: Data) -> Data:
+    """The test split is the training split."""
+    data.test_mask = data.train_mask.clone()
+    return data
+
+
 class Toy(InMemoryDataset):  # type: ignore[misc]
     def __init__(self, graphs: list[Data]) -> None:
         super().__init__()
@@ -85,6 +91,7 @@ SETS = {
     "edge_features": lambda: [with_edge_features(community(0))],
     "no_validation": lambda: [without(community(0), "val_mask")],
     "no_edges": lambda: [without_edges(community(0))],
+    "leaky": lambda: [leaky(community(0))],
     "no_masks": lambda: [without(community(0), *MASKS)],
 }
 

@@ -25,11 +25,13 @@ class Checked:
         name (str): Its file, or ``config``.
         config (Config, optional): The configuration, where nothing is wrong.
         error (UserError, optional): What is wrong.
+        found (tuple of str): Warnings about the data, where they were looked at.
     """
 
     name: str
     config: Config | None
     error: UserError | None = None
+    found: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -39,7 +41,7 @@ class Checked:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is legal, but probably a mistake."""
-        return self.config.plan.warnings if self.config is not None else ()
+        return (*self.config.plan.warnings, *self.found) if self.config is not None else ()
 
 
 class Checks(Printable, list[Checked]):
@@ -101,7 +103,7 @@ def _check_start(checked: Checked, planned: set[Path], data: bool) -> Checked:
         require_name(Path(config.cfg.out_dir), config.name)
         require_teachers(config, planned - {find_run_folder(config)})
         if data:
-            require_data(config)
+            return replace(checked, found=tuple(require_data(config)))
     except UserError as error:
         return replace(checked, config=None, error=error)
     return checked

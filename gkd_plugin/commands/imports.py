@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
+from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.errors import UserError, describe_error, find_place
 
 imported: list[str] = []  # what this process was asked for: workers of a study need the same
@@ -37,7 +38,8 @@ def import_modules(names: Iterable[str]) -> None:
                 "line: custom_graphgym, or my_package.layers for my_package/layers.py."
             ) from None
         except Exception as error:  # the user's own code
-            raise UserError(f"--import {name}: {describe_error(error)} ({find_place(error)}).") from error
+            text = f"--import {name}: {describe_error(error)} ({find_place(error)})."
+            raise UserError("\n".join([text, describe_own_code(error)]).rstrip()) from error
 
 
 def _is_part(missing: str | None, name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.printing import warn
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
 from gkd_plugin.training.depends import ADVICE, DATA, TEACHERS, describe_change, digest_data
-from gkd_plugin.training.result import read_result
+from gkd_plugin.training.result import RESULT, read_result
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.prepare import digest_teachers
 from gkd_plugin.training.teachers.search import NoSuchSeed
@@ -62,6 +64,29 @@ def require_unchanged(
         change = describe_change(result.depends, now)
         if change:
             raise UserError(f"{seed_folder} is finished, but {change}. {ADVICE}")
+
+
+def describe_finished(folder: Path, seeds: Sequence[int], asked: int) -> str:
+    """One line for who asks for a run again: what was finished, when, and how it is trained anew.
+
+    Args:
+        folder (Path): The run's folder.
+        seeds (sequence of int): The seeds that were finished before, at least one.
+        asked (int): How many are asked for.
+    """
+    last = max(_find_date(folder / str(seed - 1) / RESULT) for seed in seeds)
+    what, rest = f"finished already ({last:%Y-%m-%d %H:%M})", "nothing is trained"
+    if len(seeds) < asked:
+        what, rest = f"{len(seeds)} of {asked} seeds {what}", "the others are trained now"
+    return f"{folder}: {what}; {rest}. --fresh trains anew and keeps this run under a dated name."
+
+
+def _find_date(path: Path) -> datetime:
+    """When a result was written; of one without a date, when its file was."""
+    try:
+        return datetime.fromisoformat(json.loads(path.read_bytes())["date"]).astimezone()
+    except (KeyError, TypeError, ValueError):
+        return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
 
 
 def _digest_data(own: CfgNode, seed: int) -> str | None:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gkd_plugin.commands.comparison import write_comparison
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.commands.progress import merge_warnings, show_warnings
 from gkd_plugin.commands.report import RunReport
-from gkd_plugin.commands.reuse import require_unchanged
+from gkd_plugin.commands.reuse import describe_finished, require_unchanged
 from gkd_plugin.commands.seeds import train_seeds
 from gkd_plugin.commands.start import require_name
 from gkd_plugin.commands.train_teacher import order_teacher
@@ -28,9 +29,11 @@ from gkd_plugin.config.load import Config, Source, read_config
 from gkd_plugin.errors import RunFailed, UserError, quote
 from gkd_plugin.host import cfg
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import noting, was_told
 from gkd_plugin.space import axes
 from gkd_plugin.training.claim import claim, set_aside
 from gkd_plugin.training.disk import guarded
+from gkd_plugin.training.result import read_result
 from gkd_plugin.training.run_folder import seed_folders
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.teachers.base import ModuleTeacher
@@ -163,7 +166,7 @@ def _run_one(
         show_warnings(config.plan.warnings)
     left_out: list[str] = []
     threads = torch.get_num_threads()
-    with host.scoped(own), warnings.catch_warnings():
+    with host.scoped(own), warnings.catch_warnings(), noting() if quiet else contextlib.nullcontext():
         # the host's loaders ask for pinned memory, also where there is no accelerator
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
         # scikit-learn's, wherever a class is never predicted, in every epoch
@@ -172,6 +175,8 @@ def _run_one(
         try:
             first = int(cfg.seed)
             require_unchanged(config.plan, own, folder, range(first, first + repeat), teacher)
+            if not quiet:
+                _say_finished(folder, range(first, first + repeat))
             seeds = train_seeds(config, further, folder, repeat, quiet, watch, teacher)
             results = [seeds.results[seed] for seed in sorted(seeds.results)]
             if results:
@@ -182,6 +187,13 @@ def _run_one(
     if not quiet:
         asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
-        found = merge_warnings({result.seed: result.warnings for result in results})
+        found = merge_warnings({each.seed: [*filterfalse(was_told, each.warnings)] for each in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, seeds.failures)
+
+
+def _say_finished(folder: Path, numbers: range) -> None:
+    found = (read_result(folder / str(number)) for number in numbers if find_damage(folder / str(number)) is None)
+    seeds = [result.seed for result in found if result is not None]
+    if seeds:
+        print(describe_finished(folder, seeds, len(numbers)), file=sys.stderr)

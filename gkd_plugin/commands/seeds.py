@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,11 +13,12 @@ from pathlib import Path
 from torch import nn
 from yacs.config import CfgNode
 
+from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.progress import run_progress
 from gkd_plugin.commands.seed import record_failure, train_seed
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.keep import keep_data
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.training.claim import withdraw
 from gkd_plugin.training.disk import DiskFailed
@@ -34,10 +36,12 @@ class Seeds:
     Args:
         results (dict): The results by seed.
         failures (dict): Why the others have none, by seed.
+        blamed (list of str): Whose code was said to have failed.
     """
 
     results: dict[int, RunResult] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    blamed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def train_seeds(
             except UserError:
                 raise
             except Exception as error:  # a user's own code, too: the other seeds and the control go on
-                _record(seeds, each, error)
+                _record(seeds, each, error, quiet)
                 if isinstance(error, DiskFailed):
                     break
     return seeds
@@ -116,8 +120,18 @@ def _train(
         return train_seed(config, further, place, seed, progress, teacher)
 
 
-def _record(seeds: Seeds, work: _Work, error: Exception) -> None:
-    seeds.failures[work.seed] = str(error) if isinstance(error, DiskFailed) else record_failure(work.folder, error)
+def _record(seeds: Seeds, work: _Work, error: Exception, quiet: bool) -> None:
+    if isinstance(error, DiskFailed):
+        seeds.failures[work.seed] = str(error)
+        return
+    seeds.failures[work.seed] = record_failure(work.folder, error)
+    if (
+        not quiet
+        and not isinstance(error, RunFailed)
+        and (blame := describe_own_code(error)) not in ("", *seeds.blamed)
+    ):
+        seeds.blamed.append(blame)
+        print(blame, file=sys.stderr)  # once for all seeds
 
 
 def _train_stacked(
@@ -141,7 +155,7 @@ def _train_stacked(
         if ended.result is not None:
             seeds.results[each.seed] = ended.result
         elif isinstance(ended.error, Exception):
-            _record(seeds, each, ended.error)
+            _record(seeds, each, ended.error, quiet)
 
 
 class _Together:

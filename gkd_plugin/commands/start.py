@@ -7,14 +7,19 @@ from collections.abc import Collection
 from pathlib import Path
 
 from torch_geometric import seed_everything
+from torch_geometric.graphgym.logger import infer_task
 
+from gkd_plugin import host
+from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.load import Config
+from gkd_plugin.data.check import find_shared_items
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError, cut, describe_error
 from gkd_plugin.schema import LONGEST_NAME
 from gkd_plugin.space.sources import listening
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
+from gkd_plugin.training.metrics import require_metric
 from gkd_plugin.training.sources import teacher
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
@@ -78,11 +83,14 @@ def require_teachers(config: Config, planned: Collection[Path] = ()) -> None:
             load_weights(found.weights)
 
 
-def require_data(config: Config) -> None:
-    """Loads the data as the first seed of a run does, and looks at splits, labels and classes.
+def require_data(config: Config) -> list[str]:
+    """Loads the data as the first seed of a run does, and looks at splits, labels, classes and the metric that selects.
 
     Args:
         config (Config): The configuration.
+
+    Returns:
+        list of str: What is legal, but probably a mistake.
 
     Raises:
         UserError: If they cannot be loaded, or a run could not use them.
@@ -91,11 +99,15 @@ def require_data(config: Config) -> None:
     its.seed += 1
     try:
         seed_everything(its.seed)
-        load(its)
+        loaders = load(its)
+        with host.scoped(its):
+            require_metric(infer_task())
+        return find_shared_items(loaders, its)
     except UserError:
         raise
     except Exception as error:  # a user's loader may raise anything
         name = cut(str(its.dataset.name))
-        raise UserError(f"dataset.name: the loader of '{name}' fails ({describe_error(error)}).") from error
+        text = f"dataset.name: the loader of '{name}' fails ({describe_error(error)})."
+        raise UserError("\n".join([text, describe_own_code(error)]).rstrip()) from error
     finally:
         set_global_random_state(random)

@@ -12,6 +12,7 @@ from torch_geometric.nn import SplineConv
 from torch_geometric.nn.resolver import aggregation_resolver
 from yacs.config import CfgNode
 
+from gkd_plugin.data.samplers import SAMPLERS, find_sampler_problem, serves_one_graph
 from gkd_plugin.errors import OF_YOUR_OWN, Problem, describe_error, nearest, quote
 from gkd_plugin.models.aux_layers import PREFIX, check_layer
 from gkd_plugin.models.networks import NETWORKS
@@ -27,7 +28,6 @@ TASK_TYPES = (
 MODES = ("standard", "distill")
 LOSSES = ("cross_entropy", "mse")
 DECODINGS = ("concat", "cosine_similarity", "dot")
-SAMPLERS = ("full_batch", "neighbor", "random_node", "saint_rw", "saint_node", "saint_edge", "cluster")
 GENERAL_LAYERS = ("generalconv", "generaledgeconv", "generalsampleedgeconv")
 AGGREGATIONS = ("add", "sum", "mean", "max", "min", "mul", "median", "std", "var", "softmax")
 METRICS = {"regression": ("mae", "mse", "rmse"), "classification": ("accuracy", "precision", "recall", "f1", "auc")}
@@ -42,16 +42,21 @@ def find_problems(own: CfgNode) -> Iterator[Problem]:
     Args:
         own (CfgNode): A configuration of the host.
     """
-    yield from _check_names(own)
+    yield from check_names(own)
     yield from _check_metrics(own)
     if own.model.type == "gnn":
         yield from _check_network(own)
     yield from _check_device(own)
     yield from _check_packages(own)
+    yield from _check_samplers(own)
 
 
-def _check_names(own: CfgNode) -> Iterator[Problem]:
-    """Names that must be known or registered; the host looks them up only when it builds."""
+def check_names(own: CfgNode) -> Iterator[Problem]:
+    """Names that must be known or registered; the host looks them up only when it builds.
+
+    Args:
+        own (CfgNode): A configuration of the host.
+    """
     task, data, net = own.dataset.task, own.dataset, own.model.type == "gnn"
     wanted: list[tuple[str, str, Iterable[str]]] = [
         ("model.type", own.model.type, register.network_dict),
@@ -174,6 +179,14 @@ def _check_packages(own: CfgNode) -> Iterator[Problem]:
         except ImportError as error:
             found = f"{own.gnn.layer_type!r} needs a compiled package ({describe_error(error)})"
             yield Problem("gnn.layer_type", found, "Install it, or choose another layer, such as gcnconv.")
+
+
+def _check_samplers(own: CfgNode) -> Iterator[Problem]:
+    for part in ("train", "val"):
+        word = own[part].sampler
+        wrong = find_sampler_problem(word, own) if word in SAMPLERS and serves_one_graph(own) else None
+        if wrong is not None:
+            yield Problem(f"{part}.sampler", f"{quote(word)} {wrong[0]}", wrong[1])
 
 
 def _lacks_ogb() -> bool:

@@ -16,6 +16,7 @@ from gkd_plugin.schema import show
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.sources import everybody, is_within, listening, survey
 
+_MANY_EPOCHS = 1000  # a window that only this run does not leave is no mistake
 FLAT = 0.2  # kernel values this close together give a distribution over neighbours that is uniform up to a factor e^0.2
 
 
@@ -87,6 +88,8 @@ def _warn_of_schedule(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[st
     epochs, word = optim.get("max_epoch"), str(group["schedule"])
     if isinstance(epochs, int) and not any(schedules.factor(word, epoch) > 0 for epoch in range(epochs)):
         yield f"kd_{group.name}.schedule {word} is 0 in all {epochs} epochs (optim.max_epoch): the term has no effect."
+    if word != "constant" and all(schedules.factor(word, epoch) == 1 for epoch in range(_MANY_EPOCHS)):
+        yield f"kd_{group.name}.schedule {word} is 1 in every epoch, as constant is: it has no effect. Write constant, or a larger number."
 
 
 def _warn_of_no_source(group: GroupPlan, plan: Plan) -> Iterator[str]:

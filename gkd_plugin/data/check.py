@@ -6,6 +6,7 @@ What cannot be seen from outside (a loader of another kind, the result of a tran
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ SPLIT_KEYS = {
     "graph": ("train_graph_index", "val_graph_index", "test_graph_index"),
 }
 ITEMS = {"node": "nodes", "edge": "pairs", "link_pred": "pairs", "graph": "graphs"}
+_CONSEQUENCES = {  # of items that two splits share
+    ("train", "val"): "validation selects by what was trained on",
+    ("train", "test"): "the test score is not that of unseen data",
+    ("val", "test"): "epochs are selected by what is tested",
+}
 WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
 
 
@@ -206,6 +212,53 @@ def _check_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
 
 def _name_type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
+
+
+def find_shared_items(loaders: Sequence[Any], own: CfgNode) -> list[str]:
+    """A warning for every two splits that have nodes or graphs in common: such a score says less than it seems to.
+
+    Args:
+        loaders (sequence): Loaders for train, validation and test.
+        own (CfgNode): The configuration that they were made for.
+    """
+    task = own.dataset.task
+    if task not in ("node", "graph"):
+        return []
+    sources = [_Source(loader) for loader in loaders]
+    found = []
+    for (first, a), (second, b) in combinations(zip(PARTS, sources, strict=False), 2):
+        mine, theirs = _mark_items(first, a, task), _mark_items(second, b, task)
+        if mine is None or theirs is None or mine.shape != theirs.shape or not _is_same(a, b):
+            continue
+        shared = int((mine & theirs).sum())
+        if shared:
+            whole = " (all of both)" if torch.equal(mine, theirs) else ""
+            count = f"1 {ITEMS[task][:-1]} is" if shared == 1 else f"{shared} {ITEMS[task]} are"
+            found.append(
+                f"dataset.name: '{own.dataset.name}': {count} in both the {first} and the {second} split{whole}, "
+                f"so {_CONSEQUENCES[first, second]}."
+            )
+    return found
+
+
+def _is_same(a: _Source, b: _Source) -> bool:
+    """Whether two loaders serve parts of the same data."""
+    if a.data is b.data:
+        return True
+    x, y = a.get("x"), b.get("x")
+    return x is not None and y is not None and x.shape == y.shape and x.data_ptr() == y.data_ptr()
+
+
+def _mark_items(part: str, source: _Source, task: str) -> Tensor | None:
+    """Truth values: which nodes or graphs of all belong to a split."""
+    if task == "node":
+        mask = source.get(f"{part}_mask")
+        return mask if mask is not None and mask.dim() == 1 and mask.dtype == torch.bool else None
+    if not isinstance(source.dataset, InMemoryDataset):
+        return None
+    mask = torch.zeros(source.dataset.len(), dtype=torch.bool)
+    mask[torch.as_tensor(list(source.dataset.indices()), dtype=torch.long)] = True
+    return mask
 
 
 # --------------------------------------------------------------------------------------------------------------- labels

@@ -7,7 +7,7 @@ import errno
 import os
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from torch_geometric.data import Dataset
@@ -19,6 +19,7 @@ from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.lock import hold_data
+from gkd_plugin.data.samplers import find_sampler_problem
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
@@ -39,9 +40,14 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         raise ConfigError(problems)
     folder = Path(cfg.dataset.dir) / cfg.dataset.name
     with hold_data(folder):
-        before = set(folder.rglob("*"))
+        before = {folder, *folder.rglob("*")} if folder.exists() else set()
         try:
-            with host.scoped(cfg), reading(cfg.dataset.format), warnings.catch_warnings():
+            with (
+                _no_empty_folders(folder, before),
+                host.scoped(cfg),
+                reading(cfg.dataset.format),
+                warnings.catch_warnings(),
+            ):
                 # the host's own way with data sets of graphs, and PyG's wish for an issue where it meets a foreign pickle
                 warnings.filterwarnings(
                     "ignore", message="It is not recommended to directly access the internal storage"
@@ -60,16 +66,17 @@ def load(cfg: CfgNode) -> list[DataLoader]:
 
 
 def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
-    """The message where the host could not make a sampler of a graph: a package is missing, or a key."""
+    """The message where the host could not make a sampler of a graph, with the true reason."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "get_loader"]
     sampler = frames[-1].f_locals.get("sampler") if frames else None
     if sampler in (None, "full_batch"):
         return None
     keys = [f"{part}.sampler" for part in ("train", "val") if cfg[part].sampler == sampler]
-    return (
-        f"{' and '.join(keys)}: '{sampler}' cannot be used with '{cfg.dataset.name}' here ({describe_error(error)}). Install "
-        "the package that is missing (docs of PyTorch Geometric: torch-sparse, pyg-lib), or write full_batch."
+    found, todo = find_sampler_problem(sampler, cfg) or (
+        f"cannot be made of '{cfg.dataset.name}' ({describe_error(error)})",
+        "Mend that, or write full_batch.",
     )
+    return f"{' and '.join(keys)}: '{sampler}' {found}. {todo}"
 
 
 def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:
@@ -106,6 +113,19 @@ def _is_read_error(error: Exception) -> bool:
     """Whether PyG was fetching or reading files: a damaged one can raise nearly any error there."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
+
+
+@contextlib.contextmanager
+def _no_empty_folders(folder: Path, before: Collection[Path]) -> Iterator[None]:
+    """Takes the folders away again that PyG made for files which it could not fetch."""
+    try:
+        yield
+    except BaseException:
+        made = {folder, *folder.rglob("*")} - set(before)
+        for path in sorted(made, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # a file, or a folder with files
+                path.rmdir()
+        raise
 
 
 def _remove(files: Iterable[Path]) -> None:

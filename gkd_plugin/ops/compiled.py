@@ -6,7 +6,6 @@ first use that pays for it.
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from gkd_plugin.errors import describe_error
 from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.printing import tell
 
 SMALLEST = 2**18
 """Pairs x width from which compiled loops are used: below, an operation of torch's is as fast."""
@@ -71,22 +71,17 @@ def measure(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor | None:
     return out
 
 
-def is_there(device: str = "cpu", tell: bool = True) -> bool:
-    """Whether compiled loops can be used; where not, why is logged once if asked to.
+def is_there(device: str = "cpu", aloud: bool = True) -> bool:
+    """Whether compiled loops can be used; where not, why is said once if asked to.
 
     Args:
         device (str): ``cpu`` or ``cuda``.
-        tell (bool): Whether to log.
+        aloud (bool): Whether to say it.
     """
     reason = _find_obstacle(device)
-    if reason and tell:
-        _log(reason)
+    if reason and aloud:
+        tell(f"edges are compared by torch's operations: {reason}")
     return not reason
-
-
-@cache
-def _log(reason: str) -> None:
-    logging.getLogger("gkd_plugin").info("edges are compared by torch's operations: %s", reason)
 
 
 @cache

@@ -17,7 +17,7 @@ from gkd_plugin.commands.run import control_overrides
 from gkd_plugin.config import kd_keys
 from gkd_plugin.config.files import merge
 from gkd_plugin.config.host_keys import is_kd
-from gkd_plugin.config.kd_keys import SCHEME_KEYS
+from gkd_plugin.config.kd_keys import SCHEME, SCHEME_KEYS
 from gkd_plugin.config.load import Config, read_config
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.aux_layers import PREFIX
@@ -63,6 +63,23 @@ def make_control(config: Config) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def describe_control(choices: Mapping[str, Any], dimensions: Mapping[str, str]) -> dict[str, Any]:
+    """The choices that still hold for a control: it teaches nothing, whatever preset its cohort has.
+
+    Args:
+        choices (mapping): What the cohorts that share it have in common, by alias.
+        dimensions (mapping): The key of each alias; the alias itself, where only names of runs are known.
+    """
+    kept = {}
+    for alias, key in dimensions.items():
+        group, _, leaf = key.partition(".")
+        if key in ("kd.preset", "preset"):
+            kept[alias] = "supervised"
+        elif alias in choices and not (leaf in _OF_TEACHING if group == SCHEME else is_kd(group)):
+            kept[alias] = choices[alias]
+    return kept
 
 
 def is_control(plan: Plan) -> bool:

@@ -90,7 +90,7 @@ def rank(results: StudyResults, answer: str = "mean", score: str = "val", tie: f
 
 
 def interact(results: StudyResults, answer: str = "mean", score: str = "val") -> pd.DataFrame:
-    """Each pair of dimensions: what two values do together.
+    """Each pair of dimensions that both vary beside one another: what two values do together.
 
     ``difference`` is the mean difference of a cell to the mean of its group, and ``interaction`` what is left of it after
     the effects of both values alone. Without a group that has every cell, ``difference`` is the cell's mean less the mean
@@ -111,8 +111,8 @@ def interact(results: StudyResults, answer: str = "mean", score: str = "val") ->
         found = _make_groups(results, [first, second], answer, score)
         cells = {value: [group[value] for group in found.groups if value in group] for value in found.values}
         means = {value: float(np.mean(scores)) for value, scores in cells.items() if scores}
-        if not means:
-            continue
+        if any(len(set(column)) < 2 for column in zip(*means, strict=True)) or not means:
+            continue  # a dimension that only one value of the other has, or none
         overall = float(np.mean(list(means.values())))
         for (one, other), mean in means.items():
             # of complete groups, means over groups of differences are differences of means

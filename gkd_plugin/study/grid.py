@@ -21,11 +21,12 @@ from gkd_plugin.study.estimate import DryRun, estimate
 from gkd_plugin.study.execute import Resources, require_unchanged, run_study
 from gkd_plugin.study.expand import Expansion, expand
 from gkd_plugin.study.extras import require_extras
-from gkd_plugin.study.grid_file import read_grid
+from gkd_plugin.study.grid_file import Grid, read_grid
 from gkd_plugin.study.outcome import Outcome, summarize
 from gkd_plugin.study.placebo import add_placebos
 from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.resume import fill_choices, match_earlier
+from gkd_plugin.study.strays import find_strays
 from gkd_plugin.study.study import FILE, GRID, Study, find_out_dir, read_study_file
 from gkd_plugin.training.disk import guarded
 
@@ -78,8 +79,8 @@ def run_grid(
     resources = resources or Resources()
     require_extras()
     with say("reading the grid", quiet):
-        expansion, base, text = _expand(config, grid, overrides, sample, sample_alias)
-        study = _place(expansion, config, grid, base, text, name, repeat, resources, command)
+        expansion, base, read = _expand(config, grid, overrides, sample, sample_alias)
+        study = _place(expansion, config, grid, base, read.text if read else "", name, repeat, resources, command)
     path = Path(config) if grid is not None else None
     with contextlib.nullcontext() if dry_run else hold_lock(study.beside), guarded(study.beside):
         with say("checking every configuration", quiet):
@@ -93,7 +94,7 @@ def run_grid(
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
             points, configs = match_earlier(study, points, configs)
-            warnings = _find_warnings(study, configs, resources.stack)
+            warnings = (*_find_warnings(study, configs, resources.stack), *(find_strays(read, base) if read else ()))
             if placebo:
                 points, more, refused = add_placebos(points, configs)
                 configs |= more
@@ -150,8 +151,8 @@ def _expand(
     overrides: Sequence[Any],
     sample: int | None,
     sample_alias: Sequence[str],
-) -> tuple[Expansion, dict[str, Any], str]:
-    """The points, the base's values and the grid's text."""
+) -> tuple[Expansion, dict[str, Any], Grid | None]:
+    """The points, the base's values and the grid, where there is one."""
     if grid is None:
         if not Path(config).is_dir():
             raise UserError(f"--config {config}: without --grid, name a folder of configurations (gkd grid DIR).")
@@ -162,11 +163,11 @@ def _expand(
             raise UserError(
                 "key value pairs need a base: --config BASE --grid GRID. A folder's files are run as they are."
             )
-        return found, {}, ""
+        return found, {}, None
     base = read_values(config, overrides)
     read = read_grid(Path(grid))
     found = expand(base, Path(config).stem, read, sample=sample, sample_alias=tuple(sample_alias))
-    return found, base, read.text
+    return found, base, read
 
 
 def _place(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import yaml
 from yacs.config import CfgNode
 
 from gkd_plugin.config import host_keys
-from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.config.alone import find_problem_alone
+from gkd_plugin.errors import Problem, UserError, nearest
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9_.]+", re.ASCII)
@@ -130,7 +131,41 @@ def read_grid(path: str | Path, *, ranges: bool = False) -> Grid:
     Raises:
         UserError: If the file cannot be read, or with all its mistakes, each with its line.
     """
-    return parse_grid(_read_text(Path(path)), Path(path), ranges=ranges)
+    try:
+        return parse_grid(_read_text(Path(path)), Path(path), ranges=ranges)
+    except GridError as error:
+        raise error.with_values() from None
+
+
+class GridError(UserError):
+    """All mistakes in the lines of a grid.
+
+    Args:
+        path (Path): The file.
+        mistakes (iterable): Lines, each with what is wrong with it.
+        rows (sequence of Row): The rows that could be read.
+    """
+
+    def __init__(self, path: Path, mistakes: Iterable[tuple[int, str]], rows: Sequence[Row] = ()) -> None:
+        self.path, self.mistakes, self.rows = path, sorted(set(mistakes)), tuple(rows)
+        lines = [f"  line {number}: {text}" for number, text in self.mistakes]
+        if len(lines) > _SHOWN:
+            lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more"]
+        count = len(self.mistakes)
+        super().__init__("\n".join([f"{count} mistake{'s' if count > 1 else ''} in the grid {path}:", *lines]))
+
+    def with_values(self) -> GridError:
+        """The same with the mistakes in keys and values of the rows that could be read: they are told together."""
+        found = [(row.line, str(problem)) for row in self.rows for problem in _find_bad_values(row)]
+        return GridError(self.path, [*self.mistakes, *found])
+
+
+def _find_bad_values(row: Row) -> Iterator[Problem]:
+    values = (row.values.low, row.values.high) if isinstance(row.values, Range) else row.values
+    for value in values:
+        problem = find_problem_alone(row.key, value)
+        if problem is not None:
+            yield problem
 
 
 def parse_grid(text: str, path: Path, *, ranges: bool = False) -> Grid:
@@ -142,18 +177,14 @@ def parse_grid(text: str, path: Path, *, ranges: bool = False) -> Grid:
         ranges (bool): Whether ``lo~hi`` may stand for a list, as in a search.
 
     Raises:
-        UserError: With all its mistakes, each with its line.
+        GridError: With all its mistakes, each with its line.
     """
     reader = _Reader(ranges)
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         reader.read(number, line)
     blocks = reader.finish()
     if reader.mistakes:
-        lines = [f"  line {number}: {text}" for number, text in sorted(reader.mistakes)]
-        if len(lines) > _SHOWN:
-            lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more"]
-        count = len(reader.mistakes)
-        raise UserError("\n".join([f"{count} mistake{'s' if count > 1 else ''} in the grid {path}:", *lines]))
+        raise GridError(path, reader.mistakes, [row for block in blocks for row in block])
     if not blocks:
         raise UserError(f"the grid {path} has no rows. Write lines like 'gnn.dim_inner width [16, 32]'.")
     return Grid(path, text, blocks)
@@ -251,8 +282,7 @@ class _Reader:
         wanted = _parse_values(rest if rest.startswith("[") else f"[{rest}]")
         for value in wanted:
             if not any(is_same(value, known) for known in row.values):
-                shown = ", ".join(map(str, row.values))
-                raise _Mistake(f"'when {name}': {value!r} is not among its values. Allowed: {shown}.")
+                raise _Mistake(f"'when {name}': {value!r} is not among its values{_list_allowed(row, value)}")
         return Condition(row.alias, tuple(wanted))
 
     def _read_row(self, number: int, content: str) -> Row:
@@ -325,6 +355,16 @@ class _Reader:
         if not values:
             raise _Mistake("the list is empty. Write at least one value.")
         return tuple(values), len(given) - len(values)
+
+
+def _list_allowed(row: Row, wanted: Any) -> str:
+    """What a condition may ask of a row: of its own values not those that are mistakes themselves."""
+    assert not isinstance(row.values, Range)
+    wrong = [value for value in row.values if find_problem_alone(row.key, value) is not None]
+    sound = [str(value) for value in row.values if value not in wrong]
+    if wrong and find_problem_alone(row.key, wanted) is None:
+        return f", for {', '.join(map(repr, wrong))} in line {row.line} is a mistake itself. Mend that."
+    return f". {nearest(str(wanted), sound)}Allowed: {', '.join(sound) or f'none, until line {row.line} is mended'}."
 
 
 def _parse_range(low: str, high: str, log: str | None) -> Range:

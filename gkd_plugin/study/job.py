@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.data.keep import keep_data
 from gkd_plugin.errors import RunFailed, UserError, describe_error
-from gkd_plugin.printing import warn
+from gkd_plugin.printing import noting, warn
 from gkd_plugin.study.ledger import DONE, ENDED, FAILED, INTERRUPTED, Entry, Ledger
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
 from gkd_plugin.training.stack import Stack
@@ -171,7 +171,8 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted
 
             import_modules(job.modules)
             config = read_config(values, path=base)
-            report = run(config, repeat=job.repeat, name=job.name, quiet=True, watch=watch)
+            with noting() as notes:
+                report = run(config, repeat=job.repeat, name=job.name, quiet=True, watch=watch)
     except TimedOut:
         return begun.end(FAILED, _say_timeout(job))
     except (Unwanted, Stopped):
@@ -180,7 +181,7 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted
         raise
     except BaseException as error:  # of a user's own code SystemExit, too
         return _describe_failure(begun, error)
-    return _summarise(job, begun, report)
+    return _summarise(job, replace(begun, notes=tuple(notes)), report)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ class Entry:
         val (float, optional): The mean over its seeds of the validation score ``mean``.
         failures (mapping): Why seeds failed.
         traceback (str, optional): Where the error came from, if it is none of the user's.
+        notes (sequence of str): What it met at its start or on its way, and a user should know.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Entry:
     val: float | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     traceback: str | None = None
+    notes: Sequence[str] = ()
 
     def begin(self, session: str, digest: str, repeat: int) -> Entry:
         """The same run as it starts now, in this process."""
@@ -195,6 +197,10 @@ def _parse(content: bytes, name: str) -> Entry:
     if not isinstance(values, dict):
         raise ValueError("it has no keys")
     entry = Entry(**{key: value for key, value in values.items() if key in Entry.__dataclass_fields__})
+    _require("notes", entry.notes, list, tuple)
+    for note in entry.notes:
+        _require("notes", note, str)
+    entry = replace(entry, notes=tuple(entry.notes))
     if entry.name != name:
         raise ValueError(f"it is the entry of {entry.name!r}")
     if entry.state not in STATES:

@@ -111,7 +111,8 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
         entries (sequence of Entry): The state of each run.
         warnings (sequence of str): What is legal, but probably a mistake.
     """
-    found = list(warnings)
+    told = Counter(note for entry in entries for note in entry.notes)
+    found = [*warnings, *(f"{text} ({count} run{'s' if count > 1 else ''})" for text, count in told.most_common())]
     rows: list[dict[str, Any]] = []
     metric, total, page = "", 0, None
     results = read_study(study.beside)

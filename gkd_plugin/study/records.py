@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gkd_plugin.errors import UserError, describe_damage
-from gkd_plugin.study.controls import match_controls
+from gkd_plugin.study.controls import describe_control, match_controls
 from gkd_plugin.study.dimensions import compare_configs, make_column, parse_name
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.points import CONTROL, POINT, ROLES, TEACHER, check_place
@@ -160,6 +160,19 @@ def _read_study_file(path: Path, failures: list[dict[str, Any]]) -> _Listed | No
     return _Listed(str(meta.get("kind", "grid")), dimensions, points, choices, meta)
 
 
+def find_listed_control(folder: Path) -> Path | None:
+    """The folder of a run's control, where the run belongs to a study that names one.
+
+    Args:
+        folder (Path): The run's folder.
+    """
+    home = folder.parent.with_name(folder.parent.name + SUFFIX)
+    listed = _read_study_file(home / STUDY, []) if (home / STUDY).is_file() else None
+    points = {point["folder"]: point for point in listed.points} if listed is not None else {}
+    own = points.get(str(folder.resolve()))
+    return next((Path(place) for place, point in points.items() if own and point["name"] == own["control"]), None)
+
+
 def _read_entry(path: Path, failures: list[dict[str, Any]]) -> dict[str, Any]:
     """A run's entry in the ledger; empty where there is none, or where it cannot be read."""
     if not path.is_file():
@@ -236,9 +249,13 @@ def _read_points(listed: _Listed, home: Path, failures: list[dict[str, Any]]) ->
         _name_teachers(listed.points, rows)
     points = make_frame(listed.points, POINT_COLUMNS)
     dimensions = {}
+    choices = [
+        describe_control(made, listed.dimensions) if point["role"] == CONTROL else made
+        for point, made in zip(listed.points, listed.choices, strict=True)
+    ]
     for alias, key in listed.dimensions.items():
         column = alias if alias not in RESERVED else key if key not in RESERVED else f"{alias}_choice"
-        points[column] = make_column(listed.choices, alias)
+        points[column] = make_column(choices, alias)
         dimensions[column] = key
     scores, known = make_frame(rows, SCORE_COLUMNS), make_frame(failures, FAILURE_COLUMNS)
     name = str(listed.meta.get("name") or home.resolve().name.removesuffix(SUFFIX))

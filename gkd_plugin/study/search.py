@@ -36,6 +36,7 @@ from gkd_plugin.study.points import CONTROL, POINT, Point
 from gkd_plugin.study.proposals import HALVING, METHODS, TPE, Proposals, draw
 from gkd_plugin.study.resume import choose_jobs
 from gkd_plugin.study.space import Space, describe_changes
+from gkd_plugin.study.strays import find_strays
 from gkd_plugin.study.study import FILE, SEARCH, Study, find_out_dir, read_study_file
 
 _PATIENCE = 100  # proposals in a row that bring nothing new
@@ -112,7 +113,7 @@ def run_search(
         proposals = Proposals(study.beside, points, method)
         search = Search(study, points, proposals, Path(config), steps, resources)
         entries = search.run(runs, hours, controls, retry_failed, quiet)
-        warnings = (*search.notes, *count_warnings(search.configs.values()))
+        warnings = (*search.notes, *count_warnings(search.configs.values()), *find_strays(grid, base))
         return summarize(search.study, entries, warnings)
 
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data
+from gkd_plugin.data.check import check_data, find_shared_items
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
@@ -26,6 +27,7 @@ from gkd_plugin.models.observed import Together
 from gkd_plugin.models.observed import infer_task as infer_plan_task
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import was_told
 from gkd_plugin.training.batches import make_split_loaders, offer_sparse
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.depends import find_depends
@@ -34,6 +36,7 @@ from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.recorders.gradients import Diagnostics
 from gkd_plugin.training.recorders.learned_maps import LearnedMaps
+from gkd_plugin.training.recorders.notes import Notes
 from gkd_plugin.training.recorders.sparse_input import SparseInput
 from gkd_plugin.training.recorders.tracking import Tracking
 from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
@@ -72,6 +75,7 @@ def make_trainer(
         teacher (nn.Module, optional): A teacher that is not a run.
     """
     check_data(loaders, cfg)
+    notes = Notes(find_shared_items(loaders, cfg))
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
@@ -88,7 +92,7 @@ def make_trainer(
         sample = split_loaders[0].peek()
     students = build_students(run, sources, sample, optimizer, scheduler)
     folder = Path(cfg.get("run_dir", ""))
-    recorders: list[Recorder] = [*([Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []), *sparse]
+    recorders: list[Recorder] = [*([Diagnostics(folder, plan), LearnedMaps(folder)] if logs else []), *sparse, notes]
     if logs and plan["tracker"] != "none":
         recorders.append(Tracking(str(plan["tracker"]), cfg))
     depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
@@ -138,7 +142,7 @@ def distill(
                 configs = {student.number: student.model.own for student in trainer.students}
                 write_outcome(folder, result, trainer.answering(result), configs)
                 aggregate_tests(Path(cfg.out_dir))
-        for warning in result.warnings:
+        for warning in filterfalse(was_told, result.warnings):
             logging.warning("gkd_plugin: %s", warning)
         if cfg.metric_best == "auto":
             # the program's aggregation, which comes next, must select by what selected here: its loggers may measure more

@@ -54,7 +54,11 @@ def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[
         return {name: round(value, cfg.round) for name, value in values.items()}
     if kind == "classification_binary":
         return _binary(labels, scores)
-    raise UserError(
+    raise _report_no_metric(kind)
+
+
+def _report_no_metric(kind: str) -> UserError:
+    return UserError(
         f"dataset.task_type: no metric for '{kind}'. Name one in custom_metrics; there are: "
         f"{', '.join(register.metric_dict) or 'none'}."
     )
@@ -98,6 +102,21 @@ def cut_rows(log: Any, epochs: int) -> None:
     if path.is_file():
         kept = "".join(f"{line}\n" for line, row in read_rows(path) if row["epoch"] < epochs)
         write_atomically(path, lambda file: file.write(kept.encode()))
+
+
+def require_metric(kind: str) -> None:
+    """Refuses before training what :func:`choose_metric` would refuse after the first epoch.
+
+    Args:
+        kind (str): The host's task type, of which only the data know whether it has two classes or more.
+
+    Raises:
+        UserError: If nothing is measured, ``metric_best`` is not, or ``metric_agg`` asks for the worst epoch.
+    """
+    names = cfg.custom_metrics or HOST_METRICS.get(kind)
+    if not names:
+        raise _report_no_metric(kind)
+    choose_metric(names)
 
 
 def choose_metric(names: Sequence[str]) -> tuple[str, bool]:

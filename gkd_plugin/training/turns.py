@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -132,7 +133,7 @@ class Turns:
         self._seats += seats if own is not None else [caller, *seats]
         caller.children, caller.state, caller.ends = len(seats), _PARENT, False
         threads = [
-            threading.Thread(target=self._work, args=(seat, call), daemon=True)
+            threading.Thread(target=copy_context().run, args=(self._work, seat, call), daemon=True)
             for seat, call in zip(seats, calls, strict=True)
         ]
         for thread in threads:

@@ -114,3 +114,25 @@ def test_nothing_is_left_in_the_global_cfg(files):
     before = cfg.clone()
     check([files / "good.yaml", files / "bad.yaml"])
     assert cfg == before
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"metric_best": "f1"}, "metric_best: 'f1' is not measured. Allowed: auto, accuracy"),
+        ({"metric_best": "auc"}, "'auc' is not measured"),
+        ({"metric_best": "accuracy"}, "ok"),
+        ({"metric_agg": "argmin"}, "metric_agg: argmin selects"),
+    ],
+)
+@pytest.mark.usefixtures("work_folder")
+def test_the_data_tell_which_metrics_there_are(values, said):
+    config = {**toy.values(), "metric_best": "auto", **values}
+    assert said in str(check(config, data=True))
+
+
+@pytest.mark.usefixtures("work_folder")
+def test_splits_that_share_nodes_are_warned_of():
+    checks = check(toy.values(dataset={"name": "leaky"}), data=True)
+    assert checks.ok and "16 nodes are in both the train and the test split" in checks[0].warnings[-1]
+    assert "(all of both)" in str(checks)

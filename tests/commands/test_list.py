@@ -20,6 +20,15 @@ def test_every_answer_of_every_axis():
     assert "laplacian" in text and "who teaches?" in text and len(repr(list_answers())) < 100
 
 
+def test_the_python_door():
+    assert gkd_plugin.list().rows == list_answers().rows
+    kernels = gkd_plugin.list("kernel")
+    assert str(kernels) == str(list_answers("kernel")) and len(repr(kernels).splitlines()) == 1
+    assert "laplacian" in kernels._repr_html_() and "<pre" in kernels._repr_html_()
+    with pytest.raises(UserError, match="Did you mean 'kernels'"):
+        gkd_plugin.list("kernls")
+
+
 def test_one_axis_in_either_number():
     assert list_answers("kernel").rows == list_answers("kernels").rows
     assert {row.section for row in list_answers("kernels").rows} == {"kernels"}

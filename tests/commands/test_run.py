@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,35 @@ def test_finished_seeds_are_skipped_and_a_larger_repeat_adds(tmp_path: Path, mon
     assert run(path, quiet=True).results == first.results[:1]  # asking for less takes nothing away
     assert seeds == ["study/0", "study/1", "study/2"]
     assert (folder / "2" / "result.json").is_file()
+
+
+def test_a_finished_run_says_that_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path)
+    run(path)
+    assert "finished" not in capsys.readouterr().err
+    run(path)
+    (line,) = capsys.readouterr().err.splitlines()
+    folder = tmp_path / "results" / "study"
+    date = datetime.fromisoformat(json.loads((folder / "0/result.json").read_text())["date"]).astimezone()
+    assert line.startswith(
+        f"{folder}: finished already ({date:%Y-%m-%d %H:%M}); nothing is trained. --fresh trains anew"
+    )
+    run(path, repeat=3)
+    assert f"{folder}: 1 of 3 seeds finished already (" in capsys.readouterr().err
+    run(path, repeat=3, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_result_without_a_date_has_that_of_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path)
+    run(path, quiet=True)
+    file = tmp_path / "results" / "study" / "0" / "result.json"
+    values = json.loads(file.read_text())
+    del values["date"]
+    file.write_text(json.dumps(values))
+    os.utime(file, (86400 * 365, 86400 * 365))
+    run(path)
+    assert "finished already (1971-01-01" in capsys.readouterr().err
 
 
 def test_another_configuration_in_the_folder_is_refused(tmp_path: Path) -> None:

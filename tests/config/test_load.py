@@ -238,6 +238,8 @@ def test_values_of_another_type(key, raw):
         ("dataset.task_type", "clasification"),
         ("train.sampler", "full"),
         ("val.sampler", "fullbatch"),
+        ("train.sampler", "neighbor"),
+        ("val.sampler", "cluster"),
         ("optim.base_lr", -0.01),
         ("optim.weight_decay", -1e-4),
         ("optim.momentum", -0.9),

@@ -20,6 +20,24 @@ def unit(**changes: Any) -> dict[str, Any]:
     return {"gnn": {"l2norm": True, **changes}}
 
 
+@pytest.mark.parametrize(
+    ("word", "warned"),
+    [
+        ("warmup_0", True),
+        ("rampup_0", True),
+        ("warmup_1", False),
+        ("rampup_1", False),
+        ("window_0_200", False),
+        ("linear_0_1", False),
+        ("constant", False),
+    ],
+)
+def test_a_schedule_that_is_constant(word, warned):
+    found = warnings(kd_response={"weight": 1, "schedule": word})
+    assert (f"kd_response.schedule {word} is 1 in every epoch, as constant is" in found) == warned
+    assert warned or found == ""
+
+
 def test_a_sound_plan_has_none():
     for name in axes.presets:
         assert (

@@ -17,7 +17,7 @@ from torch_geometric.transforms import Constant
 
 import gkd_plugin  # noqa: F401 - registers
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data
+from gkd_plugin.data.check import check_data, find_shared_items
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
@@ -356,3 +356,63 @@ def test_edges_of_a_graph_lead_to_its_own_nodes() -> None:
     made._data.edge_index[0, 0] = made[0].num_nodes  # there are more nodes in all graphs together
     with pytest.raises(UserError, match="edge_index has 1 edge to nodes that are not there"):
         load(cfg)
+
+
+# ------------------------------------------------------------------------------------------- what two splits share
+
+
+def first(count: int) -> Edit:
+    def edit(data: Data) -> None:
+        for name in toy.MASKS:
+            data[name] = data[name].clone()
+            data[name][:count] = True
+
+    return edit
+
+
+SHARED = {  # what is done to sound splits, and the numbers that the two splits of each warning share
+    "nothing": (drop(), {}),
+    "test is train": (put("test_mask", lambda d: d.train_mask.clone()), {("train", "test"): "16 nodes"}),
+    "test is validation": (put("test_mask", lambda d: d.val_mask), {("val", "test"): "16 nodes"}),
+    "one node in all": (
+        first(1),
+        {pair: "1 node" for pair in (("train", "val"), ("train", "test"), ("val", "test"))},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_splits_that_share_nodes(case: str) -> None:
+    edit, expected = SHARED[case]
+    data = toy.community(0)
+    edit(data)
+    serve([data])
+    found = find_shared_items(load(cfg), cfg)
+    assert len(found) == len(expected)
+    for text, ((a, b), count) in zip(found, expected.items(), strict=True):
+        assert f"{count}" in text and f"both the {a} and the {b} split" in text
+        assert ("(all of both)" in text) == (count == "16 nodes")
+
+
+def test_splits_that_share_graphs() -> None:
+    data = toy.Toy([toy.community(seed) for seed in range(6)])
+    cfg.dataset.task = "graph"
+    loaders = [DataLoader(data[part]) for part in ([0, 1, 2], [3, 4], [2, 4, 5])]
+    found = find_shared_items(loaders, cfg)
+    assert [text.partition(": ")[2].partition(", so ")[0].rpartition(": ")[2] for text in found] == [
+        "1 graph is in both the train and the test split",
+        "1 graph is in both the val and the test split",
+    ]
+
+
+def test_masks_of_graphs_that_are_not_the_same_share_nothing() -> None:
+    cfg.dataset.task = "node"
+    everywhere = [toy.community(seed) for seed in range(3)]
+    for data in everywhere:
+        for name in toy.MASKS:
+            data[name][:] = True
+    assert find_shared_items([DataLoader(toy.Toy([data])) for data in everywhere], cfg) == []
+    whole = toy.Toy(everywhere[:1])
+    assert len(find_shared_items([DataLoader(whole)] * 3, cfg)) == 3
+    sampled = [RandomNodeLoader(whole[0], num_parts=2), DataLoader(whole), DataLoader(whole)]
+    assert len(find_shared_items(sampled, cfg)) == 3

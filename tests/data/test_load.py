@@ -65,6 +65,17 @@ def test_missing_files_and_no_network(tmp_path):
         load(cfg)
 
 
+@pytest.mark.parametrize("there", [(), ("data",), ("data/Cora/Cora",), ("data/Cora/mine/empty",)])
+def test_a_fetch_that_fails_leaves_no_folders(there, tmp_path):
+    for name in there:
+        (tmp_path / name).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    use("Cora", tmp_path / "data")
+    with pytest.raises(UserError, match="fetching it failed"):
+        load(cfg)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_the_folder_of_the_environment_is_named(tmp_path, monkeypatch):
     (tmp_path / "prepare.py").touch()
     monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))

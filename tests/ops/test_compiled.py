@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gkd_plugin.ops import compiled
 from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.printing import noting
 from gkd_plugin.space import kernels
 from gkd_plugin.space.kernels import KERNELS
 from tests.ops.pairs_by_loop import NAMES, Problem, problems
@@ -28,10 +28,8 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fresh() -> None:
     compiled._find_obstacle.cache_clear()
-    compiled._log.cache_clear()
     yield
     compiled._find_obstacle.cache_clear()
-    compiled._log.cache_clear()
 
 
 def fail_without_a_word(device: str) -> None:
@@ -113,16 +111,26 @@ def test_other_types_and_small_graphs_are_left_to_torch(kind: torch.dtype, alway
     ],
 )
 def test_where_numba_is_missing_or_broken_torch_computes_and_one_line_says_so(
-    damage, said, always: None, fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    damage, said, always: None, fresh: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(monkeypatch)
     monkeypatch.setattr(compiled, "_LARGE", 0)
-    with caplog.at_level(logging.INFO, "gkd_plugin"):
-        rows = torch.tensor([[0.0], [2.0]])
+    rows = torch.tensor([[0.0], [2.0]])
+
+    def use() -> None:
         for _ in range(3):
             assert kernels.manhattan_on(rows, EdgeSet(torch.tensor([[0], [1]]), 2)).tolist() == [2.0]
-    (record,) = caplog.records
-    assert re.search(said, record.getMessage())
+
+    with noting() as notes:  # as a worker, whose command says it
+        use()
+    (text,) = notes
+    assert re.search(said, text) and capsys.readouterr().err == ""
+    use()
+    assert capsys.readouterr().err == f"warning: {text}\n"
+    monkeypatch.setattr(compiled, "_LARGE", 100)
+    with noting() as notes:  # where it does not pay
+        use()
+    assert notes == []
 
 
 @pytest.mark.parametrize("ends", [[[0], [2]], [[-1], [0]]])

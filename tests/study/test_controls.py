@@ -9,7 +9,7 @@ import pytest
 
 from gkd_plugin.commands.run import control_overrides, run
 from gkd_plugin.config.load import read_config
-from gkd_plugin.study.controls import add_controls, is_control, make_control
+from gkd_plugin.study.controls import add_controls, describe_control, is_control, make_control
 from gkd_plugin.study.points import CONTROL, POINT, Point
 from gkd_plugin.study.records import read_study
 from gkd_plugin.study.tables import compare
@@ -60,6 +60,21 @@ def test_points_that_differ_only_in_what_teaches_share_one(toy_data: None) -> No
     shared = next(point for point in extra if point.name == control["one"])
     assert shared.choices == {}, "its points have different presets"
     assert all(is_control(new[name].plan) for name in new)
+
+
+def test_a_control_is_described_as_what_it_is() -> None:
+    dimensions = {
+        "p": "kd.preset",
+        "preset": "preset",  # of a run of which only the name is known
+        "s": "kd.students",
+        "mode": "kd.peer_mode",
+        "w": "kd_structure.weight",
+        "width": "gnn.dim_inner",
+        "act": "gnn.act",
+    }
+    choices = {"p": "oc", "preset": "oc", "s": 3, "mode": "train", "w": 10, "width": 4}
+    assert describe_control(choices, dimensions) == {"p": "supervised", "preset": "supervised", "s": 3, "width": 4}
+    assert describe_control({}, {"p": "kd.preset", "w": "kd_structure.weight"}) == {"p": "supervised"}
 
 
 def test_a_point_that_is_a_control_serves_and_needs_none(toy_data: None) -> None:

@@ -116,3 +116,15 @@ def test_data_sets_and_single_values_are_not_ranked(tmp_path: Path) -> None:
     dimensions = {"data": "dataset.name", "width": "gnn.dim_inner", "act": "gnn.act"}
     table = rank(make_factorial(tmp_path, scores, dimensions))
     assert set(table["dimension"]) == {"width"} and table["mean_rank"].tolist() == [1.5, 1.5]
+
+
+def test_a_pair_of_which_one_has_a_single_value_is_left_out(tmp_path: Path) -> None:
+    dimensions = {"preset": "kd.preset", "act": "gnn.act", "w": "kd_structure.weight", "t": "kd_response.temperature"}
+    scores = {
+        (preset, act, value if preset == "oc" else ..., value if preset == "mutual" else ...): 0.5 + value / 100
+        for preset, act, value in itertools.product(("oc", "mutual"), ("relu", "prelu"), (1, 10))
+    }
+    pairs = interact(make_factorial(tmp_path, scores, dimensions))
+    found = list(dict.fromkeys(zip(pairs["first"], pairs["second"], strict=True)))
+    assert found == [("preset", "act"), ("act", "w"), ("act", "t")]
+    assert pairs["balanced"].all()

@@ -23,9 +23,9 @@ def grid(tmp_path):
     return write
 
 
-def mistakes(grid, text):
+def mistakes(grid, text, **options):
     with pytest.raises(UserError) as caught:
-        grid(text)
+        grid(text, **options)
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
@@ -224,12 +224,12 @@ def test_a_range_in_a_grid_is_a_mistake(grid, written, advice):
         ("gnn.act a=b [1]", 1, "cannot be an alias"),
         ("gnn.act a/b [1]", 1, "cannot be an alias"),
         ("out_dir out [a, b]", 1, "out_dir cannot be a dimension"),
-        ("gnn.act act [1]\nnum_threads act [2]", 2, "the alias 'act' is there already (line 1)"),
-        ("gnn.act act [1]\ngnn.act act2 [2]", 2, "gnn.act is there already (line 1)"),
-        ("gnn.act act [1]\n\nnum_threads act [2]", 3, "stands for gnn.act in line 1, here for num_threads"),
-        ("gnn.act act [1]\n\nnum_threads Act [2]", 3, "in upper case only"),
-        ("gnn.act act [1]\nwhen", 2, "'when' needs a dimension and its values"),
-        ("gnn.act act [1]\nwhen act", 2, "'when' needs a dimension and its values"),
+        ("gnn.act act [relu]\nnum_threads act [2]", 2, "the alias 'act' is there already (line 1)"),
+        ("gnn.act act [relu]\ngnn.act act2 [2]", 2, "gnn.act is there already (line 1)"),
+        ("gnn.act act [relu]\n\nnum_threads act [2]", 3, "stands for gnn.act in line 1, here for num_threads"),
+        ("gnn.act act [relu]\n\nnum_threads Act [2]", 3, "in upper case only"),
+        ("gnn.act act [relu]\nwhen", 2, "'when' needs a dimension and its values"),
+        ("gnn.act act [relu]\nwhen act", 2, "'when' needs a dimension and its values"),
         ("gnn.act act [relu]\nwhen axt relu\n  num_threads t [1]", 2, "Did you mean 'act'?"),
         ("when act relu\n  num_threads t [1]", 1, "Write its row first."),
         ("gnn.act act [relu]\nwhen act tanh\n  num_threads t [1]", 2, "'tanh' is not among its values. Allowed: relu."),
@@ -249,6 +249,44 @@ def test_all_mistakes_at_once_in_the_order_of_lines(grid):
     many = mistakes(grid, "\n".join(["a"] * 50))
     assert len(many) == 21
     assert many[-1] == "and 30 more"
+
+
+KEYS_TOO = """kd.preset preset [supervised, alignahed, oc]
+gnn.dim_iner width [16, 32]
+gnn.act act [relu, tanhh]
+when preset oc
+  kd_structure.weight weight [1, minus]
+  kd_structures.shift shift [1]
+x y
+"""
+
+
+def test_keys_and_values_are_told_with_the_lines(grid):
+    assert [line.split(". ")[0] for line in mistakes(grid, KEYS_TOO)] == [
+        "line 1: kd.preset: 'alignahed' is not allowed",
+        "line 2: gnn.dim_iner: unknown key",
+        "line 3: gnn.act: 'tanhh'",
+        "line 5: kd_structure.weight: 'minus' is not allowed",
+        "line 6: kd_structures: unknown group",
+        "line 7: 2 of 3 fields: 'x y'",
+    ]
+    (line, last) = mistakes(grid, "optim.base_lr lr -1~0.1\nx y", ranges=True)
+    assert line.startswith("line 1: optim.base_lr: -1 is not allowed") and last.startswith("line 2")
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "said"),
+    [
+        ("[supervised, alignahed]", "alignahead", ", for 'alignahed' in line 1 is a mistake itself. Mend that."),
+        ("[supervised, alignahead]", "alignahed", ". Did you mean 'alignahead'? Allowed: supervised, alignahead."),
+        ("[supervised, alignahed]", "alignahedd", ". Allowed: supervised."),
+        ("[alignahed]", "alignahedd", ". Allowed: none, until line 1 is mended."),
+    ],
+)
+def test_a_typo_is_not_what_a_condition_may_be(grid, values, wanted, said):
+    found = mistakes(grid, f"kd.preset preset {values}\nwhen preset {wanted}\n  kd_structure.weight w [1]")
+    assert f"line 2: 'when preset': {wanted!r} is not among its values{said}" in found
+    assert ("alignahed]" in values) == found[0].startswith("line 1: kd.preset: 'alignahed' is not allowed")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def begun(name: str = "a", session: str = "s1", attempts: int = 1) -> Entry:
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     ended = begun().end(
-        "failed", "no\nreason", metric="auc", better=True, val=0.75, failures={"2": "why"}, traceback="t"
+        "failed", "no\nreason", metric="auc", better=True, val=0.75, failures={"2": "why"}, traceback="t", notes=("n",)
     )
     ledger.write(ended)
     assert ledger.read("a") == ended
@@ -61,6 +61,8 @@ DAMAGED = {
     "words for a number": f'{GOOD}, "attempts": "many"}}'.encode(),
     "a truth for a number": f'{GOOD}, "pid": true}}'.encode(),
     "no time": f'{GOOD}, "started": "yesterday"}}'.encode(),
+    "notes that are none": f'{GOOD}, "notes": [1]}}'.encode(),
+    "notes that are no list": f'{GOOD}, "notes": "why"}}'.encode(),
     "a list of failures": f'{GOOD}, "failures": ["why"]}}'.encode(),
     "nested deeply": b"[" * 100_000,
 }

@@ -65,7 +65,7 @@ def test_a_study_is_read_from_its_folder_or_the_one_beside_it(study: Path, name:
     assert points["role"].tolist() == ["point", "point", "control", "control"]
     assert points["control"].tolist() == ["control-1", "control-2", None, None]
     assert points["width"].dtype == "int64" and points["width"].tolist() == [8, 16, 8, 16]
-    assert points["preset"].tolist() == ["lsp", "lsp", None, None]
+    assert points["preset"].tolist() == ["lsp", "lsp", "supervised", "supervised"]
     assert points.loc["control-1", "folder"] == str(study / "controls" / "control-1")
     mean = results.scores[results.scores["answer"] == "mean"]
     assert list(zip(mean["name"], mean["seed"], mean["val"], mean["test"], strict=True)) == [

@@ -26,9 +26,9 @@ from gkd_plugin.study.report.parts import (
     number_cell,
     text_cell,
 )
+from gkd_plugin.study.report.run_control import find_control
 from gkd_plugin.study.report.scale import Scale
 from gkd_plugin.study.report.verdict import list_damage
-from gkd_plugin.study.run_files import is_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,8 @@ def make_run_report(results: StudyResults, made: str) -> Report:
     """
     folder = Path(str(results.points.iloc[0]["folder"]))
     name, scale = str(results.points.iloc[0]["name"]), Scale.of(results)
-    control = _read_control(folder)
+    beside = find_control(folder)
+    control = read_study(beside) if beside is not None else None
     answers = _list_answers(results.scores)
     seeds = results.scores["seed"].nunique()
     sentences, lines = _write_verdict(results, control, scale, answers)
@@ -58,7 +59,7 @@ def make_run_report(results: StudyResults, made: str) -> Report:
             "At the epoch that validation selects, for each answer of the run.",
             (_make_summary(results, control, scale, answers), _make_seeds(results, scale, answers)) if answers else (),
         ),
-        _make_training(folder, results, control, scale),
+        _make_training(folder, results, beside, scale),
         *_make_insides(folder),
         *_make_failures(results),
         Section("files", "What was run", parts=tuple(_list_texts(folder))),
@@ -72,11 +73,6 @@ def make_run_report(results: StudyResults, made: str) -> Report:
         sections=[section for section in sections if section.parts],
         made=made,
     )
-
-
-def _read_control(folder: Path) -> StudyResults | None:
-    beside = folder.with_name(f"{folder.name}-control")
-    return read_study(beside) if is_run(beside) else None
 
 
 def _list_answers(scores: pd.DataFrame) -> dict[str, str]:
@@ -185,11 +181,10 @@ def _make_failures(results: StudyResults) -> Iterator[Section]:
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
-def _make_training(folder: Path, results: StudyResults, control: StudyResults | None, scale: Scale) -> Section:
+def _make_training(folder: Path, results: StudyResults, beside: Path | None, scale: Scale) -> Section:
     parts: list[Picture] = []
     lines = [(folder.name, run_series.read_validation(folder, results.metric))]
-    if control is not None:
-        beside = folder.with_name(f"{folder.name}-control")
+    if beside is not None:
         lines.append((beside.name, run_series.read_validation(beside, results.metric)))
     drawn = [(label, series) for label, series in lines if series is not None]
     if drawn:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gkd_plugin.plan import Plan
+from gkd_plugin.host import cfg
+from gkd_plugin.plan import GroupPlan, Plan
+from gkd_plugin.printing import tell
 from gkd_plugin.space import schedules
 from gkd_plugin.training.checkpoint import write_atomically
 from gkd_plugin.training.recorders.base import Recorder
@@ -58,7 +60,10 @@ class Diagnostics(Recorder):
         self._written: set[tuple[int, int]] = set()
         self.shares: dict[str, list[float]] = {}
         self.counted: dict[str, list[float]] = {}
+        self._epochs: dict[str, set[int]] = {}
+        self._untold = False
         groups = plan.active if plan is not None else ()
+        self._hints = {part.label(g.name): _suggest(g) for g in groups for part in g.active_parts}
         self._schedules = {part.label(g.name): str(g["schedule"]) for g in groups for part in g.active_parts}
 
     def resume(self, done: int) -> None:
@@ -79,6 +84,7 @@ class Diagnostics(Recorder):
     ) -> None:
         """Writes a row."""
         self._written.add((epoch, student.number))
+        self._untold = True
         row = {"epoch": epoch, "student": student.number, **values, **compare(gradients)}
         self._note(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,16 +93,25 @@ class Diagnostics(Recorder):
                 json.dumps({key: round(value, 8) if value == value else None for key, value in row.items()}) + "\n"
             )
 
-    def warnings(self) -> Iterator[str]:
-        for name in self.find_faint():
-            yield (
-                f"{name}: its gradient stayed under 0.1 % of the whole. A larger weight may help, or what makes the term "
-                "so small: see diagnostics.json."
-            )
+    def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:
+        """Says of a faint term as soon as two records show it: hundreds of epochs may follow."""
+        if self._untold:
+            self._untold = False
+            for name in self.find_faint():
+                if len(self._epochs[name]) > 1:
+                    tell(self._describe_faint(name))
 
+    def warnings(self) -> Iterator[str]:
+        yield from (self._describe_faint(name) for name in self.find_faint())
         for name, counted in self.counted.items():
             if max(counted) == 0:
                 yield f"{name}: no item reached {name}.confidence in any record of diagnostics.json: the term taught nothing."
+
+    def _describe_faint(self, name: str) -> str:
+        return (
+            f"{name}: its gradient stayed under 0.1 % of the whole. A larger weight may help, or what makes the term "
+            f"so small: see diagnostics.json.{self._hints.get(name, '')}"
+        )
 
     def find_faint(self) -> list[str]:
         """Terms whose gradient stayed under 0.1 % of the whole in every record in which they counted."""
@@ -113,6 +128,16 @@ class Diagnostics(Recorder):
             word = self._schedules.get(name, "constant")
             if schedules.factor(word, int(row["epoch"])) >= FELT:
                 self.shares.setdefault(name, []).append(value)
+                self._epochs.setdefault(name, set()).add(int(row["epoch"]))
 
     def _rows(self) -> list[dict[str, float]]:
         return [row for _, row in read_rows(self.path)]
+
+
+def _suggest(group: GroupPlan) -> str:
+    """What most often makes a structure faint: similarities that hardly differ, of rows that are short beside the scale."""
+    scale = group.get("kernel_scale")
+    if not isinstance(scale, float):
+        return ""
+    also = ", or gnn.l2norm: false" if cfg.gnn.get("l2norm") else ""
+    return f" Its kernel_scale {scale:g} may be too wide for these hidden states: try kernel_scale: median{also}."
