@@ -54,6 +54,7 @@ class Sample:
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     fixed: bool = False
     _graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
+    _rows: dict[str, tuple[Tensor, int, Tensor]] = field(default_factory=dict, repr=False)
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The value under ``key``, computed on first use."""
@@ -82,11 +83,22 @@ class Sample:
         mask = self.batch.get(f"{split}_mask") if self.task.level == "node" else None
         return mask if isinstance(mask, Tensor) else None
 
+    def rows(self, split: str) -> Tensor | None:
+        """The numbers of a split's nodes, or ``None`` where every item counts."""
+        mask = self.mask(split)
+        if mask is None:
+            return None
+        kept = self._rows.get(split)
+        if kept is None or kept[0] is not mask or kept[1] != mask._version:
+            index = mask.nonzero().view(-1) if mask.dtype == torch.bool else mask
+            kept = self._rows[split] = mask, mask._version, index
+        return kept[2]
+
     def answers(self, seen: Observation, split: str) -> tuple[Tensor, Tensor]:
         """Predictions and labels of a split's items, as the host's head would return them."""
         assert seen.labels is not None
-        mask = self.mask(split)
-        return (seen.logits, seen.labels) if mask is None else (seen.logits[mask], seen.labels[mask])
+        rows = self.rows(split)
+        return (seen.logits, seen.labels) if rows is None else (seen.logits[rows], seen.labels[rows])
 
 
 def _read_rows(value: Any) -> Tensor:

@@ -190,7 +190,8 @@ class Updates:
                 total, values, weighted = objective(label_loss, seen, taught, epoch)
         loss = float(label_loss.detach())
         numbers = {name: float(value) for name, value in values.items()}
-        if not math.isfinite(float(total.detach())):
+        whole = loss if total is label_loss else float(total.detach())
+        if not math.isfinite(whole):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
         labels_count = label_loss.requires_grad and bool(self.plan["label_weight"])
