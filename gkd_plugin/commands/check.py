@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from gkd_plugin.commands.start import find_run_folder, require_data, require_name, require_teachers
 from gkd_plugin.config.load import Config, Source, read_config
+from gkd_plugin.data.samplers import find_uncertain_samplers
 from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.printing import Printable
 from gkd_plugin.schema import show
@@ -25,7 +26,7 @@ class Checked:
         name (str): Its file, or ``config``.
         config (Config, optional): The configuration, where nothing is wrong.
         error (UserError, optional): What is wrong.
-        found (tuple of str): Warnings about the data, where they were looked at.
+        found (tuple of str): Warnings about the data.
     """
 
     name: str
@@ -102,8 +103,7 @@ def _check_start(checked: Checked, planned: set[Path], data: bool) -> Checked:
     try:
         require_name(Path(config.cfg.out_dir), config.name)
         require_teachers(config, planned - {find_run_folder(config)})
-        if data:
-            return replace(checked, found=tuple(require_data(config)))
+        found = require_data(config) if data else find_uncertain_samplers(config.cfg)
+        return replace(checked, found=tuple(found))
     except UserError as error:
         return replace(checked, config=None, error=error)
-    return checked

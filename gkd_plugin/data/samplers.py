@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch_geometric.typing
 from torch_geometric.data import Data
@@ -17,18 +19,33 @@ _SEVERAL = ("PPI", "MNIST", "QM7b")  # data sets of many graphs, and TU_<name>: 
 _INSTEAD = "or write full_batch."
 
 
-def serves_one_graph(own: CfgNode) -> bool:
-    """Whether the data set is known to be one graph before it is loaded; only then the host makes a sampler.
+def serves_one_graph(own: CfgNode) -> bool | None:
+    """Whether a data set is one graph, of which alone the host makes a sampler; ``None`` where only its loader knows.
 
     Args:
         own (CfgNode): A configuration of the host.
     """
     name = str(own.dataset.name)
-    if own.dataset.task == "graph" or not set(register.loader_dict) <= set(LOADERS):  # a user's may answer to any name
+    if own.dataset.task == "graph":
         return False
+    if not set(register.loader_dict) <= set(LOADERS):  # a user's may answer to any name
+        return None
     if own.dataset.format == "OGB":
         return not name.startswith("ogbg")
     return own.dataset.format in ("PyG", FORMAT) and name not in _SEVERAL and not name.startswith("TU_")
+
+
+def find_uncertain_samplers(own: CfgNode) -> Iterator[str]:
+    """A warning for each sampler that cannot be made, where it is not known whether one will be needed.
+
+    Args:
+        own (CfgNode): A configuration of the host.
+    """
+    for part in ("train", "val"):
+        word = own[part].sampler
+        wrong = find_sampler_problem(word, own) if serves_one_graph(own) is None else None
+        if wrong is not None:
+            yield f"{part}.sampler: if '{own.dataset.name}' is one graph, '{word}' {wrong[0]}. {wrong[1]}"
 
 
 def find_sampler_problem(sampler: str, own: CfgNode) -> tuple[str, str] | None:

@@ -8,9 +8,10 @@ from torch_geometric.graphgym.config import cfg
 from torch_geometric.loader import RandomNodeLoader
 from yacs.config import CfgNode
 
+from gkd_plugin.commands.check import check
 from gkd_plugin.data import samplers
 from gkd_plugin.data.load import load
-from gkd_plugin.data.samplers import find_sampler_problem, serves_one_graph
+from gkd_plugin.data.samplers import find_sampler_problem, find_uncertain_samplers, serves_one_graph
 from gkd_plugin.errors import UserError
 from tests import toy
 
@@ -68,13 +69,23 @@ def test_a_missing_package_of_the_neighbor_sampler_is_named(monkeypatch):
         ("gkd", "PPI", "node", False),
         ("PyG", "TU_MUTAG", "node", False),
         ("PyG", "Cora", "graph", False),
-        ("mine", "Cora", "node", False),
     ],
 )
 def test_only_of_one_graph_the_host_makes_a_sampler(format, name, task, one):
     own = cfg.clone()
     own.dataset.format, own.dataset.name, own.dataset.task = format, name, task
-    assert serves_one_graph(own) == one
+    assert serves_one_graph(own) is one
+    assert not list(find_uncertain_samplers(own))
+
+
+def test_where_only_the_loader_knows_it_is_a_warning(monkeypatch):
+    serve(monkeypatch, "cluster")
+    assert serves_one_graph(cfg) is None
+    (text,) = find_uncertain_samplers(cfg)
+    assert text.startswith(f"train.sampler: if '{cfg.dataset.name}' is one graph, 'cluster' makes the host read a key")
+    assert list(check({"num_threads": 1, "train": {"sampler": "saint_rw"}})[0].warnings)[-1].startswith("train.sampler")
+    cfg.train.sampler = "full_batch"
+    assert not list(find_uncertain_samplers(cfg))
 
 
 def serve(monkeypatch, sampler: str) -> None:
