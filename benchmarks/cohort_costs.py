@@ -17,7 +17,12 @@ from typing import Any
 from studies import markdown, prepare
 from turns import ROUND, Run, describe_machine, gcn, measure, milliseconds, parse, ratio
 
-COHORTS = (("alignahead", 2, 1.15), ("alignahead", 4, 1.15), ("alignahead", 8, 1.15), ("alignahead_pp", 2, 1.3), ("alignahead_pp", 4, 1.3))
+COHORTS = (
+    ("alignahead", 2, 1.15),
+    ("alignahead", 4, 1.15),
+    ("alignahead", 8, 1.15),
+    ("alignahead_pp", 4, 1.3),
+)
 NAIVE, FASTER = 4, 3.0  # students of the published procedure, and how much faster ours must be
 OURS = f"alignahead, {NAIVE}"
 
@@ -59,7 +64,9 @@ class Published:
 
         from torch.nn.functional import cross_entropy
 
-        stream = contextlib.nullcontext() if student.number == 1 else self.trainer.streams.use(f"train/{student.number}")
+        stream = (
+            contextlib.nullcontext() if student.number == 1 else self.trainer.streams.use(f"train/{student.number}")
+        )
         student.model.module.train()
         with stream:
             seen = student.model.observe(self.sample, ("conv",))
@@ -149,13 +156,15 @@ def main() -> None:
         for each in naive.values():
             require_same(cohort("alignahead", NAIVE, "fresh"), each)
         times = measure(sides, asked.rounds, ROUND // asked.rounds)  # all rounds together are one round of turns.py
-        slow = measure({OURS: sides[OURS]} | naive, rounds=3, epochs=1, warm=1)
+        slow = measure({OURS: sides[OURS]} | naive, rounds=2, epochs=1, warm=1)
     base = times["supervised"]
     rows = [["supervised", milliseconds(base), "-", "-", "-", "-"]]
     for preset, students, bar in COHORTS:
         each = times[f"{preset}, {students}"]
         found, text = ratio(each, base, students, together=True)
-        rows.append([f"{preset}, {students}", milliseconds(each), text, "-", f"{bar:g}", "yes" if found <= bar else "no"])
+        rows.append(
+            [f"{preset}, {students}", milliseconds(each), text, "-", f"{bar:g}", "yes" if found <= bar else "no"]
+        )
     for name in naive:
         found, text = ratio(slow[name], slow[OURS])
         rows.append([name, milliseconds(slow[name]), "-", text, f">= {FASTER:g}", "yes" if found >= FASTER else "no"])

@@ -16,7 +16,11 @@ from turns import Run, describe_machine, measure, milliseconds, parse, ratio
 
 BAR = 1.4
 CONTROL = "control"
-PARTS = {"structure": ("kd_structure.weight", "0"), "features": ("kd_feature.weight", "0"), "heads": ("kd_auxiliary.weight", "0")}
+PARTS = {
+    "structure": ("kd_structure.weight", "0"),
+    "features": ("kd_feature.weight", "0"),
+    "heads": ("kd_auxiliary.weight", "0"),
+}
 
 
 def main() -> None:

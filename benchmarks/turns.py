@@ -98,9 +98,7 @@ class Run:
                 return
 
 
-def measure(
-    contenders: Mapping[str, Epoch], rounds: int, epochs: int = ROUND, warm: int = 2
-) -> dict[str, list[float]]:
+def measure(contenders: Mapping[str, Epoch], rounds: int, epochs: int = ROUND, warm: int = 2) -> dict[str, list[float]]:
     """CPU seconds of an epoch of each side in each round; the first ``warm`` epochs do not count."""
     for contender in contenders.values():
         for _ in range(warm):

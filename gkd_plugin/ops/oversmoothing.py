@@ -56,9 +56,7 @@ class Links(NamedTuple):
         adjacency = torch.sparse_coo_tensor(simple.flip(0), ones, (num_nodes, num_nodes), check_invariants=False)
         count = degree(simple[1], num_nodes, dtype=dtype)
         all_near, all_far = bool((count > 0).all()), bool((count < num_nodes - 1).all())
-        return cls(
-            EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), count, all_near, all_far
-        )
+        return cls(EdgeSet(edges, num_nodes), scale, compress(adjacency.coalesce()), count, all_near, all_far)
 
 
 def _floating(x: Tensor) -> Tensor:

@@ -164,7 +164,12 @@ class FeatureTerm(ProjectedTerm):
         left, right = self.projectors(row, column)
         ours, theirs = learner.layer(self.tap, row), source.layer(self.tap, column)
         many = ours.size(0) > rowwise.ROWS and self.subspace is None and self.normalization != "batchnorm"
-        if many and isinstance(left, LinearProjection) and isinstance(right, RowProjection) and self.loss != "attention":
+        if (
+            many
+            and isinstance(left, LinearProjection)
+            and isinstance(right, RowProjection)
+            and self.loss != "attention"
+        ):
             total = self._sum_blocks(left, right, ours, theirs)
             width = 1 if self.loss == "cosine" else left.linear.out_features
             return total / (ours.size(0) * width) if reduction == "mean" else total
