@@ -65,6 +65,12 @@ SCHEME_KEYS = (
         Choice(lambda: (*PREDICT, *stand_ins())),
         "which student answers; best: by validation",
     ),
+    Key(
+        "measure_period",
+        1,
+        Number(1, integer=True),
+        "epochs between measurements of heads and over-smoothing; rows between repeat the last and name its epoch",
+    ),
     Key("tracker", "none", Choice(lambda: ("none", *axes.trackers)), "where the numbers are shown, too; changes none"),
 )
 

@@ -169,6 +169,11 @@ class ObservedModel:
             self.stage, self._layers = stage, list(stage.children())
 
     @cached_property
+    def parts(self) -> list[nn.Module]:
+        """The network and all modules in it."""
+        return list(self.module.modules())
+
+    @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
         """The network's parameters by name."""
         return dict(self.module.named_parameters())
@@ -295,16 +300,20 @@ class ObservedModel:
             found[split] = Observation(pred, first.hidden, sample.graph(split), true)
         return found
 
-    @contextmanager
-    def untouched(self, train: bool = False) -> Iterator[None]:
-        """Reads the model in evaluation mode (or training mode) without gradient, then restores modes and buffers."""
-        modes = [(module, module.training) for module in self.module.modules()]
-        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if train else []
-        if all(type(module).train is nn.Module.train for module, _ in modes):
-            for module, _ in modes:
+    def set_mode(self, train: bool) -> None:
+        """Training mode or evaluation mode, as ``module.train`` sets it."""
+        if all(type(module).train is nn.Module.train for module in self.parts):
+            for module in self.parts:
                 vars(module)["training"] = train  # past torch's own __setattr__, which costs more than all else here
         else:  # one has its own way
             self.module.train(train)
+
+    @contextmanager
+    def untouched(self, train: bool = False) -> Iterator[None]:
+        """Reads the model in evaluation mode (or training mode) without gradient, then restores modes and buffers."""
+        modes = [(module, module.training) for module in self.parts]
+        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if train else []
+        self.set_mode(train)
         try:
             with torch.no_grad():
                 yield

@@ -21,6 +21,8 @@ from gkd_plugin.printing import tell
 
 SMALLEST = 2**18
 """Pairs x width from which compiled loops are used: below, an operation of torch's is as fast."""
+ON_GPU = 2**5
+"""How many times as many on a GPU."""
 _LARGE = 2**24  # where their absence is worth a line
 _TYPES = (torch.float32, torch.float64)
 _COMPILERS = {"cpu": "numba", "cuda": "triton"}
@@ -60,7 +62,12 @@ def measure(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor | None:
         Tensor: ``[P]``.
     """
     size = pairs.num_pairs * rows.size(-1)
-    if size < SMALLEST or rows.device.type not in _LOOPS or rows.dtype not in _TYPES or rows.dim() != 2:
+    if (
+        size < SMALLEST * (1 if rows.device.type == "cpu" else ON_GPU)
+        or rows.device.type not in _LOOPS
+        or rows.dtype not in _TYPES
+        or rows.dim() != 2
+    ):
         return None
     if not is_there(rows.device.type, size >= _LARGE):
         return None

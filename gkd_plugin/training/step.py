@@ -78,7 +78,7 @@ class Updates:
         outcomes = [Predictions() for _ in self.students]
         self.begin_epoch(epoch)
         for student in self.students:
-            student.model.module.train()
+            student.model.set_mode(True)
             student.objective.train()
         order = self.plan["update"]
         if self._steps_together(feed):

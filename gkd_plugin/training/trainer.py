@@ -15,6 +15,7 @@ from gkd_plugin.host import cfg, scoped, task_loss
 from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
+from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
@@ -98,6 +99,8 @@ class Trainer:
         self.seconds = 0.0
         self.done = 0
         self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._measured: dict[int, dict[str, float]] = {}  # what terms measured last, by student
+        self._measured_at = -1
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -165,10 +168,12 @@ class Trainer:
             mean = sum(scores[name_of(s.number)] for s in self.students) / len(self.students)
             extras |= {f"mean_{selection.metric}": mean, "student": float(0 if asks_ensemble else selection.leader)}
         for student, outcome in zip(self.students, outcomes, strict=True):
-            found = dict(outcome.mean_extras())
+            found = self._recall(epoch, student, dict(outcome.mean_extras()))
             for recorder in self.recorders:
                 found |= recorder.columns(student)
             extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in found.items()}
+        if self._measures(epoch):
+            self._measured_at = epoch
         for recorder in self.recorders:
             recorder.see_evaluation(epoch, self.students)
         main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
@@ -185,6 +190,7 @@ class Trainer:
     def _validate(self, epoch: int) -> list[Predictions]:
         outcomes = [Predictions() for _ in self.students]
         further = {tap for student in self.students for tap in student.objective.evaluated_taps}
+        measures = self._measures(epoch)
         for sample in self.feeds[1]:
             if self.together is not None and self.sources.stand_in(1) is None:
                 self.sources.run.readings.evaluate_together(sample, further, self.together)
@@ -192,8 +198,23 @@ class Trainer:
                 seen = self._observe(student, sample)
                 found = score(student.model, sample, seen, "val")
                 agrees = self.teachers.on_validation(student.model, sample, seen, found[1])
-                outcome.add(*found, {**self._measure_terms(student, sample, seen), **agrees})
+                outcome.add(*found, {**(self._measure_terms(student, sample, seen) if measures else {}), **agrees})
         return outcomes
+
+    def _measures(self, epoch: int) -> bool:
+        """Whether terms measure in this epoch: in the first and the last, and ``kd.measure_period`` epochs after the last time."""
+        since = epoch - self._measured_at
+        return self._measured_at < 0 or since >= int(self.plan["measure_period"]) or epoch + 1 == self.epochs
+
+    def _recall(self, epoch: int, student: Student, found: dict[str, float]) -> dict[str, float]:
+        """A student's numbers of an evaluation, with what its terms measured last where they did not measure now."""
+        silent = all(type(term).measure is Term.measure for term in student.objective.each_term())
+        if silent or int(self.plan["measure_period"]) == 1:
+            return found
+        if self._measures(epoch):
+            self._measured[student.number] = dict(found)
+            return {**found, "measured": float(epoch)}
+        return {**self._measured[student.number], **found, "measured": float(self._measured_at)}
 
     def _observe(self, student: Student, sample: Sample) -> Observation:
         """A student, or what stands in its place, in evaluation mode."""
@@ -372,6 +393,7 @@ class Trainer:
             "streams": {name: list(states) for name, states in self.streams.states.items()},
             "random": global_random_state(),
             "selection": self.selection.state_dict(),
+            "measured": [self._measured_at, self._measured],
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
             "depends": self.depends,
@@ -395,6 +417,7 @@ class Trainer:
         with fitting("the run"):
             self.streams.states = {name: list(states) for name, states in state["streams"].items()}
             self.selection.load_state_dict(state["selection"])
+            self._measured_at, self._measured = state.get("measured", (-1, {}))
             self.seconds, self.done = float(state["seconds"]), int(state["done"])
             torch.set_num_threads(int(state["threads"]))
             self.feeds[0].start()

@@ -54,7 +54,7 @@ def starts(patch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("peer_mode", ["eval", "train"])
 @pytest.mark.parametrize("stop", [1, 5])
 def test_resumed_equals_uninterrupted(update: str, peer_mode: str, stop: int, tmp_path: Path) -> None:
-    keys = {"preset": "alignahead_pp", "students": 2, "update": update, "peer_mode": peer_mode}
+    keys = {"preset": "alignahead_pp", "students": 2, "update": update, "peer_mode": peer_mode, "measure_period": 3}
     whole, cut = configuration(tmp_path / "a", kd=keys), configuration(tmp_path / "b", kd=keys)
     run(whole, quiet=True)
     with pytest.MonkeyPatch.context() as patch:

@@ -138,6 +138,23 @@ def test_rows_have_every_answer_of_their_epoch(predict: str) -> None:
         assert any(len({row[f"s{m}_accuracy"] for m in (1, 2, 3)}) < 3 for (row,) in rows.epochs.values()), "no tie"
 
 
+def test_rows_between_two_measurements_repeat_the_last_and_say_so() -> None:
+    rows = {}
+    for period in (1, 4):
+        keys = {"preset": "alignahead_pp", "students": 2, "measure_period": period}
+        with Driven(optim={"max_epoch": EPOCHS}, kd=keys) as trainer:
+            _, _, logs = train(trainer)
+            rows[period] = [row for (row,) in logs[1].epochs.values()]
+    measured = {name for name in rows[1][0] if "_aux" in name or "_layer" in name}
+    assert len(measured) == 2 * 2 * 4  # students, layers, three measures and a head's score
+    for epoch, (every, some) in enumerate(zip(rows[1], rows[4], strict=True)):
+        last = 9 if epoch == 9 else epoch // 4 * 4
+        assert some.pop("s1_measured") == some.pop("s2_measured") == last
+        assert set(some) == set(every)
+        for name in (name for name in every if name.startswith("s")):  # numbers of students
+            assert some[name] == (rows[1][last] if name in measured else every)[name], name
+
+
 @pytest.mark.parametrize("period", [1, 2])
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_it_stops_after_so_many_evaluations_without_a_better_one(patience: int, period: int) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gkd_plugin.errors import UserError
+from gkd_plugin.ops import rowwise
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.space.knowledge.feature import FeatureTerm
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
@@ -147,6 +148,26 @@ def compare(learner: Observation, source: Observation, **values: object) -> None
 def test_losses_agree_with_loops(loss: str, normalize: str, reduction: str) -> None:
     where = graph()
     compare(seen(where, 4, 4), seen(where, 4, 4, 4), loss=loss, normalize=normalize, reduction=reduction)
+
+
+@pytest.mark.parametrize("projector", ["linear", "linear_bn_relu"])
+@pytest.mark.parametrize("side", ["both", "learner"])
+@pytest.mark.parametrize("loss", ["mse", "cosine", "smooth_l1"])
+@pytest.mark.parametrize("normalize", ["none", "l2"])
+def test_blocks_of_rows_give_what_all_of_them_give(
+    projector: str, side: str, loss: str, normalize: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, source = seen(graph(), 4, grad=True), seen(graph(), 3)
+    keys = {"projector": projector, "projector_side": side, "loss": loss, "normalize": normalize}
+    term, weights = build(learner, source, **keys), torch.ones(1, 1, dtype=torch.float64)
+    found = []
+    for rows in (100, 2):
+        monkeypatch.setattr(rowwise, "ROWS", rows)
+        value = term(learner, source, weights)
+        parts = [learner.hidden["layer"][0], *term.parameters()]
+        found.append((value, torch.autograd.grad(value, parts, allow_unused=True, materialize_grads=True)))
+    torch.testing.assert_close(found[1], found[0])
+    assert found[0][0].item() == pytest.approx(oracle(term, learner, source, weights))
 
 
 @pytest.mark.parametrize("side", ["learner", "both"])

@@ -122,6 +122,21 @@ def test_odd_graphs_equal_loops(
         assert own.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("kernel", ["cosine", "linear"])
+def test_nearly_equal_structures_do_not_drown_in_rounding(kernel: str, loops: bool) -> None:
+    torch.manual_seed(1)
+    own = torch.randn(40, 3, dtype=torch.float64)
+    theirs = own + 1e-4 * torch.randn(40, 3, dtype=torch.float64)
+    where = graph_of([], 40)
+    keys = {"domain": "all_pairs", "distribution": "none", "divergence": "mse", "self_loops": loops}
+    one = term(kernel=kernel, reduction="pair_mean", **keys)
+    found = one.distance(seen(where, own.float()), seen(where, theirs.float()), 1, 1)
+    wanted = oracle(one.group, (own.float().tolist(), where), (theirs.float().tolist(), where))
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(wanted, rel=1e-2)
+
+
 @pytest.mark.parametrize("keys", [{}, {"distribution": "none", "divergence": "mse", "non_edge_weight": 0.3}])
 @pytest.mark.parametrize("kernel", ["laplacian", "cosine", "unsymmetric"])
 def test_sampled_pairs_equal_loops(kernel: str, keys: dict[str, Any]) -> None:
