@@ -287,6 +287,13 @@ def resources(command: Any) -> Any:
             "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Give a run up after S seconds."
         ),
         click.option("--memory", metavar="SIZE", help="Largest memory of a worker, such as 4GB."),
+        click.option(
+            "--per-gpu",
+            default=1,
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Workers that share one GPU: small networks leave most of it idle.",
+        ),
         click.option("--threads", type=click.IntRange(min=1), help="Threads of each run.  [default: cores / workers]"),
         click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, such as tcp://node:8786."),
         click.option(
@@ -338,7 +345,10 @@ def grid(config: str | None, file: str | None, overrides: tuple[str, ...], **opt
         from gkd_plugin.study.grid import run_grid
 
     means = Resources(
-        **{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout", "stack")}
+        **{
+            key: options.pop(key)
+            for key in ("workers", "scheduler", "threads", "memory", "timeout", "stack", "per_gpu")
+        }
     )
     options["controls"] = not options.pop("no_controls")
     options["sample_alias"] = [part for part in (options["sample_alias"] or "").split(",") if part]
@@ -377,7 +387,9 @@ def search(config: str, space: str, overrides: tuple[str, ...], **options: Any) 
         from gkd_plugin.study.execute import Resources
         from gkd_plugin.study.search import run_search
 
-    means = Resources(**{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout")})
+    means = Resources(
+        **{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout", "per_gpu")}
+    )
     options["controls"] = not options.pop("no_controls")
     line = shlex.join(["gkd", *sys.argv[1:]])
     result = run_search(config, space, overrides=words, resources=means, command=line, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from gkd_plugin.config.load import Config
@@ -10,13 +11,14 @@ from gkd_plugin.models.stacked import list_keys
 from gkd_plugin.study.job import Job
 
 
-def bundle(jobs: Sequence[Job], configs: Mapping[str, Config], most: int) -> list[tuple[Job, ...]]:
-    """Jobs in groups whose networks are alike, in the order of the first of each.
+def bundle(jobs: Sequence[Job], configs: Mapping[str, Config], most: int, workers: int = 1) -> list[tuple[Job, ...]]:
+    """Jobs in groups whose networks are alike, in the order of the first of each; no worker is left without one for it.
 
     Args:
         jobs (sequence of Job): The jobs.
         configs (mapping): Their configurations by name.
         most (int): How many networks of student 1 are trained together, seeds counted.
+        workers (int): How many groups can be trained at a time.
     """
     groups: dict[str, list[Job]] = {}
     for job in jobs:
@@ -24,7 +26,7 @@ def bundle(jobs: Sequence[Job], configs: Mapping[str, Config], most: int) -> lis
         groups.setdefault(key, []).append(job)
     found = []
     for group in groups.values():
-        size = max(1, most // max(1, group[0].repeat))
+        size = max(1, min(most // max(1, group[0].repeat), math.ceil(len(group) / max(1, workers))))
         found += [tuple(group[start : start + size]) for start in range(0, len(group), size)]
     return found
 

@@ -60,13 +60,19 @@ class Dask:
         memory (str or int): The memory of each of them (``"4GB"``); one that uses more is ended, and its run with it.
             ``"auto"`` shares the machine's, 0 sets no limit.
         scheduler (str, optional): The address of a running scheduler, ``tcp://host:8786``.
+        per_gpu (int): Number of workers that share one GPU of this machine.
 
     Raises:
         UserError: Without Dask.
     """
 
     def __init__(
-        self, workers: int = 1, threads: int = 1, memory: str | int = "auto", scheduler: str | None = None
+        self,
+        workers: int = 1,
+        threads: int = 1,
+        memory: str | int = "auto",
+        scheduler: str | None = None,
+        per_gpu: int = 1,
     ) -> None:
         if find_spec("distributed") is None:
             raise UserError(
@@ -74,6 +80,7 @@ class Dask:
                 "one run after the other in this process: --workers 0."
             )
         self._workers, self._threads, self._memory, self._address = workers, threads, memory, scheduler
+        self._per_gpu = per_gpu
         self._gpus = torch.cuda.device_count() if scheduler is None else 0
         self._known: dict[str, bool] = {}  # workers, and whether they declare a GPU
         self._told: set[str] = set()
@@ -207,14 +214,14 @@ class Dask:
             yield client
 
     def _choose_gpu(self, number: int) -> dict[str, Any]:
-        """The part of a worker's options that gives it one GPU of its own, while there are some."""
+        """The part of a worker's options that gives it a GPU, of its own or shared by ``per_gpu``, while there is room."""
         if not self._gpus:
             return {}
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = given.split(",") if given else [str(each) for each in range(self._gpus)]
-        if number >= len(names):
+        if number >= self._per_gpu * len(names):
             return {"env": {"CUDA_VISIBLE_DEVICES": ""}}
-        return {"env": {"CUDA_VISIBLE_DEVICES": names[number]}, "resources": {"GPU": 1}}
+        return {"env": {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}, "resources": {"GPU": 1}}
 
     # -- jobs ------------------------------------------------------------------------------------------------------------
 

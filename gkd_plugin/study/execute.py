@@ -38,6 +38,7 @@ class Resources:
         timeout (float, optional): Seconds after which a run is given up.
         stack (int): How many like networks are trained together in one process: of runs that differ in their seeds, rates,
             dropout or distillation only.
+        per_gpu (int): How many workers share one GPU.
     """
 
     workers: int | None = None
@@ -46,6 +47,7 @@ class Resources:
     memory: str | None = None
     timeout: float | None = None
     stack: int = 1
+    per_gpu: int = 1
 
     def __post_init__(self) -> None:
         """Refuses what no run could be trained with.
@@ -68,6 +70,11 @@ class Resources:
         if self.memory is not None and (self.workers == 0 or self.scheduler is not None):
             raise UserError(
                 "--memory limits workers that this command starts. With --workers 0 or --scheduler it starts none."
+            )
+        if self.per_gpu > 1 and (self.workers == 0 or self.scheduler is not None):
+            raise UserError(
+                "--per-gpu is for workers that this command starts. With --workers 0 or --scheduler it starts none; a worker of "
+                "a cluster declares its share itself (docs/cluster.md)."
             )
 
     @property
@@ -106,7 +113,8 @@ def open_engine(resources: Resources, threads: int) -> Iterator[Engine]:
         return
     from gkd_plugin.study.cluster import Dask  # Dask is an extra, and heavy
 
-    with Dask(resources.processes, threads, resources.memory or "auto", resources.scheduler) as cluster:
+    memory = resources.memory or "auto"
+    with Dask(resources.processes, threads, memory, resources.scheduler, resources.per_gpu) as cluster:
         yield cluster
 
 
@@ -194,7 +202,7 @@ def run_study(
                 with open_engine(resources, study.threads) as engine:
                     run_jobs(engine, teaching, display)
                     further = [job for job in left if job not in teaching]
-                    run_bundles(engine, bundle(further, configs, resources.stack), display)
+                    run_bundles(engine, bundle(further, configs, resources.stack, engine.slots), display)
         except BaseException:
             ledger.mark_interrupted(names, session)
             raise

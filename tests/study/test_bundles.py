@@ -46,6 +46,7 @@ def test_runs_are_bundled_by_their_networks(tmp_path: Path) -> None:
     assert names(6) == [["relu-0.1", "relu-0.2", "relu-0.3"], ["elu-0.1", "elu-0.2", "elu-0.3"]]
     assert names(4) == [["relu-0.1", "relu-0.2"], ["relu-0.3"], ["elu-0.1", "elu-0.2"], ["elu-0.3"]]
     assert names(2) == [[name] for name in ("relu-0.1", "relu-0.2", "relu-0.3", "elu-0.1", "elu-0.2", "elu-0.3")]
+    assert [len(each) for each in bundle(jobs, configs, 6, workers=2)] == [2, 1, 2, 1]
     assert find_differences(configs.values()) == ["gnn.act"]
     assert find_differences([configs["relu-0.1"], configs["relu-0.3"]]) == []
 

@@ -169,6 +169,15 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert made._choose_gpu(1)["env"] == {"CUDA_VISIBLE_DEVICES": "7"}
 
 
+def test_workers_share_gpus_where_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Dask(6, per_gpu=2)
+    made._gpus = 2
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    options = [made._choose_gpu(number) for number in range(6)]
+    assert [each["env"]["CUDA_VISIBLE_DEVICES"] for each in options] == ["0", "1", "0", "1", "", ""]
+    assert [each.get("resources") for each in options] == [{"GPU": 1}] * 4 + [None] * 2
+
+
 UNFIT = {
     "several threads": ({"tcp://a": 4}, None, "tcp://a has 4 threads.*--nthreads 1"),
     "another environment": ({"tcp://a": 1}, ModuleNotFoundError("No module named 'gkd_plugin'"), "same environment"),

@@ -129,6 +129,7 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
         (GRID, ("out_dir", "base.yaml"), "is a file, where a folder is needed"),
         (GRID, ("--timeout", "nan"), "--timeout nan"),
         (GRID, ("--memory", "1GB"), "With --workers 0"),
+        (GRID, ("--per-gpu", "2"), "With --workers 0"),
         (GRID, ("--workers", "1", "--memory", "lots"), "is no size"),
         (GRID, ("--scheduler", "tcp://127.0.0.1:9"), "give one of the two"),
     ],
