@@ -20,6 +20,7 @@ from gkd_plugin.training.students import Student
 EVERY = 20  # epochs between two records; each costs a backward pass for every term
 FILE = "diagnostics.json"
 FELT = 0.5  # a schedule's factor from which on a term should be felt
+LOST = 1e-2  # a remainder this much smaller than the whole has lost digits, and is computed by itself
 FAINT = 1e-3  # share of the gradient under which a term hardly counts
 
 
@@ -49,10 +50,9 @@ def compare(
     trained = [p for p in parameters if p.requires_grad]
     found = {name: gradients(loss, trained) for name, loss in terms.items() if loss.requires_grad}
     if task is not None and task.requires_grad:
-        if summed:
-            whole = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
-            own = whole - torch.stack(list(found.values())).sum(0) if found else whole
-        else:
+        whole = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained] if summed else []
+        own = torch.cat(whole) - sum(found.values()) if summed else None
+        if own is None or float(own.norm()) < LOST * float(torch.cat(whole).norm()):
             own = gradients(task, trained)
         found = {"task": own, **found}
     norms = {name: float(vector.norm()) for name, vector in found.items()}
