@@ -25,7 +25,7 @@ PARTS = {
 
 def main() -> None:
     """Measures in turns and prints one table."""
-    asked = parse(str(__doc__), rounds=6)
+    asked = parse(str(__doc__), rounds=4)
     from gkd_plugin.commands.run import control_overrides
     from gkd_plugin.config.load import read_config
 

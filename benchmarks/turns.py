@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import platform
+import random
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -104,11 +105,12 @@ def measure(contenders: Mapping[str, Epoch], rounds: int, epochs: int = ROUND, w
         for _ in range(warm):
             contender()
     found: dict[str, list[float]] = {name: [] for name in contenders}
+    names, order = list(contenders), random.Random(0)
     for _ in range(rounds):
         spent = dict.fromkeys(contenders, 0.0)
-        for turn in range(epochs):
-            names = list(contenders)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for _ in range(epochs):
+            order.shuffle(names)  # whoever came before has filled the cache: not always the same
+            for name in names:
                 began = time.process_time()
                 contenders[name]()
                 spent[name] += time.process_time() - began

@@ -24,6 +24,8 @@ from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.sources.base import Sources
 from gkd_plugin.training.students import Student
 
+LOST = 1e-2  # a remainder this much smaller than the whole has lost digits, and is computed by itself
+
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
@@ -33,14 +35,14 @@ class _Judged:
         student (Student): The student.
         total (Tensor): The sum of all.
         terms (mapping): The weighted terms by name.
-        labels_count (bool): Whether the label loss is part of it.
+        labels (Tensor, optional): The weighted label loss, where it counts.
         values (mapping): What the rows of the run say of it.
     """
 
     student: Student
     total: Tensor
     terms: Mapping[str, Tensor]
-    labels_count: bool
+    labels: Tensor | None
     values: Mapping[str, float]
 
     @property
@@ -194,8 +196,9 @@ class Updates:
         if not math.isfinite(whole):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
-        labels_count = label_loss.requires_grad and bool(self.plan["label_weight"])
-        return _Judged(student, total, weighted, labels_count, {"task": loss, **numbers})
+        label_weight = float(self.plan["label_weight"])
+        labels = label_weight * label_loss if label_loss.requires_grad and label_weight else None
+        return _Judged(student, total, weighted, labels, {"task": loss, **numbers})
 
     def _descend(self, epoch: int, judged: Sequence[_Judged]) -> None:
         """An optimizer step of every student that was judged, from one backward pass."""
@@ -229,9 +232,12 @@ class Updates:
             for place, weights in zip(places, owned, strict=True):
                 found[place][name] = torch.cat([next(gradients).flatten() for _ in weights])
         for each, parts in zip(asking, found, strict=True):
-            if each.labels_count:
+            if each.labels is not None:
                 whole = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in each.weights])
-                parts = {"task": whole - sum(parts.values()), **parts}
+                own = whole - sum(parts.values())
+                if float(own.norm()) < LOST * float(whole.norm()):
+                    own = torch.cat([part.flatten() for part in self._differentiate([each.labels], each.weights)])
+                parts = {"task": own, **parts}
             for recorder in self.recorders:
                 if recorder.asks_step(epoch, each.student):
                     recorder.see_step(epoch, each.student, parts, each.values)
