@@ -19,9 +19,9 @@ from gkd_plugin.errors import describe_error
 from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.printing import tell
 
-SMALLEST = 2**18
-"""Pairs x width from which compiled loops are used: below, an operation of torch's is as fast."""
-ON_GPU = 2**5
+SMALLEST = 2**16
+"""Pairs x width from which compiled loops are used: below, what they save is not worth loading them."""
+ON_GPU = 2**7
 """How many times as many on a GPU."""
 _LARGE = 2**24  # where their absence is worth a line
 _TYPES = (torch.float32, torch.float64)
