@@ -6,6 +6,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -103,6 +104,14 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GKD_STORE", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def heeded_ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises ``KeyboardInterrupt`` in this process; the workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
