@@ -41,6 +41,11 @@ def tell(text: str) -> None:
         notes.append(text)
 
 
+def is_noting() -> bool:
+    """Whether the present run is one of many: what concerns it alone need not be said."""
+    return _notes.get() is not None
+
+
 def was_told(text: str) -> bool:
     """Whether this process has said it already."""
     return text in _warned

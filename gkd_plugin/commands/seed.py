@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from gkd_plugin.config.load import Config
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import Diverged, RunFailed, describe_error, find_place
 from gkd_plugin.host import cfg
+from gkd_plugin.printing import is_noting, warn
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.claim import has_begun, keep_dated
 from gkd_plugin.training.disk import guarded
@@ -60,8 +60,8 @@ def train_seed(
         model = create_model()
         cfg.params = params_count(model)
         checkpoints = Checkpoints(folder / CHECKPOINTS, int(cfg.train.ckpt_period)) if cfg.train.enable_ckpt else None
-        if again and not (checkpoints and checkpoints.exist):
-            logging.warning("gkd_plugin: %s: started again, nothing was kept yet (no checkpoint).", folder)
+        if again and not (checkpoints and checkpoints.exist) and not is_noting():
+            warn(f"{folder}: started again, nothing was kept yet (no checkpoint).")
         if checkpoints is None:  # an interrupted seed starts again, and its rows with it
             _remove_rows(folder)
         trainer = make_trainer(

@@ -2,13 +2,16 @@
 
 Their weights are laid on one another (``torch.func``), and the features, which they share, are read once for all. Gradients
 arrive at each network's own weights. Networks are alike where their configurations differ in nothing but seeds, training,
-dropout and distillation; before networks of a kind first run together, all of them are compared with themselves alone.
+dropout and distillation. One module's code runs for all of them: it may know nothing but parameters, buffers and its input, as
+layers of torch, PyG and this package do. Before networks of a kind first run together, all of them are compared with
+themselves alone.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrize import ParametrizationList
 from yacs.config import CfgNode
 
 from gkd_plugin import host
@@ -43,6 +47,8 @@ OWN_KEYS = (
     "metric_agg",
 )
 """Keys in which runs that are stacked may differ, with those of distillation and the rate of dropout."""
+HOMES = ("torch.", "torch_geometric.", "gkd_plugin.")
+"""The packages whose layers keep nothing beside their parameters and buffers."""
 _NEAR = 1e-3  # of the largest logit: how far a network may be from itself alone
 
 
@@ -80,6 +86,7 @@ class Stacker:
     def __init__(self, random: list[Tensor]) -> None:
         self._random = random
         self._kinds: WeakKeyDictionary[ObservedModel, str] = WeakKeyDictionary()
+        self._obstacles: WeakKeyDictionary[ObservedModel, str | None] = WeakKeyDictionary()
         self._allowed: dict[str, bool] = {}
         self.told: dict[str, None] = {}
 
@@ -93,7 +100,10 @@ class Stacker:
         found: list[Observation | None] = [None] * len(requests)
         groups: dict[Any, list[int]] = {}
         for place, (request, grad) in enumerate(zip(requests, grads, strict=True)):
-            if _explain_refusal(request) is None:
+            reason = self._find_obstacle(request)
+            if reason is not None:
+                self.told[reason] = None
+            else:
                 kind, data = self._find_kind(request.model), _find_data(request.sample)
                 groups.setdefault((kind, grad, request.model.module.training, request.taps, data), []).append(place)
         for (kind, grad, *_), places in groups.items():
@@ -106,6 +116,13 @@ class Stacker:
                 for place, seen in zip(places, observe_stacked(members), strict=True):
                     found[place] = seen
         return found
+
+    def _find_obstacle(self, request: Request) -> str | None:
+        if request.sample.task.level == "edge":
+            return "pairs of nodes are decoded split by split"
+        if request.model not in self._obstacles:
+            self._obstacles[request.model] = find_own_ways(request.model)
+        return self._obstacles[request.model]
 
     def _find_kind(self, model: ObservedModel) -> str:
         if model not in self._kinds:
@@ -142,9 +159,25 @@ def _find_data(sample: Sample) -> Any:
     return sample.remember(("content", writes), lambda: compute_digest(seen))
 
 
-def _explain_refusal(request: Request) -> str | None:
-    if request.sample.task.level == "edge":
-        return "pairs are decoded split by split"
+def find_own_ways(model: ObservedModel) -> str | None:
+    """Why the code of one network may not do for another one's weights; ``None`` where it does.
+
+    Args:
+        model (ObservedModel): A network. A class outside of torch, PyG and this package says by ``gkd_stackable = True`` that its
+            forward pass neither reads nor keeps anything beside parameters, buffers (written in place) and its input.
+    """
+    for module in model.parts:
+        kind = type(module)
+        home = f"{kind.__module__}."
+        if not home.startswith(HOMES) and not vars(kind).get("gkd_stackable", False):
+            return (
+                f"{kind.__module__}.{kind.__qualname__} is a class of your own, which may keep or read what belongs to one "
+                "network (if it does not, write gkd_stackable = True in it)"
+            )
+        if module._forward_hooks or module._forward_pre_hooks or isinstance(module, ParametrizationList):
+            return f"{kind.__qualname__} has hooks or parametrized weights"
+        if "forward" in vars(module):
+            return f"the forward method of one {kind.__qualname__} was exchanged"
     return None
 
 
@@ -199,7 +232,10 @@ def observe_stacked(members: Sequence[Request]) -> list[Observation]:
         return pred, hidden
 
     rates = _find_rates(models)
-    with host.scoped(model.own), _sharing_work(model, first) as readers:
+    with host.scoped(model.own), _sharing_work(model, first) as readers, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="There is a performance drop"
+        )  # of an operation without a rule for batches
         preds, states = torch.vmap(run, in_dims=0, randomness="different")(weights, buffers, rates)
     if model.module.training:
         with torch.no_grad():

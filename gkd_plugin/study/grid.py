@@ -11,6 +11,7 @@ from typing import Any
 from gkd_plugin.commands.lock import hold_lock
 from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
+from gkd_plugin.printing import warn
 from gkd_plugin.study.budget import find_budget, match_budgets
 from gkd_plugin.study.bundles import find_differences
 from gkd_plugin.study.check import check_points, count_warnings
@@ -94,7 +95,7 @@ def run_grid(
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
             points, configs = match_earlier(study, points, configs)
-            warnings = (*_find_warnings(study, configs, resources.stack), *(find_strays(read, base) if read else ()))
+            warnings = (*_find_warnings(study, configs), *(find_strays(read, base) if read else ()))
             if placebo:
                 points, more, refused = add_placebos(points, configs)
                 configs |= more
@@ -123,19 +124,23 @@ def run_grid(
             warnings = (*warnings, f"{what} kept, and counted in tables and report")
         study.save()
         write_configs(points, study.beside / "configs", base=path)
+        if not quiet:
+            _say_what_is_not_stacked(configs, resources.stack)
         entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
         return summarize(study, entries, warnings)
 
 
-def _find_warnings(study: Study, configs: Mapping[str, Config], stack: int) -> tuple[str, ...]:
+def _say_what_is_not_stacked(configs: Mapping[str, Config], stack: int) -> None:
+    if stack > 1 and (differing := find_differences(configs.values())):
+        warn(
+            f"--stack: runs that differ in {', '.join(differing)} are not trained together. A stack is of runs that differ in "
+            "seed, optim, train, gnn.dropout or kd keys only."
+        )
+
+
+def _find_warnings(study: Study, configs: Mapping[str, Config]) -> tuple[str, ...]:
     """What is legal, but probably a mistake."""
     found = count_warnings(configs.values())
-    if stack > 1 and (differing := find_differences(configs.values())):
-        said = (
-            f"--stack: runs that differ in {', '.join(differing)} are not trained together; a stack is of runs that differ in "
-            "seed, optim, gnn.dropout or kd keys only"
-        )
-        found = (*found, said)
     if "seed" in study.dimensions.values() and study.repeat > 1:
         said = (
             f"seed is a dimension, and each point has {study.repeat} seeds from its own on: points share seeds. --repeat alone "

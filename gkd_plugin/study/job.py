@@ -86,7 +86,9 @@ class Unwanted(BaseException):
     """Nobody waits for a run any more; likewise."""
 
 
-def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False) -> Entry:
+def execute(
+    job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False, together: int = 1
+) -> Entry:
     """Trains one job and writes its entry; finished seeds are kept, interrupted ones resume.
 
     A run that another process is training is waited for.
@@ -96,6 +98,7 @@ def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] 
         expendable (bool): Whether this process may be ended, as a worker's may, where a run that takes too long does not
             come to the end of an epoch. Elsewhere such a run goes on until it does.
         is_unwanted (callable, optional): Asked after every epoch whether the run shall end here.
+        together (int): How many jobs take turns; each then has as many times its time.
 
     Returns:
         Entry: ``done``, ``failed`` with the reason, or ``interrupted``.
@@ -116,7 +119,7 @@ def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] 
                 ended = give_up(before)
             else:
                 ledger.write(begun)
-                ended = _train(job, begun, ledger, expendable, is_unwanted)
+                ended = _train(job, begun, ledger, expendable, is_unwanted, together)
             ledger.write(ended)
             return ended
     except KeyboardInterrupt:
@@ -143,7 +146,7 @@ def execute_together(
     if len(jobs) == 1 and jobs[0].stack == 1:
         return [execute(jobs[0], expendable, is_unwanted)]
     stack = Stack(len(jobs), most=jobs[0].stack)
-    seats = stack.run([partial(execute, job, expendable, is_unwanted) for job in jobs])
+    seats = stack.run([partial(execute, job, expendable, is_unwanted, len(jobs)) for job in jobs])
     for seat in seats:
         if seat.error is not None:
             raise seat.error
@@ -156,12 +159,14 @@ def give_up(entry: Entry) -> Entry:
     return entry.end(FAILED, why)
 
 
-def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted: Callable[[], bool]) -> Entry:
+def _train(
+    job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted: Callable[[], bool], together: int
+) -> Entry:
     """The entry with which a run ends."""
     base = Path(job.base) if job.base is not None else None
     values = {**job.values, "out_dir": job.out_dir}
     try:
-        with _limited(job, begun, ledger, expendable) as is_late:
+        with _limited(job, begun, ledger, expendable, together) as is_late:
 
             def watch(epoch: int, epochs: int, score: float) -> None:
                 if is_unwanted():
@@ -185,18 +190,19 @@ def _train(job: Job, begun: Entry, ledger: Ledger, expendable: bool, is_unwanted
 
 
 @contextlib.contextmanager
-def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool) -> Iterator[Callable[[], bool]]:
+def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool, together: int) -> Iterator[Callable[[], bool]]:
     """Whether a run takes too long, asked after every epoch; one that does not come that far ends with its process."""
     if job.timeout is None:
         yield lambda: False
         return
-    deadline = time.monotonic() + job.timeout
+    limit = job.timeout * together
+    deadline = time.monotonic() + limit
 
     def end_process() -> None:
         _write_if_possible(ledger, begun.end(FAILED, _say_timeout(job)))
         os._exit(1)
 
-    guard = threading.Timer(job.timeout + _GRACE, end_process) if expendable else None
+    guard = threading.Timer(limit + _GRACE, end_process) if expendable else None
     if guard is not None:
         guard.daemon = True
         guard.start()

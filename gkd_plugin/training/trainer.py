@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -30,6 +29,7 @@ from gkd_plugin.training.selection import ENSEMBLE, Selection, State, copy_state
 from gkd_plugin.training.sources.base import Sources, fitting
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
+from gkd_plugin.training.turns import clock
 
 T = TypeVar("T")
 _ENTRIES = ("done", "students", "streams", "random", "selection", "seconds", "threads")  # of every checkpoint
@@ -121,15 +121,15 @@ class Trainer:
             self.feeds[1].start()
         self._resume()
         for epoch in range(self.done, self.epochs):
-            started = time.perf_counter()
+            started = clock()
             trained = self.updates.epoch(self.feeds[0], epoch)
-            seconds = time.perf_counter() - started
+            seconds = clock() - started
             if self._due(epoch):
                 self._evaluate(epoch, trained, seconds)
             else:
                 self.feeds[1].skip()
                 self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
-            self.seconds += time.perf_counter() - started
+            self.seconds += clock() - started
             self.done = epoch + 1
             if self.progress is not None:
                 self.progress(self.done, self.epochs, self._answer_now())

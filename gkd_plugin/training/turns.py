@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,8 @@ class Seat(Generic[T]):
         result: What it returned.
         error (BaseException, optional): What ended it.
         ends (bool): Whether the runs that it waits for shall end.
+        spent (float): Seconds that it had the turn, and its share of the meetings.
+        since (float): When it got the turn that it has.
     """
 
     def __init__(self, turns: Turns, parent: Seat[Any] | None) -> None:
@@ -73,6 +76,8 @@ class Seat(Generic[T]):
         self.error: BaseException | None = None
         self.children = 0
         self.ends = False
+        self.spent = 0.0
+        self.since = time.perf_counter()
         self.globals = _Globals()
         if parent is not None:  # a stream of its own, which begins where the parent's is
             own = type(self.globals.numpy)()
@@ -92,6 +97,12 @@ _here = threading.local()
 def find_seat() -> Seat[Any] | None:
     """The seat of the run that this thread trains, or ``None`` outside of a stack."""
     return getattr(_here, "seat", None)
+
+
+def clock() -> float:
+    """Seconds on a clock that runs while this thread's run has its turn; outside of a stack the usual one."""
+    seat = find_seat()
+    return time.perf_counter() if seat is None else seat.spent + time.perf_counter() - seat.since
 
 
 @contextmanager
@@ -181,7 +192,7 @@ class Turns:
 
     def _work(self, seat: Seat[T], call: Callable[[], T]) -> None:
         seat.turn.acquire()
-        _here.seat = seat
+        _here.seat, seat.since = seat, time.perf_counter()
         parent = seat.parent
         assert parent is not None
         try:
@@ -202,11 +213,13 @@ class Turns:
     def _give_way(self, seat: Seat[Any]) -> None:
         """Lets others go on until this one may."""
         seat.globals = _Globals()
+        seat.spent += time.perf_counter() - seat.since
         following = self._choose()
         if following is not seat:
             following.turn.release()
             while not seat.turn.acquire(timeout=_POLL):  # a signal is seen between two tries, on every system
                 pass
+        seat.since = time.perf_counter()
         seat.globals.restore()
 
     def _choose(self) -> Seat[Any]:
@@ -219,11 +232,15 @@ class Turns:
             ready = next((seat for seat in self._seats if seat.state == _READY), None)
             if ready is not None:
                 return ready
+            began = time.perf_counter()
             try:
                 self.meet(waiting)
             except BaseException as error:  # out of memory, say: each run ends with it, as it would alone
                 for seat in waiting:
                     seat.answer = error
+            served = [seat for seat in waiting if seat.answer is not None]
+            for seat in served:
+                seat.spent += (time.perf_counter() - began) / len(served)
             for seat in waiting:
                 if seat.answer is not None:
                     seat.state = _READY

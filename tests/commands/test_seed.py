@@ -71,13 +71,13 @@ def test_a_failure_before_the_first_epoch_leaves_nothing_dated(tmp_path: Path, m
 
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_a_seed_that_starts_again_says_so(
-    checkpoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    checkpoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = config(tmp_path, train={"enable_ckpt": checkpoints, "ckpt_period": 1})
     with monkeypatch.context() as patch:
         stop_in(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            run(path, quiet=True)
-    assert "started again" not in caplog.text
-    run(path, quiet=True)
-    assert ("0: started again, nothing was kept yet" in caplog.text) == (not checkpoints)
+            run(path)
+    assert "started again" not in capsys.readouterr().err
+    run(path)
+    assert ("0: started again, nothing was kept yet" in capsys.readouterr().err) == (not checkpoints)

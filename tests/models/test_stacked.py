@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,6 +118,8 @@ def test_equal_rates_draw_other_masks_for_each_network() -> None:
 class Reader(nn.Module):
     """Decides by a number that it reads off a tensor, which cannot be stacked."""
 
+    gkd_stackable = True
+
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
         self.map = nn.Linear(dim_in, dim_out)
@@ -128,6 +131,8 @@ class Reader(nn.Module):
 
 class Secret(nn.Module):
     """Multiplies by a number that is neither a parameter nor a buffer."""
+
+    gkd_stackable = True
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -153,6 +158,59 @@ def test_what_cannot_be_stacked_is_found_before_it_counts(kind: type[nn.Module],
     assert stacker.observe(requests, [True, True]) == [None, None]
     assert said in next(iter(stacker.told)) and len(stacker.told) == 1
     assert torch.equal(torch.get_rng_state(), before[0])
+
+
+class Counter(nn.Linear):
+    """Keeps a number beside its parameters, as a comparison of one pass cannot see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes = getattr(self, "passes", 0) + 1
+        return super().forward(x) / self.passes
+
+
+class Derived(Reader):
+    """Says nothing itself of being stacked."""
+
+
+def exchange(model: ObservedModel) -> None:
+    layer = next(module for module in model.parts if isinstance(module, nn.ReLU))
+    layer.forward = torch.tanh  # type: ignore[method-assign]
+
+
+OWN_WAYS: dict[str, tuple[Callable[[ObservedModel], Any], str]] = {
+    "a class of the user's": (
+        lambda model: setattr(model.module, "own", Counter(2, 2)),
+        "Counter is a class of your own",
+    ),
+    "a class below one that may": (
+        lambda model: setattr(model.module, "own", Derived(2, 2)),
+        "Derived is a class of your",
+    ),
+    "a hook": (lambda model: model.parts[2].register_forward_hook(lambda *_: None), "has hooks"),
+    "a norm of weights": (lambda model: nn.utils.spectral_norm(first_linear(model)), "has hooks"),
+    "parametrized weights": (
+        lambda model: nn.utils.parametrizations.spectral_norm(first_linear(model)),
+        "parametrized",
+    ),
+    "an exchanged method": (exchange, "was exchanged"),
+}
+
+
+def first_linear(model: ObservedModel) -> nn.Module:
+    model.module.own = nn.Linear(2, 2)  # type: ignore[assignment]
+    return model.module.own  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", OWN_WAYS)
+def test_what_may_belong_to_one_network_runs_alone_and_it_is_said(name: str) -> None:
+    change, said = OWN_WAYS[name]
+    models, data = networks(2, act="relu"), double(sample())
+    for model in models:
+        change(model)
+        vars(model).pop("parts", None)
+    stacker = Stacker(random_state())
+    assert stacker.observe([Request(model, data, ()) for model in models], [True, True]) == [None, None]
+    assert said in next(iter(stacker.told))
 
 
 def test_only_like_networks_on_equal_data_run_together() -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from gkd_plugin.host import cfg
-from gkd_plugin.training.turns import Seat, Stopped, Turns, find_seat, staying
+from gkd_plugin.training import turns as turns_module
+from gkd_plugin.training.turns import Seat, Stopped, Turns, clock, find_seat, staying
 
 
 class Echo(Turns):
@@ -180,6 +181,29 @@ def test_ctrl_c_ends_all(heeded_ctrl_c: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         turns.run([partial(work, "a"), partial(work, "b")])
     assert sorted(ends) == ["a", "b"] and not turns._seats
+
+
+def test_a_run_s_clock_runs_while_it_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    class Slow(Echo):
+        def meet(self, seats: Sequence[Seat[Any]]) -> None:
+            wait(2)
+            super().meet(seats)
+
+    def work(turns: Turns, seconds: float) -> float:
+        began = clock()
+        wait(seconds)
+        ask(turns, seconds)
+        return clock() - began
+
+    monkeypatch.setattr(turns_module.time, "perf_counter", lambda: now[0])
+    turns = Slow()
+    seats = turns.run([partial(work, turns, seconds) for seconds in (1, 4)])
+    assert [seat.result for seat in seats] == [2, 5] and clock() == now[0] == 7
 
 
 def test_no_runs() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gkd_plugin.errors import Problem
+from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.plan import GroupPlan, Part
 from gkd_plugin.schema import Key, show
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
@@ -166,12 +166,29 @@ class LayerTerm(Term):
         return f"{symbols.mean}{front}D_{group.name}(h{symbols.me}[{row}], h{symbols.other}[{column}]){over}"
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
-        """The distance between layer ``row`` of the learner and layer ``column`` of the source (both from 1)."""
+        """The distance between layer ``row`` of the learner and layer ``column`` of the source (both from 1), a scalar."""
         raise NotImplementedError
 
     def distances(self, learner: Observation, source: Observation, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """The distances of some layer pairs, ``[len(pairs)]``; terms that know a faster way than one by one give it."""
-        return torch.stack([self.distance(learner, source, row, column) for row, column in pairs])
+        found = [self.distance(learner, source, row, column) for row, column in pairs]
+        for value in found:
+            self._require_shape("distance", value, ())
+        return torch.stack(found)
+
+    def _require_shape(self, method: str, value: object, shape: tuple[int, ...]) -> None:
+        """Anything else would be multiplied by the layer map's weights as far as it can be broadcast."""
+        if not isinstance(value, Tensor) or value.shape != shape:
+            what = f"the shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            asked = (
+                "one number for a pair of layers: a tensor without dimensions"
+                if not shape
+                else f"{list(shape)}, one a pair"
+            )
+            raise UserError(
+                f"knowledge '{self.group.name}': {method} gives {what}. It must give {asked} (a mean or a sum over nodes and "
+                "channels)."
+            )
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         assert weights is not None
@@ -180,5 +197,6 @@ class LayerTerm(Term):
         if not len(used):
             return learner.logits.new_zeros(())
         found = self.distances(learner, source, [(row + 1, column + 1) for row, column in used.tolist()])
+        self._require_shape("distances", found, (len(used),))
         total = (weights[used[:, 0], used[:, 1]] * found).sum()
         return total / weights.sum() if self.group["layer_reduction"] == "mean" else total
