@@ -63,11 +63,17 @@ def init(folder: str | Path = ".", configs: bool = False, create: bool = False) 
     for path in new:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(wanted[path], encoding="utf-8")
-    lines = [f"wrote {path}" for path in new] or ["nothing to do: all files exist"]
+    ours = folder / "graphgym_configs"
+    copied = [path for path in new if path.is_relative_to(ours)]
+    lines = [f"wrote {path}" for path in new if path not in copied]
+    lines += [f"wrote {len(copied)} configurations and grids into {ours}"] if copied else []
+    lines = lines or ["nothing to do: all files exist"]
     if not program:
         lines.append(f"there is no {package}, so no program was changed: gkd run F needs none")
     elif create and not _has_import(folder / "main.py", "custom_graphgym"):
-        lines.append(f"your program must have the line: import custom_graphgym (there is none in {folder / 'main.py'})")
+        main = folder / "main.py"
+        where = f"{main} has none" if main.is_file() else f"there is no {main}"
+        lines.append(f"your program must have the line: import custom_graphgym ({where})")
     if program and not _has_import(package / "__init__.py", "train"):
         lines.append(f"{package / '__init__.py'} must import that folder: add the line: from .train import *  # noqa")
     return "\n".join(lines)

@@ -77,6 +77,7 @@ def test_init_copies_configs_where_there_is_no_program(tmp_path):
     done = gkd("init", str(tmp_path), "--configs")
     assert done.exit_code == 0, done.output
     assert "so no program was changed: gkd run F needs none" in done.output
+    assert done.output.count("wrote") == 1 and "configurations and grids into" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["graphgym_configs"]
 
 
