@@ -9,15 +9,17 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gkd_plugin.errors import describe_error
-from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.printing import tell
+
+if TYPE_CHECKING:  # edges come to these loops
+    from gkd_plugin.ops.edges import EdgeSet
 
 SMALLEST = 2**16
 """Pairs x width from which compiled loops are used: below, what they save is not worth loading them."""
@@ -25,6 +27,7 @@ ON_GPU = 2**7
 """How many times as many on a GPU."""
 _LARGE = 2**24  # where their absence is worth a line
 _TYPES = (torch.float32, torch.float64)
+_FEW = 2**13  # values in groups; below, loops are not worth loading
 _COMPILERS = {"cpu": "numba", "cuda": "triton"}
 _LOOPS = {"cpu": "gkd_plugin.ops.loops", "cuda": "gkd_plugin.ops.gpu_loops"}
 
@@ -38,7 +41,7 @@ class _Measure(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, pairs: EdgeSet, name: str) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.pairs, ctx.name = pairs, name
-        values: Tensor = _loops(rows.device.type).compare(name, rows.detach().contiguous(), pairs)
+        values: Tensor = _loops(rows.device.type).compare(name, rows.detach().contiguous(), pairs.index)
         return values
 
     @staticmethod
@@ -78,6 +81,39 @@ def measure(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor | None:
     return out
 
 
+def log_softmax(values: Tensor, group: Tensor, num_groups: int) -> Tensor | None:
+    """The logarithm of the softmax over the values of each group, or ``None`` as for :func:`measure`.
+
+    Args:
+        values (Tensor): ``[P]``.
+        group (Tensor): The group of each value, ``[P]``, all of them there.
+        num_groups (int): Number of groups.
+    """
+    if values.numel() < _FEW or values.device.type != "cpu" or values.dtype not in _TYPES or values.dim() != 1:
+        return None
+    if not is_there(aloud=False):
+        return None
+    out: Tensor = _LogSoftmax.apply(values, group, num_groups)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _LogSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+        out: Tensor = _loops("cpu").log_softmax(values.detach().contiguous(), group, num_groups)
+        ctx.save_for_backward(out, group)
+        ctx.num_groups = num_groups
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        out, group = ctx.saved_tensors
+        given = grads[0].detach().contiguous()
+        total = _loops("cpu").sum_groups(given, group, ctx.num_groups)
+        return given - out.exp() * total.index_select(0, group), None, None
+
+
 def is_there(device: str = "cpu", aloud: bool = True) -> bool:
     """Whether compiled loops can be used; where not, why is said once if asked to.
 
@@ -101,7 +137,7 @@ def _find_obstacle(device: str) -> str:
     try:
         if device == "cpu" and import_module("numba").config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set"
-        pair = EdgeSet(torch.tensor([[0], [1]], device=device), 2)
+        pair = torch.tensor([[0], [1]], device=device)
         for kind in _TYPES:
             found = _loops(device).compare(MANHATTAN, torch.eye(2, dtype=kind, device=device), pair).item()
             if found != 2:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import add_self_loops, coalesce, remove_self_loops, scatter
 
+from gkd_plugin.ops import compiled
+
 
 @dataclass(frozen=True, eq=False)
 class EdgeSet:
@@ -73,7 +75,9 @@ class EdgeSet:
 
     def log_softmax(self, values: Tensor, over: str) -> Tensor:
         """The logarithm of the softmax over each node's incoming (``in_edges``) or outgoing (``out_edges``) pairs."""
-        return log_softmax(values, self.index[1 if over == "in_edges" else 0], self.num_nodes)
+        group = self.index[1 if over == "in_edges" else 0]
+        found = compiled.log_softmax(values, group, self.num_nodes) if self.is_inside else None
+        return log_softmax(values, group, self.num_nodes) if found is None else found
 
 
 @dataclass(frozen=True)

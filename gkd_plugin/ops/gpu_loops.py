@@ -5,14 +5,15 @@ A node's gradient is summed over its pairs in their order, without atomic additi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gkd_plugin.ops.edges import EdgeSet
+if TYPE_CHECKING:
+    from gkd_plugin.ops.edges import EdgeSet
 
 _compile = triton.jit  # reads annotations of constants only
 _TILE = 4096  # numbers that a program holds of each end
@@ -86,16 +87,16 @@ def _spread(
     tl.store(out + node * width + column, total, mask=there)
 
 
-def compare(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor:
+def compare(name: str, rows: Tensor, index: Tensor) -> Tensor:
     """A measure of the rows at both ends of each pair, ``[P]``."""
-    out = rows.new_empty(pairs.num_pairs)
-    if pairs.num_pairs:
+    count = index.size(1)
+    out = rows.new_empty(count)
+    if count:
         width = _fit(rows)
         some = _TILE // width
-        grid = (triton.cdiv(pairs.num_pairs, some),)
-        ends = pairs.index.contiguous()
+        grid = (triton.cdiv(count, some),)
         with _on(rows):
-            _compare[grid](rows, ends, out, pairs.num_pairs, rows.size(1), NAME=name, PAIRS=some, WIDTH=width)
+            _compare[grid](rows, index.contiguous(), out, count, rows.size(1), NAME=name, PAIRS=some, WIDTH=width)
     return out
 
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numba import njit
 from torch import Tensor
 
-from gkd_plugin.ops.edges import EdgeSet
+if TYPE_CHECKING:  # edges come to these loops
+    from gkd_plugin.ops.edges import EdgeSet
 
 _MANY = 4096  # pairs that make a thread worth its start
 _compile = njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 
 
-def compare(name: str, rows: Tensor, pairs: EdgeSet) -> Tensor:
+def compare(name: str, rows: Tensor, index: Tensor) -> Tensor:
     """A measure of the rows at both ends of each pair, ``[P]``."""
-    out = rows.new_empty(pairs.num_pairs)
-    first, second = pairs.index.contiguous().numpy()
-    _share(globals()[name], pairs.num_pairs, rows.numpy(), first, second, out.numpy())
+    out = rows.new_empty(index.size(1))
+    first, second = index.contiguous().numpy()
+    _share(globals()[name], index.size(1), rows.numpy(), first, second, out.numpy())
     return out
 
 
@@ -39,6 +40,26 @@ def spread(name: str, rows: Tensor, pairs: EdgeSet, given: Tensor) -> Tensor:
         starts, partners, places = (part.numpy() for part in pairs.ends)
         loop = globals()[f"{name}_by_node"]
         _share(loop, pairs.num_nodes, rows.numpy(), starts, partners, places, given.numpy(), out.numpy())
+    return out
+
+
+def log_softmax(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """The logarithm of the softmax over the values of each group, ``[P]``."""
+    place = group.contiguous().numpy()
+    largest = values.new_full((num_groups,), -torch.inf)
+    find_largest(values.numpy(), place, largest.numpy())
+    shifted, total = torch.empty_like(values), values.new_zeros(num_groups)
+    take_off(values.numpy(), largest.numpy(), place, shifted.numpy())
+    add_up(shifted.exp().numpy(), place, total.numpy())
+    # a group with values has a sum of at least exp(0); the bound keeps the logarithm of an empty one finite
+    take_off(shifted.numpy(), total.clamp_min_(1.0).log_().numpy(), place, shifted.numpy())
+    return shifted
+
+
+def sum_groups(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """The sum of each group's values, ``[num_groups]``."""
+    out = values.new_zeros(num_groups)
+    add_up(values.numpy(), group.contiguous().numpy(), out.numpy())
     return out
 
 
@@ -164,3 +185,25 @@ def dot_by_node(low: int, high: int, rows: Any, starts: Any, partners: Any, plac
             y, share = rows[partners[end]], given[places[end]]
             for k in range(rows.shape[1]):
                 out[node, k] += share * y[k]
+
+
+# ------------------------------------------------------------------------------------------------------ groups of values
+@_compile
+def find_largest(values: Any, group: Any, out: Any) -> None:
+    """The largest value of each group."""
+    for place in range(len(values)):
+        out[group[place]] = max(out[group[place]], values[place])
+
+
+@_compile
+def add_up(values: Any, group: Any, out: Any) -> None:
+    """The sum of each group."""
+    for place in range(len(values)):
+        out[group[place]] += values[place]
+
+
+@_compile
+def take_off(values: Any, amounts: Any, group: Any, out: Any) -> None:
+    """Each value less the amount of its group."""
+    for place in range(len(values)):
+        out[place] = values[place] - amounts[group[place]]

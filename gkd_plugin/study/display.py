@@ -21,6 +21,7 @@ from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.ledger import DONE, FAILED, Entry
 
 _SHOWN = 8  # running runs on the terminal
+_PATIENCE = 3.0  # seconds without a terminal in which nothing needs to be said
 _PERIOD = 30.0  # seconds between plain lines that only say that it goes on
 
 
@@ -171,10 +172,18 @@ def format_seconds(seconds: float) -> str:
 
 @contextmanager
 def say(text: str, quiet: bool) -> Iterator[None]:
-    """Shows what is being done on a terminal while it takes a moment."""
+    """Shows what is being done while it takes a moment; where there is no terminal, only if it takes some seconds."""
     console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
+    if quiet:
         yield
-    else:
+    elif console.is_terminal:
         with console.status(text):
             yield
+    else:
+        late = threading.Timer(_PATIENCE, console.print, (text,), {"markup": False})
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from gkd_plugin.ops import compiled
@@ -142,3 +143,48 @@ def test_pairs_of_rows_that_are_not_there_are_left_to_torch(ends: list[list[int]
 
 def test_more_nodes_than_rows_are_left_to_torch(always: None) -> None:
     assert compiled.measure(compiled.DOT, torch.ones(2, 3), EdgeSet(torch.tensor([[0], [2]]), 3)) is None
+
+
+# ------------------------------------------------------------------------------------------------------ groups of values
+@st.composite
+def grouped(draw: st.DrawFn) -> tuple[list[float], list[int], int]:
+    """Values in groups, some of them empty, some values infinite or none at all."""
+    groups = draw(st.integers(1, 5))
+    number = st.sampled_from([-1e30, -2.0, 0.0, 0.5, 3.0, 700.0, math.inf, -math.inf, math.nan])
+    values = draw(st.lists(number, max_size=12))
+    return values, [draw(st.integers(0, groups - 1)) for _ in values], groups
+
+
+@given(problem=grouped())
+@settings(deadline=None, max_examples=150)
+def test_log_softmax_over_groups_equals_torch_over_each(problem: tuple[list[float], list[int], int]) -> None:
+    numbers, places, groups = problem
+    values, group = torch.tensor(numbers, dtype=torch.float64), torch.tensor(places, dtype=torch.long)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_FEW", 0)
+        found = compiled.log_softmax(values, group, groups)
+    assert found is not None
+    for number in range(groups):
+        torch.testing.assert_close(found[group == number], values[group == number].log_softmax(0), equal_nan=True)
+
+
+def test_gradcheck_of_log_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_FEW", 0)
+    torch.manual_seed(0)
+    values, group = torch.randn(9, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2, 2, 0, 3, 2, 0, 3, 3])
+    assert torch.autograd.gradcheck(lambda v: compiled.log_softmax(v, group, 5), (values,))
+    assert torch.autograd.gradcheck(lambda v: compiled.log_softmax(v[::2], group[::2], 5), (values,))
+
+
+def test_distributions_over_edges_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    edges, values = EdgeSet(torch.randint(30, (2, 200)), 30), torch.randn(200)
+    for over in ("in_edges", "out_edges"):
+        plain = edges.log_softmax(values, over)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "_FEW", 0)
+            assert torch.equal(edges.log_softmax(values, over), plain)
+    beside = EdgeSet(torch.tensor([[0], [7]]), 3)
+    monkeypatch.setattr(compiled, "_FEW", 0)
+    with pytest.raises((IndexError, RuntimeError)):
+        beside.log_softmax(torch.ones(1), "in_edges")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gkd_plugin.study import display
-from gkd_plugin.study.display import Display, format_seconds
+from gkd_plugin.study.display import Display, format_seconds, say
 from gkd_plugin.study.ledger import DONE, FAILED, RUNNING, Entry
 
 
@@ -63,3 +63,18 @@ def test_a_terminal_sees_counts_the_best_and_what_runs() -> None:
 )
 def test_times_are_written_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_what_takes_seconds_is_said_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(display, "_PATIENCE", 0.0)
+    with say("checking", quiet=False):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "checking\n"
+    monkeypatch.setattr(display, "_PATIENCE", 60.0)
+    with say("checking", quiet=False):
+        pass
+    with say("checking", quiet=True):
+        pass
+    assert capsys.readouterr().err == ""
