@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
@@ -92,7 +93,9 @@ def test_a_plan_is_whole_and_survives_its_file(groups):
     assert plan.students >= 1 and math.isfinite(plan["label_weight"])
     for group in plan.groups.values():
         assert math.isfinite(group.weight) and group.get("source", "peers") in axes.sources
-    assert resolve({**HOST, **plan.as_dict()}) == plan
+    again = resolve({**HOST, **plan.as_dict()})
+    assert replace(again, warnings=plan.warnings) == plan
+    assert set(plan.warnings) <= set(again.warnings)  # what a preset wrote stands in the file as if the user had
     off = control_overrides(plan)
     assert resolve({**HOST, **merge(groups, off)}).active == ()
 

@@ -75,10 +75,10 @@ class Client:
         found = {"versions": find_versions(), "gpu": False} if self.found is None else self.found
         return {worker: found for worker in workers}
 
-    def submit(self, function: Any, job: Job, key: str, resources: Any, **_: Any) -> Future:
-        self.given.append((job.name, resources))
+    def submit(self, function: Any, *jobs: Job, key: str, resources: Any, **_: Any) -> Future:
+        self.given.append(("+".join(job.name for job in jobs), resources))
         outcome = self.outcomes.pop(0)
-        return Future(key, outcome(job) if callable(outcome) else outcome)
+        return Future(key, outcome(jobs[0]) if callable(outcome) else outcome)
 
 
 def engine(*outcomes: Any, workers: dict[str, int] | None = None, found: Any = None) -> Dask:
@@ -125,6 +125,14 @@ def test_the_ledger_decides_what_a_death_means(
     assert len(made._client.given) == starts and made.pending == 0
     if ended[0] == "failed":
         assert Ledger(tmp_path / "ledger").read("a").reason == entry.reason
+
+
+def test_runs_of_a_stack_whose_worker_died_start_again_alone(tmp_path: Path) -> None:
+    made = engine(killed(), DONE, [Entry("b", "done")])
+    made.submit(make(tmp_path, "a"), make(tmp_path, "b"))
+    assert made.pending == 2
+    assert [made.next().name for _ in range(2)] == ["a", "b"] and made.pending == 0
+    assert [name for name, _ in made._client.given] == ["a+b", "a", "b"]
 
 
 def test_few_jobs_are_given_away_at_a_time(tmp_path: Path) -> None:
