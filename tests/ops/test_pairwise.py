@@ -129,19 +129,150 @@ def test_matrix_chunks_make_nothing_of_size_pairs_by_width(monkeypatch: pytest.M
     assert largest.numel <= max(NODES * NODES, 2 * NODES * WIDTH)
 
 
+Sizes = list[int]
+
+
+def counted(name: str, calls: Sizes) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function that notes how many pairs each of its calls has."""
+
+    def compute(x: Tensor, y: Tensor) -> Tensor:
+        calls.append(len(x))
+        return function(name)(x, y)
+
+    return compute
+
+
 def test_without_gradient_nothing_is_saved(problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch) -> None:
     rows, pairs = problem
-    calls: list[int] = []
-
-    def counted(x: Tensor, y: Tensor) -> Tensor:
-        calls.append(len(x))
-        return function("laplacian")(x, y)
-
+    calls: Sizes = []
     monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 100 * WIDTH)
     with torch.no_grad():
-        out = pairwise.pair_values(counted, rows, pairs)
+        out = pairwise.pair_values(counted("laplacian", calls), rows, pairs)
     assert calls == [100, 100, 100, 100]
     assert not out.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("width", "elements", "cached", "wanted"),
+    [
+        (WIDTH, PAIRS * WIDTH, 50 * WIDTH, [PAIRS]),  # all at once where it just fits
+        (WIDTH, PAIRS * WIDTH - 1, 50 * WIDTH, [50] * 8),  # several: small enough for a core's cache
+        (WIDTH, 150 * WIDTH, 2**19, [150, 150, 100]),
+        (WIDTH, WIDTH - 1, 2**19, [1] * PAIRS),  # never less than a pair
+        (1, 100, 2**19, [100] * 4),
+    ],
+)
+def test_no_block_is_larger_or_smaller_than_it_must_be(
+    width: int,
+    elements: int,
+    cached: int,
+    wanted: Sizes,
+    problem: tuple[Tensor, EdgeSet],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, pairs = problem
+    rows = rows.detach()[:, :width]
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(pairwise, "CACHED_ELEMENTS", cached)
+    calls: Sizes = []
+    with torch.no_grad():
+        pairwise.pair_values(counted("l2", calls), rows, pairs)
+    assert calls == wanted
+
+
+def test_with_gradient_one_pair_is_tried_and_each_block_computed_again(
+    problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pairs = problem
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 100 * WIDTH)
+    calls: Sizes = []
+    out = pairwise.pair_values(counted("l2", calls), rows, pairs)
+    assert calls == [1, 100, 100, 100, 100]
+    out.sum().backward()
+    assert calls == [1, *[100] * 8]
+
+
+@pytest.mark.parametrize(
+    ("width", "elements", "wanted"),
+    [(WIDTH, 150 * WIDTH, [150, 150, 100]), (1, 100, [100] * 4), (WIDTH, 1, [1] * PAIRS)],
+)
+def test_blocks_of_a_function_with_parameters_are_computed_again_too(
+    width: int, elements: int, wanted: Sizes, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pairs = problem
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(pairwise, "CACHED_ELEMENTS", 1)  # of no account here
+    calls: Sizes = []
+    of_pairs = counted("l2", calls)
+    out = pairwise.pair_values(lambda x, y: of_pairs(x, y) * scale, rows[:, :width], pairs)
+    assert calls == [1, *wanted]
+    out.sum().backward()
+    assert sorted(calls) == sorted([1, *wanted, *wanted])  # in whatever order
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize(("elements", "wanted"), [(100 * WIDTH, [100] * 4), (PAIRS * WIDTH, [PAIRS])])
+def test_another_device_has_a_size_of_its_own(
+    elements: int, wanted: Sizes, learns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without values are on a device that is not the CPU."""
+    rows = torch.empty(NODES, WIDTH, device="meta", requires_grad=learns)
+    pairs = EdgeSet(torch.zeros(2, PAIRS, dtype=torch.long, device="meta"), NODES)
+    scale = torch.ones((), device="meta", requires_grad=learns)
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 10 * WIDTH)
+    monkeypatch.setattr(pairwise, "CACHED_ELEMENTS", 5 * WIDTH)
+    monkeypatch.setattr(pairwise, "GPU_ELEMENTS", elements)
+    calls: Sizes = []
+    of_pairs = counted("linear", calls)
+    pairwise.pair_values(lambda x, y: of_pairs(x, y) * scale, rows, pairs)
+    assert calls == ([1, *wanted] if len(wanted) > 1 else wanted)
+
+
+@pytest.mark.parametrize(
+    ("elements", "wanted"),
+    [
+        (NODES * NODES * WIDTH, [NODES * NODES]),
+        (4 * NODES * WIDTH, [4 * NODES] * 7 + [2 * NODES]),
+        (2 * NODES * WIDTH - 1, [NODES] * NODES),
+        (1, [NODES] * NODES),
+    ],
+)
+def test_matrices_are_made_by_whole_rows(
+    elements: int, wanted: Sizes, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = problem[0]
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", elements)
+    calls: Sizes = []
+    out = pairwise.matrix_values(counted("l2", calls), rows)
+    assert calls == wanted
+    out.sum().backward()
+    again = wanted if len(wanted) > 1 else []  # one block keeps what its gradient needs
+    assert sorted(calls) == sorted([*wanted, *again])
+
+
+@pytest.mark.parametrize(("count", "width", "wanted"), [(1, 1, [1]), (3, 0, [6, 3])])
+def test_matrices_of_hardly_any_numbers(count: int, width: int, wanted: Sizes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 2)
+    calls: Sizes = []
+    out = pairwise.matrix_values(counted("l2", calls), torch.ones(count, width))
+    assert calls == wanted
+    assert out.shape == (count, count)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_function_of_one_end_has_the_gradient_of_that_end(
+    end: int, problem: tuple[Tensor, EdgeSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pairs = problem
+
+    def compute(r: Tensor) -> Tensor:
+        return pairwise.pair_values(lambda *ends: ends[end].square().sum(-1), r, pairs)
+
+    plain = value_and_gradient(compute, rows)
+    monkeypatch.setattr(pairwise, "CHUNK_ELEMENTS", 50 * WIDTH)
+    torch.testing.assert_close(value_and_gradient(compute, rows), plain)
 
 
 def test_a_function_with_parameters_of_its_own_gets_their_gradient_from_chunks_too(

@@ -17,6 +17,7 @@ NONE = math.nan
     ("sizes", "values", "wanted"),
     [
         ([2, 6], [1.0, 3.0], {"number": 2.5}),
+        ([1], [3.0], {"number": 3.0}),
         ([2, 0], [1.0, 3.0], {"number": 1.0}),
         ([2, 0], [1.0, NONE], {"number": 1.0}),
         ([2, 6, 2], [1.0, NONE, 2.0], {"number": 1.5}),
@@ -59,3 +60,18 @@ def test_an_ensemble_of_batches_of_unlike_sizes_is_that_of_all_items(kind: str) 
     stacked = torch.stack(scores)
     wanted = stacked.mean(0) if kind == "regression" else stacked.exp().mean(0).log()
     torch.testing.assert_close(torch.cat(together.score), wanted)
+
+
+def test_an_ensemble_of_one_model_is_that_model() -> None:
+    alone = Predictions()
+    alone.add(torch.tensor([0, 1]), torch.randn(2, 3).log_softmax(-1), 0.5)
+    together = ensemble([alone], "classification_multi")
+    assert together.losses == [0.5]
+    torch.testing.assert_close(together.score, alone.score)
+
+
+def test_metrics_are_those_of_all_batches() -> None:
+    found = Predictions()
+    found.add(torch.tensor([0, 1, 1]), torch.eye(2)[[0, 1, 0]], 0.0)  # two of three
+    found.add(torch.tensor([1]), torch.eye(2)[[1]], 0.0)
+    assert found.metrics("classification_multi") == {"accuracy": 0.75}
