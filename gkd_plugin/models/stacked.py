@@ -110,11 +110,16 @@ class Stacker:
             members = [requests[place] for place in places]
             if len(members) == 1 or not self._allow(kind, members):
                 continue
-            for request in members:
+            try:
+                with self._drawing(), torch.set_grad_enabled(grad):
+                    together = observe_stacked(members)
+            except Exception as error:  # in training mode only, which the comparison has not seen; or too little memory
+                self._allowed[kind] = False
+                self.told[f"torch.func cannot stack them ({describe_error(error)})"] = None
+                continue
+            for place, request, seen in zip(places, members, together, strict=True):
                 request.model.stacked = max(request.model.stacked, len(members))
-            with self._drawing(), torch.set_grad_enabled(grad):
-                for place, seen in zip(places, observe_stacked(members), strict=True):
-                    found[place] = seen
+                found[place] = seen
         return found
 
     def _find_obstacle(self, request: Request) -> str | None:

@@ -160,6 +160,23 @@ def test_what_cannot_be_stacked_is_found_before_it_counts(kind: type[nn.Module],
     assert torch.equal(torch.get_rng_state(), before[0])
 
 
+class Trained(Reader):
+    """Looks at values in training only."""
+
+    gkd_stackable = True
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return super().forward(batch) if self.training else (self.map(batch.x), batch.y)
+
+
+def test_what_fails_in_training_only_goes_on_one_at_a_time() -> None:
+    models = [ObservedModel(Trained(6, 3), toy_cfg(seed=number), "map") for number in range(2)]
+    requests, stacker = [Request(model, sample(), ()) for model in models], Stacker(random_state())
+    for _ in range(2):
+        assert stacker.observe(requests, [True, True]) == [None, None]
+    assert "torch.func cannot stack them" in next(iter(stacker.told)) and [model.stacked for model in models] == [1, 1]
+
+
 class Counter(nn.Linear):
     """Keeps a number beside its parameters, as a comparison of one pass cannot see."""
 
