@@ -238,9 +238,8 @@ def observe_stacked(members: Sequence[Request]) -> list[Observation]:
 
     rates = _find_rates(models)
     with host.scoped(model.own), _sharing_work(model, first) as readers, warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="There is a performance drop"
-        )  # of an operation without a rule for batches
+        # of an operation without a rule for batches
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         preds, states = torch.vmap(run, in_dims=0, randomness="different")(weights, buffers, rates)
     if model.module.training:
         with torch.no_grad():

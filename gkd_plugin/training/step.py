@@ -35,7 +35,7 @@ class _Judged:
         student (Student): The student.
         total (Tensor): The sum of all.
         terms (mapping): The weighted terms by name.
-        labels (Tensor, optional): The weighted label loss, where it counts.
+        labels (Tensor, optional): The label loss, where it counts.
         values (mapping): What the rows of the run say of it.
     """
 
@@ -196,9 +196,8 @@ class Updates:
         if not math.isfinite(whole):
             self._fail(student, epoch, loss, numbers)
         outcome.add(true, score, loss, {**dict.fromkeys(objective.value_names, 0.0), **numbers})
-        label_weight = float(self.plan["label_weight"])
-        labels = label_weight * label_loss if label_loss.requires_grad and label_weight else None
-        return _Judged(student, total, weighted, labels, {"task": loss, **numbers})
+        counts = label_loss.requires_grad and bool(self.plan["label_weight"])
+        return _Judged(student, total, weighted, label_loss if counts else None, {"task": loss, **numbers})
 
     def _descend(self, epoch: int, judged: Sequence[_Judged]) -> None:
         """An optimizer step of every student that was judged, from one backward pass."""
@@ -236,7 +235,8 @@ class Updates:
                 whole = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in each.weights])
                 own = whole - sum(parts.values())
                 if float(own.norm()) < LOST * float(whole.norm()):
-                    own = torch.cat([part.flatten() for part in self._differentiate([each.labels], each.weights)])
+                    labels = float(self.plan["label_weight"]) * each.labels
+                    own = torch.cat([part.flatten() for part in self._differentiate([labels], each.weights)])
                 parts = {"task": own, **parts}
             for recorder in self.recorders:
                 if recorder.asks_step(epoch, each.student):
