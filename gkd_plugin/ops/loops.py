@@ -80,9 +80,6 @@ def _share(loop: Callable[..., None], count: int, *arrays: Any) -> None:
 def manhattan(low: int, high: int, rows: Any, first: Any, second: Any, out: Any) -> None:
     """Sums of absolute differences."""
     for pair in range(low, high):
-        if first[pair] == second[pair]:
-            out[pair] = 0
-            continue
         x, y = rows[first[pair]], rows[second[pair]]
         total = rows.dtype.type(0)
         for k in range(rows.shape[1]):
@@ -94,9 +91,6 @@ def manhattan(low: int, high: int, rows: Any, first: Any, second: Any, out: Any)
 def squared(low: int, high: int, rows: Any, first: Any, second: Any, out: Any) -> None:
     """Sums of squared differences."""
     for pair in range(low, high):
-        if first[pair] == second[pair]:
-            out[pair] = 0
-            continue
         x, y = rows[first[pair]], rows[second[pair]]
         total = rows.dtype.type(0)
         for k in range(rows.shape[1]):
