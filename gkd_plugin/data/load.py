@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from torch_geometric.data import Dataset
 from torch_geometric.graphgym.loader import create_loader
@@ -22,6 +23,7 @@ from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.lock import hold_data
 from gkd_plugin.data.names import find_folder, find_name
 from gkd_plugin.data.samplers import find_sampler_problem
+from gkd_plugin.data.sampling import make_sampler
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
 
@@ -55,16 +57,17 @@ def load(cfg: CfgNode) -> list[DataLoader]:
                     "ignore", message="It is not recommended to directly access the internal storage"
                 )
                 warnings.filterwarnings("ignore", message="Weights only load failed")
-                loaders: list[DataLoader] = create_loader()
+                with _in_whole(cfg):
+                    loaders: list[DataLoader] = create_loader()
         except Exception as error:
-            message = _explain_sampler(error, cfg) or _explain_no_dataset(error, cfg) or _explain(error, cfg.dataset)
+            message = _explain_no_dataset(error, cfg) or _explain(error, cfg.dataset)
             if message is None:  # a registered loader of the user's, say: its own traceback is clearer
                 raise
             if getattr(error, "errno", None) in FULL:
                 _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
             raise UserError(message) from error
     check_data(loaders, cfg)
-    return loaders
+    return _sample(loaders, cfg)
 
 
 def _find_folder(dataset: CfgNode) -> Path:
@@ -74,18 +77,36 @@ def _find_folder(dataset: CfgNode) -> Path:
     return Path(str(dataset.dir)) / str(dataset.name)
 
 
-def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
-    """The message where the host could not make a sampler of a graph, with the true reason."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "get_loader"]
-    sampler = frames[-1].f_locals.get("sampler") if frames else None
-    if sampler in (None, "full_batch"):
-        return None
-    keys = [f"{part}.sampler" for part in ("train", "val") if cfg[part].sampler == sampler]
-    found, todo = find_sampler_problem(sampler, cfg) or (
-        f"cannot be made of '{cfg.dataset.name}' ({describe_error(error)})",
-        "Mend that, or write full_batch.",
-    )
-    return f"{' and '.join(keys)}: '{sampler}' {found}. {todo}"
+@contextlib.contextmanager
+def _in_whole(own: CfgNode) -> Iterator[None]:
+    """The host gives whole graphs meanwhile: some of its samplers cannot be made, and none says which nodes it took."""
+    groups = (own.train, own.val)
+    words = [group.sampler for group in groups]
+    try:
+        for group in groups:
+            dict.__setitem__(group, "sampler", "full_batch")  # past yacs's freezing
+        yield
+    finally:
+        for group, word in zip(groups, words, strict=True):
+            dict.__setitem__(group, "sampler", word)
+
+
+def _sample(loaders: list[Any], own: CfgNode) -> list[Any]:
+    """The loaders with parts of their one graph where ``train.sampler`` or ``val.sampler`` names a sampler."""
+    words = [own.train.sampler, *[own.val.sampler] * (len(loaders) - 1)]
+    if len(loaders[0].dataset) > 1 or set(words) == {"full_batch"}:  # the host samples nothing of several graphs
+        return loaders
+    data, neighbours = loaders[0].dataset[0], None
+    found = list(loaders)
+    for place, word in enumerate(words):
+        if word == "full_batch":
+            continue
+        problem = find_sampler_problem(word, own)
+        if problem is not None:
+            raise UserError(f"{'val' if place else 'train'}.sampler: '{word}' {problem[0]}. {problem[1]}")
+        found[place] = make_sampler(data, word, own, neighbours)
+        neighbours = getattr(found[place], "neighbours", neighbours)
+    return found
 
 
 def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:

@@ -144,7 +144,7 @@ def per_split(loaders: Sequence[DataLoader]) -> list[DataLoader]:
     Args:
         loaders (sequence of DataLoader): What the host's ``create_loader`` gave for the configuration in force.
     """
-    whole = loaders[0].dataset
+    whole = getattr(loaders[0], "dataset", None)
     if not isinstance(whole, SplitGraphs) or not whole.members:
         return list(loaders)
     samplers = (cfg.train.sampler, cfg.val.sampler, cfg.val.sampler)

@@ -158,6 +158,7 @@ def find_teacher(
     theirs, other = _find_data(own, found, feeds, streams)
     layers = plan["layers"]
     teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
+    teacher.model.eval_memory = float(plan["eval_memory"])
     _measure_again(teacher, theirs)
     if not other:
         return PreparedTeacher(teacher, whole, store=store)
@@ -222,6 +223,7 @@ def _find_data(
             raise UserError(f"{refused}. Train a teacher on this data set.")
     else:
         refused = f"kd.teacher_seed: seed folder {found.seed} of {found.name} was trained with seed {own.seed}"
+    own.train.sampler = own.val.sampler = "full_batch"
     with streams.use("teacher"):
         loaders = load(own)  # fills own.share
         with host.scoped(own):
