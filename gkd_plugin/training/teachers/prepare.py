@@ -98,7 +98,7 @@ class PreparedTeacher:
             seen = self.teacher.observe(sample, taps)
             if self.teacher.drew:  # what is drawn belongs to this run's seed
                 return seen
-            self.store.save(key, seen)
+            seen = self.store.save(key, seen, sample)
         return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
 
     def _take_part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
