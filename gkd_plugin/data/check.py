@@ -264,7 +264,16 @@ def _check_classes(source: Served, own: CfgNode) -> Iterator[str]:
 def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
     """Whether labels are of the kind that ``dataset.task_type`` says: a class for each item, or a row of yes and no."""
     y, kind = source.get("y"), own.dataset.task_type
-    if y is None or own.dataset.task not in ("node", "graph"):
+    if own.dataset.task not in ("node", "graph"):
+        return
+    if y is None:
+        if (
+            source.data is not None
+            and not source.changed
+            and own.model.type in ("gnn", *NETWORKS)
+            and "y" not in source.names()
+        ):
+            yield "there are no labels: the graphs have no y. Give each node (or graph) a class in y."
         return
     columns = y.size(1) if y.dim() == 2 else 1
     if kind == "classification" and columns > 1:
