@@ -27,6 +27,7 @@ from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.protocol import sees_part
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
 from gkd_plugin.training.teachers.base import (
@@ -146,6 +147,11 @@ def find_teacher(
     if target is None:
         raise _report_missing(plan, name, run_folder)
     if search.is_file(target):
+        if sees_part():
+            raise UserError(
+                f"kd.teacher: {target} holds rows by node, and under splits.protocol some nodes come after training: nobody can "
+                "tell whether its rows were computed without them. Name a run that was trained under the same protocol."
+            )
         return PreparedTeacher(StoredTeacher(target), whole)
     store = Store.from_environment()
     found = search.choose(target, plan["teacher_seed"], seed_folder)
@@ -248,6 +254,8 @@ def _describe_differences(own: CfgNode) -> str:
         f"dataset.{key}: {own.dataset.get(key)} for the teacher, {cfg.dataset.get(key)} here" for key in differing
     ]
     ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
+    for group in (ours, its):  # both train on the same nodes
+        group["protocol"] = "inductive" if group.get("protocol") == "production" else group.get("protocol")
     keys = sorted({*ours, *its})
     changes += [
         f"splits.{k}: {its.get(k)} for the teacher, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)
