@@ -199,6 +199,18 @@ def test_a_teacher_of_another_protocol_is_refused(graph: Data) -> None:
     assert "test" in teach("out", None, "t_transductive").teacher
 
 
+def test_a_function_that_only_a_teacher_names_is_not_run(graph: Data) -> None:
+    run(config("toy", "out"), name="theirs", quiet=True)
+    Path("trap.py").write_text("from pathlib import Path\nPath('ran').touch()\ndef make(): pass\n")
+    for stored in Path("out/theirs").rglob("*.yaml"):
+        stored.write_text(stored.read_text().replace("name: toy", "name: trap:make"))
+    with pytest.raises(
+        UserError, match=r"dataset.name: trap:make for the teacher, toy here\), by a function of its own"
+    ):
+        teach("out", None, "theirs")
+    assert not Path("ran").exists()
+
+
 def test_what_does_not_go_together(graph: Data, tmp_path: Path) -> None:
     import numpy as np
 

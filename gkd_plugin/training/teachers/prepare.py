@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
+from gkd_plugin.data.own import names_function
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import SPLITS, Sample
@@ -228,6 +229,11 @@ def _find_data(
             raise UserError(f"{refused}. Train a teacher on this data set.")
     else:
         refused = f"kd.teacher_seed: seed folder {found.seed} of {found.name} was trained with seed {own.seed}"
+    if names_function(own.dataset.name) and own.dataset.name != cfg.dataset.name:
+        raise UserError(
+            f"{refused}, by a function of its own. A function that you have not named yourself is not run: train a teacher on this "
+            "data set."
+        )
     with streams.use("teacher"):
         loaders = load(own)  # fills own.share
         with host.scoped(own):
@@ -254,8 +260,9 @@ def _describe_differences(own: CfgNode) -> str:
         f"dataset.{key}: {own.dataset.get(key)} for the teacher, {cfg.dataset.get(key)} here" for key in differing
     ]
     ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
-    for group in (ours, its):  # both train on the same nodes
-        group["protocol"] = "inductive" if group.get("protocol") == "production" else group.get("protocol")
+    alike = {None: "transductive", "production": "inductive"}  # both of the latter train on the same nodes
+    for group in (ours, its):
+        group["protocol"] = alike.get(group.get("protocol"), group.get("protocol"))
     keys = sorted({*ours, *its})
     changes += [
         f"splits.{k}: {its.get(k)} for the teacher, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)
