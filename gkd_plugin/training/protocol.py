@@ -20,17 +20,40 @@ def sees_part() -> bool:
     return str(groups.read(cfg, SPLITS, SPLIT_KEYS)["protocol"]) != TRANSDUCTIVE
 
 
-def describe_protocol(test: SplitLoader) -> dict[str, Any]:
-    """The protocol's name, how many nodes were held out, and how many of them are tested; empty where none were.
+def describe_protocol(
+    test: SplitLoader,
+    tests: Mapping[str, Predictions],
+    its: Predictions | None,
+    kind: str,
+    metric: str,
+    complete: Callable[..., dict[str, Any]],
+) -> dict[str, Any]:
+    """What a result says under ``protocol``; empty where no node was held out.
 
     Args:
         test (SplitLoader): The test split.
+        tests (mapping): What each student, and the ensemble, answered on it.
+        its (Predictions, optional): What the teacher answered.
+        kind (str): The host's task type.
+        metric (str): The metric that selects.
+        complete (callable): Adds the answers that follow from these, given a mean.
     """
     marks = _find_marks(test)
     if marks is None:
         return {}
     name = groups.read(cfg, SPLITS, SPLIT_KEYS)["protocol"]
-    return {"name": name, "held_out": int(marks.sum()), "tested": len(marks)}
+    about = {"name": name, "held_out": int(marks.sum()), "tested": len(marks)}
+    parts = {answer: score_parts(test, each, kind, metric) for answer, each in tests.items()}
+    if not all(parts.values()):
+        return about
+    parts = complete(parts, _average)
+    if its is not None and (taught := score_parts(test, its, kind, metric)):
+        parts["teacher"] = taught
+    return {**about, "parts": parts}
+
+
+def _average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {part: sum(each[part] for each in scores) / len(scores) for part in scores[0]}
 
 
 def score_parts(test: SplitLoader, predictions: Predictions, kind: str, metric: str) -> dict[str, float]:

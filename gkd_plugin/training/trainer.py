@@ -21,7 +21,7 @@ from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set
 from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
-from gkd_plugin.training.protocol import describe_protocol, score_parts
+from gkd_plugin.training.protocol import describe_protocol
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
 from gkd_plugin.training.rows import find_gap
@@ -332,27 +332,13 @@ class Trainer:
             self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
             self.depends,
             max(student.model.stacked for student in self.students),
-            self._describe_protocol(tests, told) if tests else {},
+            describe_protocol(self.feeds[2], tests, told.get(name_of(1)), self.kind, metric, self._complete)
+            if tests
+            else {},
         )
         if tests:
             self._write_test(result, tests)
         return result
-
-    def _describe_protocol(self, tests: Mapping[str, Predictions], told: Mapping[str, Predictions]) -> dict[str, Any]:
-        """What the result says of nodes that were held out of training."""
-        about = describe_protocol(self.feeds[2])
-        metric = self.selection.metric
-        parts = {name: score_parts(self.feeds[2], each, self.kind, metric) for name, each in tests.items()}
-        if not about or not all(parts.values()):
-            return about
-
-        def mean(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-            return {part: sum(each[part] for each in scores) / len(scores) for part in scores[0]}
-
-        parts = self._complete(parts, mean)
-        if its := score_parts(self.feeds[2], told[name_of(1)], self.kind, metric):
-            parts["teacher"] = its
-        return {**about, "parts": parts}
 
     def _complete(self, found: Mapping[str, T], mean: Callable[[Sequence[T]], T]) -> dict[str, T]:
         """What is known of every student and the ensemble, with that of the mean and of each rule that may answer."""
