@@ -32,6 +32,8 @@ def serves_one_graph(own: CfgNode) -> bool | None:
         return not name.startswith("ogbg")
     if own.dataset.format == FORMAT and name in DATA_SETS:
         return not DATA_SETS[name].many
+    if own.dataset.format == FORMAT and not name.startswith(("TU_", "digits")):  # a data set of the user's
+        return None
     return own.dataset.format in ("PyG", FORMAT) and name not in _SEVERAL and not name.startswith("TU_")
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from yacs.config import CfgNode
+
+from gkd_plugin.data.samplers import find_sampler_problem
+from gkd_plugin.errors import UserError
 
 PARTS = "train_parts"  # of the host's group ``train``, which reads it and does not have it
 
@@ -219,3 +223,43 @@ def make_sampler(data: Data, word: str, own: CfgNode, neighbours: Neighbours | N
     sizes, batch = list(train.neighbor_sizes)[:hops], int(train.batch_size)
     nodes = data.train_mask.nonzero().view(-1)
     return Seeds(NeighborLoader(data, sizes, input_nodes=nodes, batch_size=batch, shuffle=True))
+
+
+@contextmanager
+def serving_whole(own: CfgNode) -> Iterator[None]:
+    """The host gives whole graphs meanwhile: some of its samplers cannot be made, and none says which nodes it took."""
+    groups = (own.train, own.val)
+    words = [group.sampler for group in groups]
+    try:
+        for group in groups:
+            dict.__setitem__(group, "sampler", "full_batch")  # past yacs's freezing
+        yield
+    finally:
+        for group, word in zip(groups, words, strict=True):
+            dict.__setitem__(group, "sampler", word)
+
+
+def sample_parts(loaders: list[Any], own: CfgNode) -> list[Any]:
+    """The loaders with parts of their one graph where ``train.sampler`` or ``val.sampler`` names a sampler.
+
+    Args:
+        loaders (list): What the host gave within :func:`serving_whole`.
+        own (CfgNode): A configuration of the host.
+
+    Raises:
+        UserError: If a package is missing.
+    """
+    words = [own.train.sampler, *[own.val.sampler] * (len(loaders) - 1)]
+    if len(loaders[0].dataset) > 1 or set(words) == {"full_batch"}:  # the host samples nothing of several graphs
+        return loaders
+    data, neighbours = loaders[0].dataset[0], None
+    found = list(loaders)
+    for place, word in enumerate(words):
+        if word == "full_batch":
+            continue
+        problem = find_sampler_problem(word, own)
+        if problem is not None:
+            raise UserError(f"{'val' if place else 'train'}.sampler: '{word}' {problem[0]}. {problem[1]}")
+        found[place] = make_sampler(data, word, own, neighbours)
+        neighbours = getattr(found[place], "neighbours", neighbours)
+    return found
