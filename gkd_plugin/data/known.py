@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
+from gkd_plugin.data.clouds import CLOUDS
 from gkd_plugin.data.loaders import DATA_SETS, FORMAT, LOADERS
 from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest, quote
 
 PYG_NAMES = (
     "Cora CiteSeer PubMed PPI AmazonComputers AmazonPhoto CoauthorCS CoauthorPhysics Karate MNIST QM7b TU_<name> digits digits_k<n>"
 ).split()
-GKD_NAMES = [*DATA_SETS, "TU_<name>", "digits", "digits_k<n>"]
+GKD_NAMES = [*DATA_SETS, *CLOUDS, "TU_<name>", "digits", "digits_k<n>"]
 OGB_NAMES = ["ogbn-<name>", "ogbg-<name>", "ogbl-<name>"]
 KNOWN = {"PyG": PYG_NAMES, FORMAT: GKD_NAMES, "OGB": OGB_NAMES}
 

@@ -24,6 +24,7 @@ from torch_geometric.transforms import Constant, LargestConnectedComponents, Nor
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
+from gkd_plugin.data.clouds import CLOUDS
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
@@ -110,7 +111,7 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
 
     Args:
         format (str): ``gkd``.
-        name (str): One of ``DATA_SETS``, ``TU_<name>`` or ``digits``.
+        name (str): One of ``DATA_SETS`` or ``CLOUDS``, ``TU_<name>`` or ``digits``.
         dataset_dir (str): ``dataset.dir``.
 
     Raises:
@@ -130,8 +131,13 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
             raise ConfigError(Problem(f"{SPLITS}.{key}", found, f"Set dataset.format: {FORMAT}.") for key in written)
         return None
     values = groups.read(cfg, SPLITS, SPLIT_KEYS)
-    dataset = _load(name, osp.join(dataset_dir, name))
     seed = cfg.seed if values["seed"] == "run" else values["seed"]
+    if name in CLOUDS:
+        return CLOUDS[name](osp.join(dataset_dir, name), values, seed)
+    if foreign := {"points", "noise"} & set(groups.read_written(cfg, SPLITS)):
+        allowed = f"It is for clouds drawn from meshes: {', '.join(CLOUDS)}. Remove the key."
+        raise ConfigError(Problem(f"{SPLITS}.{key}", f"does not apply to {name}", allowed) for key in sorted(foreign))
+    dataset = _load(name, osp.join(dataset_dir, name))
     if len(dataset) == 1:
         dataset.data, dataset.slices = dataset.collate([_split_nodes(name, dataset[0], values, seed)])
     else:
@@ -146,7 +152,7 @@ def _load(name: str, root: str) -> InMemoryDataset:
         return _load_tu(root, name[3:])
     digits = load_digits_graph(FORMAT, name, root)
     if digits is None:
-        known = (*DATA_SETS, "TU_<name>", "digits")
+        known = (*DATA_SETS, *CLOUDS, "TU_<name>", "digits")
         raise UserError(
             f"dataset.name: '{name}' is unknown under dataset.format: {FORMAT}. {nearest(name, known)}"
             f"Allowed: {', '.join(known)}."
