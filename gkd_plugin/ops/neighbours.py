@@ -48,9 +48,9 @@ def nearest_graph(x: Tensor, k: int, batch: Tensor | None = None) -> Tensor:
 
 def nearest(x: Tensor, k: int, batch: Tensor | None = None) -> Tensor:
     """The same without the points themselves, by plain torch and never more than :data:`MATRIX` distances at a time."""
-    sizes = [x.size(0)] if batch is None else torch.bincount(batch).tolist()
+    sizes = [x.size(0)] if batch is None or not len(batch) else torch.bincount(batch).tolist()
     if len(set(sizes)) == 1:
-        clouds = [x.view(len(sizes), sizes[0], -1)]
+        clouds = [x.reshape(len(sizes), sizes[0], x.size(1))]
     else:
         clouds = [cloud.unsqueeze(0) for cloud in x.split(sizes)]
     found, start = [torch.empty(2, 0, dtype=torch.long, device=x.device)], 0

@@ -51,7 +51,7 @@ def test_the_store_changes_no_bit_and_saves_the_forward(tmp_path: Path, monkeypa
         assert report.results[0].answers == without.results[0].answers
         assert same(weights(report.folder), weights(without.folder))
     (file,) = kept("logits")
-    assert set(torch.load(file, weights_only=True)) == {"key", "content", "logits", "labels", "hidden"}
+    assert set(torch.load(file, weights_only=True)) == {"key", "content", "logits", "labels", "hidden", "graphs"}
 
 
 @pytest.mark.parametrize("holding", ["logits", "value"])
