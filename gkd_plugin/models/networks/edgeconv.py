@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
@@ -46,9 +47,28 @@ class EdgeConvolution(nn.Module):
     def convolve(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """The maximum over incoming edges; of one linear map only the neighbour's part differs among them."""
         own, other = self.model.weight.chunk(2, dim=1)
-        sent = F.linear(x, other)
-        most: Tensor = scatter(sent[edge_index[0]], edge_index[1], dim_size=x.size(0), reduce="max")
-        return F.linear(x, own - other, self.model.bias) + most
+        return F.linear(x, own - other, self.model.bias) + find_largest(F.linear(x, other), edge_index)
+
+
+def find_largest(sent: Tensor, edge_index: Tensor) -> Tensor:
+    """In each channel the largest value that reaches a node, ``[N, d]``; of equal ones the first takes the gradient.
+
+    Args:
+        sent (Tensor): What each node sends, ``[N, d]``.
+        edge_index (Tensor): The edges, with every node's self-loop, in the order of the nodes that they lead to.
+    """
+    source, target = edge_index
+    if not (torch.is_grad_enabled() and sent.requires_grad):
+        largest: Tensor = scatter(sent[source], target, dim_size=len(sent), reduce="max")
+        return largest
+    with torch.no_grad():  # whose value it is: nothing of edges x width is kept, and the way back is short
+        degree = torch.bincount(target, minlength=len(sent))
+        rank = torch.arange(len(source), device=sent.device) - (degree.cumsum(0) - degree)[target]
+        nodes = torch.arange(len(sent), device=sent.device)
+        table = nodes.unsqueeze(1).repeat(1, int(degree.max()) if len(sent) else 1)  # the node itself, as often as needed
+        table[target, rank] = source
+        winner = table.gather(1, sent[table].max(dim=1).indices)
+    return sent.gather(0, winner)
 
 
 class EdgeConv(Network):
