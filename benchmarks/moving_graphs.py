@@ -53,10 +53,7 @@ def main() -> None:
     datasets = fetch(asked.data, Path(asked.out))
     teacher = study([Job("moving/teacher.yaml", "teacher", SEEDS)], out, datasets, asked.workers)["teacher"]
     reports = study(jobs(), out, datasets, asked.workers, asked.only)
-    best = {
-        domain: max(WEIGHTS, key=lambda weight: validation(reports[f"{domain}_{weight}"]))  # noqa: B023
-        for domain in DOMAINS
-    }
+    best = {domain: max(WEIGHTS, key=lambda weight: validation(reports[f"{domain}_{weight}"])) for domain in DOMAINS}
     reports |= study([lsp(domain, best[domain], True) for domain in DOMAINS], out, datasets, asked.workers)
     alone = reports["alone"]
     rows = [["teacher", "-", percent(teacher.tests("first")), "-", seconds(teacher)]]

@@ -121,7 +121,9 @@ def refuse_keys(name: str, values: Mapping[str, Any], kind: str, why: str) -> No
 def _read_count(values: Mapping[str, Any], key: str, default: int) -> int:
     value = default if values[key] is None else values[key]
     if value != int(value):
-        raise ConfigError([Problem(f"{SPLITS}.{key}", f"{value:g}", "Allowed: a whole number of clouds of each shape.")])
+        raise ConfigError(
+            [Problem(f"{SPLITS}.{key}", f"{value:g}", "Allowed: a whole number of clouds of each shape.")]
+        )
     return int(value)
 
 
@@ -150,6 +152,6 @@ def _draw(mesh: Data, count: int, values: Mapping[str, Any], turned: bool) -> It
 def _draw_rotation() -> Tensor:
     """A rotation, all alike likely: the orthogonal part of a normal matrix, its reflections turned round."""
     q, r = torch.linalg.qr(torch.randn(3, 3))
-    q = q * r.diagonal().sign()
-    q[:, 0] *= torch.det(q).sign()
-    return q
+    turn: Tensor = q * r.diagonal().sign()
+    turn[:, 0] *= torch.det(turn).sign()
+    return turn

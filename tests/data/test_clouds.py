@@ -195,7 +195,10 @@ def test_modelnet_is_loaded_by_name(
     configure(name, tmp_path, points=12)
     data = load_gkd("gkd", name, str(tmp_path))
     assert isinstance(data, Clouds)
-    assert [(each.arguments["name"], each.arguments["train"]) for each in Fake.asked] == [(number, True), (number, False)]
+    assert [(each.arguments["name"], each.arguments["train"]) for each in Fake.asked] == [
+        (number, True),
+        (number, False),
+    ]
     assert {each.arguments["root"] for each in Fake.asked} == {str(tmp_path / name)}
     assert [len(split(data, part)) for part in PARTS] == [3, 1, 2]
     assert data[0].x.shape == (12, 3)

@@ -26,7 +26,7 @@ def by_loops(x: Tensor, k: int, batch: Tensor | None) -> list[tuple[int, int]]:
     cloud = [0] * len(x) if batch is None else batch.tolist()
     for v in range(len(x)):
         others = [u for u in range(len(x)) if u != v and cloud[u] == cloud[v]]
-        near = sorted(others, key=lambda u: (float((x[u] - x[v]).square().sum()), u))[:k]  # noqa: B023
+        near = sorted(others, key=lambda u: (float((x[u] - x[v]).square().sum()), u))[:k]
         found += [(u, v) for u in [*sorted(near), v]]
     return found
 
@@ -92,7 +92,7 @@ def sloppy(x: Tensor, k: int, batch: Tensor | None = None, loop: bool = False, f
     for v in range(len(x)):
         others = [u for u in range(len(x)) if u != v and cloud[u] == cloud[v]]
         far = {u: float((x[u] - x[v]).square().sum()) * (1 + 1e-7 * u) for u in others}
-        found += [(u, v) for u in sorted(others, key=lambda u: (far[u], -u))[:k]]  # noqa: B023
+        found += [(u, v) for u in sorted(others, key=lambda u: (far[u], -u))[:k]]
     return torch.tensor(found, dtype=torch.long).view(-1, 2).t()
 
 
@@ -126,7 +126,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 @settings(max_examples=100, deadline=None)
 def test_a_helper_that_breaks_ties_in_its_own_way_gives_the_same_graph(problem: Clouds) -> None:
     x, batch, k = problem
-    assert torch.equal(neighbours._settle(x, k, batch, sloppy(x, k + 1, batch, flow="source_to_target")), nearest(x, k, batch))
+    assert torch.equal(
+        neighbours._settle(x, k, batch, sloppy(x, k + 1, batch, flow="source_to_target")), nearest(x, k, batch)
+    )
 
 
 def test_an_installed_helper_is_asked(install: Callable[..., None]) -> None:

@@ -65,7 +65,9 @@ def find_largest(sent: Tensor, edge_index: Tensor) -> Tensor:
         degree = torch.bincount(target, minlength=len(sent))
         rank = torch.arange(len(source), device=sent.device) - (degree.cumsum(0) - degree)[target]
         nodes = torch.arange(len(sent), device=sent.device)
-        table = nodes.unsqueeze(1).repeat(1, int(degree.max()) if len(sent) else 1)  # the node itself, as often as needed
+        table = nodes.unsqueeze(1).repeat(
+            1, int(degree.max()) if len(sent) else 1
+        )  # the node itself, as often as needed
         table[target, rank] = source
         winner = table.gather(1, sent[table].max(dim=1).indices)
     return sent.gather(0, winner)

@@ -216,7 +216,9 @@ def check_observation(seen: Observation, sample: Sample, taps: Iterable[str], wh
             raise UserError(f"{what} gives {name} with NaN or infinity.")
     for tap in taps if seen.graphs else ():
         if len(seen.graphs) != len(seen.hidden[tap]):
-            raise UserError(f"{what} gives {len(seen.graphs)} graphs for {len(seen.hidden[tap])} layers; each needs its own.")
+            raise UserError(
+                f"{what} gives {len(seen.graphs)} graphs for {len(seen.hidden[tap])} layers; each needs its own."
+            )
     return seen
 
 

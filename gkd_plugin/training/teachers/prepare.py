@@ -112,7 +112,7 @@ class PreparedTeacher:
 
 
 def _take_edges(graph: Graph, ids: torch.Tensor) -> torch.Tensor:
-    edges, _ = subgraph(ids, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)
+    edges: torch.Tensor = subgraph(ids, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)[0]
     return edges
 
 

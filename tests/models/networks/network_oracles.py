@@ -117,7 +117,7 @@ def slow_neighbours(h: Tensor, k: int, cloud: list[int]) -> list[list[int]]:
     found = []
     for v in range(len(h)):
         others = [u for u in range(len(h)) if u != v and cloud[u] == cloud[v]]
-        found.append(sorted(others, key=lambda u: (float((h[u] - h[v]).square().sum()), u))[:k])  # noqa: B023
+        found.append(sorted(others, key=lambda u: (float((h[u] - h[v]).square().sum()), u))[:k])
     return found
 
 

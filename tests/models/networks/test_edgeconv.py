@@ -31,7 +31,9 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     for name, network in NETWORKS.items():
         monkeypatch.setitem(register.network_dict, name, network)
 
-    def build(kind: str = "edgeconv", task: str = "graph", own: dict[str, Any] | None = None, **gnn: Any) -> ObservedModel:
+    def build(
+        kind: str = "edgeconv", task: str = "graph", own: dict[str, Any] | None = None, **gnn: Any
+    ) -> ObservedModel:
         cfg.clear()
         set_cfg(cfg)
         cfg[GROUP] = CfgNode({**{key.name: None for key in KEYS}, **(own or {})})

@@ -483,6 +483,9 @@ def test_a_projector_that_convolves_takes_the_edges_of_its_layer_where_graphs_mo
     for row, column in ((1, 1), (2, 1), (1, 2)):
         weights = torch.zeros(2, 2)
         weights[row - 1, column - 1] = 1.0
-        ours, theirs = replace(learner, graph=moved[row - 1], graphs=()), replace(source, graph=moved[column + 1], graphs=())
+        ours, theirs = (
+            replace(learner, graph=moved[row - 1], graphs=()),
+            replace(source, graph=moved[column + 1], graphs=()),
+        )
         assert torch.equal(term(learner, source, weights), term(ours, theirs, weights))
         assert not torch.equal(term(learner, source, weights), term(replace(ours, graph=where), theirs, weights))

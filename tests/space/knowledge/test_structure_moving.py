@@ -28,7 +28,7 @@ def slow_graph(rows: Tensor, k: int, cloud: list[int]) -> Graph:
     pairs = []
     for v in range(len(rows)):
         others = [u for u in range(len(rows)) if u != v and cloud[u] == cloud[v]]
-        near = sorted(others, key=lambda u: (float((rows[u] - rows[v]).square().sum()), u))  # noqa: B023
+        near = sorted(others, key=lambda u: (float((rows[u] - rows[v]).square().sum()), u))
         pairs += [(u, v) for u in near[:k]]
     return graph_of(pairs, len(rows))
 
@@ -166,7 +166,11 @@ def test_a_frozen_source_remembers_nothing_of_a_learner_and_other_edges_give_oth
         edges_from = torch.randn(8, 3, dtype=torch.float64)
         learner = moving([edges_from], [same], 2, batch)
         found.append(float(one.distance(learner, source, 1, 2)))
-        wanted = oracle(one.group, (same.tolist(), slow_graph(edges_from, 2, [0] * 8)), (states[1].tolist(), slow_graph(inputs[1], 3, [0] * 8)))
+        wanted = oracle(
+            one.group,
+            (same.tolist(), slow_graph(edges_from, 2, [0] * 8)),
+            (states[1].tolist(), slow_graph(inputs[1], 3, [0] * 8)),
+        )
         assert found[-1] == pytest.approx(wanted)
         old.append(ref(learner))
         kept.append([len(source.memo), *(len(graph.memo) for graph in (source.graph, *source.graphs))])
