@@ -16,8 +16,7 @@ import gkd_cli
 import gkd_plugin
 from gkd_plugin import hookspecs, plugins
 from gkd_plugin.config.load import read_config
-from gkd_plugin.data.clouds import CLOUDS
-from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.data.names import DATA_SETS
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
 
@@ -83,7 +82,6 @@ def test_generated_pages_are_up_to_date():
         ("keys.md", axes.divergences),
         ("models.md", NETWORKS),
         ("models.md", DATA_SETS),
-        ("models.md", CLOUDS),
     ],
 )
 def test_every_answer_stands_on_its_page(page, axis):

@@ -6,107 +6,89 @@ the seed of the split alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.datasets import GeometricShapes, ModelNet
 from torch_geometric.transforms import SamplePoints
 from torch_geometric.utils import remove_self_loops, to_undirected
 
 from gkd_plugin.data.keys import SPLITS
+from gkd_plugin.data.split_graphs import PARTS, OwnSplit
 from gkd_plugin.errors import ConfigError, Problem
 from gkd_plugin.ops.neighbours import nearest_graph
 
-PARTS = ("train", "val", "test")
+KEYS = ("points", "noise")
 NEIGHBOURS = 8
 """The points of a cloud are linked to so many nearest ones, both ways, for networks that take the edges of the data."""
 VALIDATION = 0.1
-"""Share of ModelNet's training shapes by which epochs are selected."""
+"""Share of the training shapes by which epochs are selected, where a data set has shapes of its own for the test."""
 
 
-class Clouds(InMemoryDataset):  # type: ignore[misc]
-    """Clouds with the positions of each split's, as the host reads them.
+class Meshes(InMemoryDataset):  # type: ignore[misc]
+    """Shapes as meshes, of which the clouds of each split are drawn.
 
     Args:
-        parts (mapping): The clouds of ``train``, ``val`` and ``test``.
+        name (str): The data set's name.
+        shapes (sequence of Data): The meshes.
+        tests (sequence of Data, optional): Meshes of other shapes for the test; ``None`` where there are none, so that every
+            split draws clouds of its own from the same shapes.
     """
 
-    def __init__(self, parts: Mapping[str, Sequence[Data]]) -> None:
+    def __init__(self, name: str, shapes: Sequence[Data], tests: Sequence[Data] | None = None) -> None:
         super().__init__()
-        self.data, self.slices = self.collate([cloud for part in PARTS for cloud in parts[part]])
-        start = 0
-        for part in PARTS:
-            self._data[f"{part}_graph_index"] = torch.arange(start, start + len(parts[part]))
-            start += len(parts[part])
+        self.called, self.shapes, self.tests = name, shapes, tests
+
+    def draw(self, values: Mapping[str, Any], seed: int) -> OwnSplit:
+        """The clouds of each split.
+
+        Where all splits have the same shapes, each cloud is rotated at random; a score then says how well known shapes are told
+        apart in new samples, and nothing of new shapes.
+
+        Args:
+            values (mapping): The group ``splits``. ``train`` and ``val`` are clouds of each shape (16 and 8), and the test has
+                as many as validation; shapes of their own give one cloud each.
+            seed (int): Decides everything that is drawn.
+
+        Raises:
+            ConfigError: If the group asks for what clouds do not have.
+        """
+        shared = self.tests is None
+        why = "has numbers of clouds of each shape" if shared else "has a test set of its own"
+        _refuse(self.called, values, "per_class" if shared else "public", why)
+        counts = [_read_count(values, key, default) for key, default in (("train", 16), ("val", 8))]
+        with _drawing(seed):
+            if self.tests is None:
+                taken = [(self.shapes, count) for count in (*counts, counts[1])]
+            else:
+                order = torch.randperm(len(self.shapes)).tolist()
+                cut = max(1, round(VALIDATION * len(order)))
+                train, val = ([self.shapes[i] for i in some] for some in (order[cut:], order[:cut]))
+                taken = [(train, 1), (val, 1), (self.tests, 1)]
+            clouds = [[c for mesh in meshes for c in _draw(mesh, count, values, shared)] for meshes, count in taken]
+        return OwnSplit(dict(zip(PARTS, clouds, strict=True)))
 
 
-def load_shapes(root: str, values: Mapping[str, Any], seed: int) -> Clouds:
-    """Clouds of the 40 meshes of PyG's ``GeometricShapes``, each under a random rotation.
-
-    Its test meshes are its training meshes, so that every split draws its own clouds of the same shapes: a score says how
-    well known shapes are told apart in new samples, and nothing of new shapes.
-
-    Args:
-        root (str): Where its files are.
-        values (mapping): The group ``splits``; ``train`` and ``val`` are clouds of each shape (16 and 8), and the test has as
-            many as validation.
-        seed (int): Decides everything that is drawn.
-    """
-    name = "GeometricShapes"
-    refuse_keys(name, values, "per_class", "has numbers of clouds of each shape")
-    train, val = (_read_count(values, key, default) for key, default in (("train", 16), ("val", 8)))
-    meshes = list(GeometricShapes(root, train=True))
-    with _drawing(seed):
-        parts: dict[str, list[Data]] = {}
-        for part, count in zip(PARTS, (train, val, val), strict=True):
-            parts[part] = [cloud for mesh in meshes for cloud in _draw(mesh, count, values, turned=True)]
-    return Clouds(parts)
-
-
-def load_modelnet(root: str, name: str, values: Mapping[str, Any], seed: int) -> Clouds:
-    """One cloud of each shape of PyG's ``ModelNet``; validation takes a tenth of the training shapes.
-
-    Args:
-        root (str): Where its files are.
-        name (str): ``ModelNet10`` or ``ModelNet40``.
-        values (mapping): The group ``splits``.
-        seed (int): Decides everything that is drawn.
-    """
-    refuse_keys(name, values, "public", "has a test set of its own")
-    own, tests = (list(ModelNet(root, name.removeprefix("ModelNet"), train=train)) for train in (True, False))
-    with _drawing(seed):
-        order = torch.randperm(len(own)).tolist()
-        cut = max(1, round(VALIDATION * len(own)))
-        shapes = {"train": [own[i] for i in order[cut:]], "val": [own[i] for i in order[:cut]], "test": tests}
-        parts = {
-            part: [cloud for mesh in shapes[part] for cloud in _draw(mesh, 1, values, turned=False)] for part in PARTS
-        }
-    return Clouds(parts)
-
-
-CLOUDS: dict[str, Callable[[str, Mapping[str, Any], int], Clouds]] = {
-    "GeometricShapes": load_shapes,
-    "ModelNet10": lambda root, values, seed: load_modelnet(root, "ModelNet10", values, seed),
-    "ModelNet40": lambda root, values, seed: load_modelnet(root, "ModelNet40", values, seed),
-}
-
-
-def refuse_keys(name: str, values: Mapping[str, Any], kind: str, why: str) -> None:
-    """Raises where the group ``splits`` asks of clouds what they do not have.
+def refuse_keys(name: str, written: Mapping[str, Any]) -> None:
+    """Raises where the user wrote keys of clouds for another data set.
 
     Args:
         name (str): The data set.
-        values (mapping): The group.
-        kind (str): The one value of ``splits.kind``.
-        why (str): What the data set has instead.
+        written (mapping): What the user wrote into the group ``splits``.
 
     Raises:
-        ConfigError: With all mistakes.
+        ConfigError: With all such keys.
     """
+    foreign = [key for key in KEYS if key in written]
+    if foreign:
+        allowed = "It is for clouds drawn from meshes: GeometricShapes, ModelNet10, ModelNet40. Remove the key."
+        raise ConfigError(Problem(f"{SPLITS}.{key}", f"does not apply to {name}", allowed) for key in foreign)
+
+
+def _refuse(name: str, values: Mapping[str, Any], kind: str, why: str) -> None:
     found = [
         Problem(f"{SPLITS}.{key}", f"true, but {name} is many clouds", "Remove the key.")
         for key in ("largest_component", "row_normalize")

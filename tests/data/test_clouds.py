@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric import datasets
 from torch_geometric.data import Data
 from torch_geometric.datasets import ModelNet
 from torch_geometric.graphgym import register
@@ -19,11 +20,13 @@ from torch_geometric.utils import contains_self_loops, is_undirected
 from yacs.config import CfgNode
 
 from gkd_plugin.data import clouds as module
-from gkd_plugin.data.clouds import NEIGHBOURS, PARTS, Clouds, load_shapes
+from gkd_plugin.data.clouds import NEIGHBOURS
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.known import check_known
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import LOADERS, load_gkd
+from gkd_plugin.data.names import load_named
+from gkd_plugin.data.split_graphs import PARTS, OwnSplit
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.models.rng import random_state
 from tests.conftest import FOLDERS
@@ -34,6 +37,12 @@ TETRAHEDRON = "OFF\n4 4 0\n0 0 0\n3 0 0\n0 2 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3
 
 def values(**splits: Any) -> dict[str, Any]:
     return {key.name: key.default for key in SPLIT_KEYS} | splits
+
+
+def load_shapes(root: str, splits: dict[str, Any], seed: int) -> OwnSplit:
+    meshes = load_named("GeometricShapes", root)
+    assert isinstance(meshes, module.Meshes)
+    return meshes.draw(splits, seed)
 
 
 @pytest.fixture
@@ -47,11 +56,11 @@ def shapes(tmp_path: Path) -> Path:
     return root
 
 
-def split(data: Clouds, part: str) -> list[Data]:
+def split(data: OwnSplit, part: str) -> list[Data]:
     return [data[int(i)] for i in data._data[f"{part}_graph_index"]]
 
 
-def positions(data: Clouds, part: str) -> Tensor:
+def positions(data: OwnSplit, part: str) -> Tensor:
     return torch.stack([cloud.x for cloud in split(data, part)])
 
 
@@ -159,7 +168,7 @@ def test_keys_of_clouds_are_refused_elsewhere(tmp_path: Path, configure: Callabl
     configure("digits", tmp_path, points=64, noise=0.1)
     with pytest.raises(ConfigError) as refusal:
         load_gkd("gkd", "digits", str(tmp_path))
-    assert [problem.key for problem in refusal.value.problems] == ["splits.noise", "splits.points"]
+    assert [problem.key for problem in refusal.value.problems] == ["splits.points", "splits.noise"]
     assert "clouds drawn from meshes: GeometricShapes" in str(refusal.value)
 
 
@@ -189,12 +198,12 @@ def mesh(label: int, height: float) -> Data:
 def test_modelnet_is_loaded_by_name(
     number: str, tmp_path: Path, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ModelNet", Fake)
+    monkeypatch.setattr(datasets, "ModelNet", Fake)
     Fake.asked = []
     name = f"ModelNet{number}"
     configure(name, tmp_path, points=12)
     data = load_gkd("gkd", name, str(tmp_path))
-    assert isinstance(data, Clouds)
+    assert isinstance(data, OwnSplit)
     assert [(each.arguments["name"], each.arguments["train"]) for each in Fake.asked] == [
         (number, True),
         (number, False),

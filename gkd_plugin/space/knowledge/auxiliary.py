@@ -16,7 +16,7 @@ from gkd_plugin.plan import MARKED, GroupPlan, Part
 from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.base import Symbols, Term
-from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
+from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, make_goal, response_loss
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 
@@ -179,11 +179,10 @@ class AuxiliaryTerm(Term):
             return {"weight": label / self.mass}
         soft: Tensor = zero
         target = source.logits.detach().to(learner.logits)
-        loss = LOSS_BY_TASK[self.task.kind]
+        loss, temperature = LOSS_BY_TASK[self.task.kind], float(self.group.get("temperature", 1.0))
+        goal = make_goal(target.view(target.size(0), -1), loss, temperature)
         for number, rows in logits.items():
-            flat, goal = rows.view(rows.size(0), -1), target.view(target.size(0), -1)
-            distance = response_loss(flat, goal, loss, float(self.group.get("temperature", 1.0)))
-            soft = soft + self.factors[number] * distance
+            soft = soft + self.factors[number] * response_loss(rows.view(rows.size(0), -1), goal, loss, temperature)
         return {"weight": label / self.mass, "soft_weight": soft / self.mass}
 
     def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
