@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gkd_plugin.ops import neighbours
 from gkd_plugin.ops.neighbours import nearest, nearest_graph
+from tests.ops.test_pairwise import Largest
 
 Clouds = tuple[Tensor, Tensor, int]
 
@@ -81,6 +82,14 @@ def test_no_gradient_flows_through_the_choice() -> None:
 def test_not_a_number_is_no_reason_to_stop() -> None:
     x = torch.full((4, 2), float("nan"))
     assert nearest_graph(x, 2).max() < 4  # a diverged run ends with its own message
+
+
+def test_no_more_distances_are_held_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "MATRIX", 4096)
+    x = torch.randn(500, 2)
+    with Largest() as seen:
+        nearest_graph(x, 3, (torch.arange(500) >= 300).long())
+    assert seen.numel <= 2 * 4 * 500, "its edges are the largest: 300 x 300 distances never are there at a time"
 
 
 # ------------------------------------------------------------------------------------------------------- the helper

@@ -322,9 +322,10 @@ class StructureTerm(LayerTerm):
 
     def _edge_factors(self, learner: Observation, row: int, domain: AllPairs, like: Tensor) -> Tensor:
         graph = learner.graph_of(row)
-        holder: Observation | Graph = learner if domain.is_draw else graph
+        # a graph that remembered itself would wait for the garbage collector
+        holder, whose = (learner, graph) if domain.is_draw else (graph, None)
         return holder.remember(
-            ("edge_factors", graph, domain, self.non_edge_weight, like.dtype),
+            ("edge_factors", whose, domain, self.non_edge_weight, like.dtype),
             lambda: domain.edge_factors(graph.edge_index, self.non_edge_weight, like),
         )
 
