@@ -21,6 +21,7 @@ from gkd_plugin.models.networks.edgeconv import EdgeConvolution
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.stacked import find_own_ways
 from tests.models.networks.network_oracles import slow_edgeconv_layers
+from tests.space.knowledge.structure_oracle import graph_of, oracle, term
 
 Make = Callable[..., ObservedModel]
 
@@ -108,6 +109,29 @@ def test_every_layer_is_observed_with_the_graph_it_used(make: Make, sizes: tuple
     if sizes == (7, 7):
         first, second = (seen.graph_of(number).edge_index for number in (1, 2))
         assert torch.equal(first, second) != moving
+
+
+@pytest.mark.parametrize("domain", ["edges", "union"])
+def test_local_structure_of_two_networks_that_move_equals_loops(make: Make, domain: str) -> None:
+    """Everything by loops: what both networks say, their neighbours in every layer, the pairs, the distributions."""
+    batch, k, theirs = clouds(7, 4), 2, 4
+    student = make(own={"k": k}, layers_mp=2, dim_inner=4)
+    teacher = make(own={"k": theirs}, layers_mp=3, dim_inner=6)
+    one = term(domain=domain, tap="layer", kernel="rbf", kernel_scale=2.0)
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 2.0]], dtype=torch.float64)
+    found = one(observe(student, batch, "layer"), observe(teacher, batch, "layer"), weights)
+    sides = []
+    for model, near_by in ((student, k), (teacher, theirs)):
+        layers = slow_edgeconv_layers(model.network, batch, {"k": near_by, "moving": True})
+        graphs = [graph_of([(u, v) for v, each in enumerate(found) for u in each], 11) for _, found in layers]
+        sides.append([(rows.tolist(), graph) for (rows, _), graph in zip(layers, graphs, strict=True)])
+    wanted = sum(
+        float(weights[i, j]) * oracle(one.group, sides[0][i], sides[1][j]) for i, j in weights.nonzero().tolist()
+    )
+    assert found.item() == pytest.approx(wanted, rel=1e-9)
+    found.backward()
+    assert all(p.grad is not None for p in student.network.mp.parameters())
+    assert all(p.grad is None for p in teacher.network.parameters())
 
 
 def test_graphs_are_taken_only_where_layers_are_read(make: Make) -> None:
