@@ -17,7 +17,8 @@ from torch_geometric.transforms import Constant
 
 import gkd_plugin  # noqa: F401 - registers
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data, find_shared_items
+from gkd_plugin.data.check import check_data
+from gkd_plugin.data.doubts import find_doubts, find_shared_items
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
@@ -416,3 +417,16 @@ def test_masks_of_graphs_that_are_not_the_same_share_nothing() -> None:
     assert len(find_shared_items([DataLoader(whole)] * 3, cfg)) == 3
     sampled = [RandomNodeLoader(whole[0], num_parts=2), DataLoader(whole), DataLoader(whole)]
     assert len(find_shared_items(sampled, cfg)) == 3
+
+
+def test_a_class_that_is_tested_and_was_never_trained_on() -> None:
+    data = toy.community(0)
+    serve([data])
+    assert find_doubts(load(cfg), cfg) == []
+    data.y[data.train_mask] = 0
+    data.y[data.test_mask] = data.y[data.test_mask].clamp(max=1)
+    assert set(data.y[data.test_mask].tolist()) == {0, 1}
+    (told,) = find_doubts(load(cfg), cfg)
+    assert "class 1: in the test split, and no item of the train split has it" in told
+    cfg.dataset.task_type = "regression"
+    assert find_doubts(create_loader(), cfg) == []
