@@ -13,6 +13,7 @@ from torch_geometric.transforms import LargestConnectedComponents, NormalizeFeat
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
+from gkd_plugin.data.clouds import Meshes, refuse_keys
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
@@ -62,10 +63,17 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     dataset = (
         load_function(name, dataset_dir, seed) if names_function(name) else _load(name, osp.join(dataset_dir, name))
     )
+    meshes = isinstance(dataset, Meshes)
+    if isinstance(dataset, Meshes):
+        dataset = dataset.draw(values, seed)
+    else:
+        refuse_keys(name, groups.read_written(cfg, SPLITS))
     if not cfg.dataset.node_encoder:  # which reads them as they are
         encode_categories(dataset, DATA_SETS.get(name))
     if values["protocol"] != TRANSDUCTIVE:
         return hold_out(_split_nodes(name, _take_one_graph(name, dataset), values, seed), values, seed)
+    if meshes:
+        return dataset
     if len(dataset) == 1:
         dataset.data, dataset.slices = dataset.collate([_split_nodes(name, dataset[0], values, seed)])
     else:

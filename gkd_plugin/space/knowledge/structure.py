@@ -14,6 +14,7 @@ from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.ops import edges, pairwise
 from gkd_plugin.ops.edges import AllPairs, EdgeSet
 from gkd_plugin.plan import GroupPlan
+from gkd_plugin.printing import tell
 from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel
@@ -191,7 +192,7 @@ class StructureTerm(LayerTerm):
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
-        domain = self._domain(learner, source)
+        domain = self._domain(learner, source, row, column)
         if self.kernel.factors is not None and isinstance(domain, AllPairs) and self._is_plain:
             return self._compare_factors(learner, source, row, column, domain)
         own = self._structure(learner, learner, row, domain)
@@ -199,7 +200,7 @@ class StructureTerm(LayerTerm):
         if self.softmax_over and self.divergence.raw:
             own, target = own.exp(), target.exp()
         if isinstance(domain, AllPairs) and self.non_edge_weight != 1:
-            factors = self._edge_factors(learner, domain, own)
+            factors = self._edge_factors(learner, row, domain, own)
             own, target = factors * own, factors * target
         return edges.reduce(self.divergence.function(own, target), self.reduction, learner.graph.num_nodes)
 
@@ -238,15 +239,21 @@ class StructureTerm(LayerTerm):
                 f"{learner.graph.num_nodes}. Structures are compared node by node: both must see the same nodes."
             )
 
-    def _domain(self, learner: Observation, source: Observation) -> EdgeSet | AllPairs:
-        """The compared pairs, kept on the learner's graph; a draw on its observation, which lasts one step."""
+    def _domain(self, learner: Observation, source: Observation, row: int, column: int) -> EdgeSet | AllPairs:
+        """The compared pairs, kept on the graph of the learner's layer; what lasts one step, on its observation."""
         if self.domain == "all_pairs":
             return self._all_pairs(learner)
-        graph, loops = learner.graph, self.loops
+        graph, loops = learner.graph_of(row), self.loops
         own, mask = _edges(graph, loops), graph.train_mask
         if self.domain == "union":
-            theirs = _edges(source.graph, loops)
-            return graph.remember(("union", theirs), lambda: edges.union(own, theirs))
+            if learner.graphs and not source.graphs:
+                tell(
+                    f"kd_{self.name}.domain: union: the student's graph moves, but the source has no graph of its layers' own. "
+                    "The edges of the data stand for it."
+                )
+            theirs = _edges(source.graph_of(column), loops)
+            holder: Observation | Graph = learner if own.is_draw or theirs.is_draw else graph
+            return holder.remember(("union", own, theirs), lambda: edges.union(own, theirs))
         if self.domain == "train_edges" and mask is not None:
             return graph.remember(("train_edges", loops), lambda: edges.within(own, mask))
         return own
@@ -268,7 +275,7 @@ class StructureTerm(LayerTerm):
 
     def _structure(self, seen: Observation, learner: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
         """Log-probabilities or kernel values of one layer, computed once for all terms, layers and peers."""
-        # What is drawn lasts one step, as the learner's observation does; a teacher's may outlive many. The learner
+        # What is drawn, or moves, lasts one step, as the learner's observation does; a teacher's may outlive many. The learner
         # knows the source weakly: two peers that held each other would wait for the garbage collector.
         cache, whose = (learner, ref(seen)) if domain.is_draw else (seen, None)
         return cache.remember(
@@ -279,7 +286,7 @@ class StructureTerm(LayerTerm):
     def _load_or_compute(self, seen: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
         """Distributions over edges may lie on disk, from an earlier run with the same teacher."""
         states = seen.layer(self.tap, layer)
-        if isinstance(domain, AllPairs) or not self.built_in:
+        if isinstance(domain, AllPairs) or domain.is_draw or not self.built_in:
             return self._compute(states, domain)
         parts = ("structure", self.tap, layer, self.recipe, domain.num_nodes, domain.index)
         return seen.derive(parts, lambda: self._compute(states, domain))
@@ -313,16 +320,20 @@ class StructureTerm(LayerTerm):
         matrix = domain.counted(matrix)
         return matrix.log_softmax(dim=-1) if self.softmax_over else matrix
 
-    def _edge_factors(self, learner: Observation, domain: AllPairs, like: Tensor) -> Tensor:
-        holder: Observation | Graph = learner if domain.is_draw else learner.graph
+    def _edge_factors(self, learner: Observation, row: int, domain: AllPairs, like: Tensor) -> Tensor:
+        graph = learner.graph_of(row)
+        # a graph that remembered itself would wait for the garbage collector
+        holder, whose = (learner, graph) if domain.is_draw else (graph, None)
         return holder.remember(
-            ("edge_factors", domain, self.non_edge_weight, like.dtype),
-            lambda: domain.edge_factors(learner.graph.edge_index, self.non_edge_weight, like),
+            ("edge_factors", whose, domain, self.non_edge_weight, like.dtype),
+            lambda: domain.edge_factors(graph.edge_index, self.non_edge_weight, like),
         )
 
 
 def _edges(graph: Graph, loops: bool) -> EdgeSet:
-    return graph.remember(("edges", loops), lambda: edges.edges(graph.edge_index, graph.num_nodes, loops))
+    return graph.remember(
+        ("edges", loops), lambda: edges.edges(graph.edge_index, graph.num_nodes, loops, not graph.lasts)
+    )
 
 
 def _compare(rows: Tensor, domain: EdgeSet, kernel: Kernel, scale: Any) -> Tensor:
