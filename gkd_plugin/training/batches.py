@@ -31,7 +31,8 @@ class SplitLoader:
         device (torch.device): Where batches go.
         streams (RandomStreams): For the first collation, which must not be seen in the global stream.
         hidden (float): Share of the edges that students do not see.
-        first (SplitLoader, optional): A split of the same data set, whose one graph serves here, too.
+        others (sequence of SplitLoader): Splits that were made before; the one graph of those of the same data set serves
+            here, too.
 
     Raises:
         UserError: If edges are to be hidden from anything but one fixed graph.
@@ -44,7 +45,7 @@ class SplitLoader:
         device: torch.device,
         streams: RandomStreams,
         hidden: float = 0.0,
-        first: SplitLoader | None = None,
+        others: Sequence[SplitLoader] = (),
     ) -> None:
         self.loader, self.task, self.device, self.streams, self.hidden = loader, task, device, streams, hidden
         self.single: Sample | None = None
@@ -53,10 +54,8 @@ class SplitLoader:
         # a transform may draw anew at every look
         fixed = getattr(getattr(loader, "dataset", None), "transform", None) is None
         if self._plain and len(loader.dataset) == 1 and fixed:
-            if first is not None and first.single is not None and first.loader.dataset is loader.dataset:
-                self.single = first.single
-            else:
-                self.single = self._collate()
+            same = [each.single for each in others if getattr(each.loader, "dataset", None) is loader.dataset]
+            self.single = next((single for single in same if single is not None), None) or self._collate()
         elif hidden:
             raise UserError(
                 f"kd.hide_edges: {hidden:g}, but edges are hidden on one fixed graph only, and these data are several "
@@ -199,5 +198,7 @@ def make_split_loaders(
     loaders: Sequence[Any], task: Task, device: torch.device, streams: RandomStreams, hidden: float = 0.0
 ) -> list[SplitLoader]:
     """The feeds of (train, val, test); splits that are masks of one graph share one sample."""
-    first = SplitLoader(loaders[0], task, device, streams, hidden)
-    return [first, *(SplitLoader(loader, task, device, streams, hidden, first) for loader in loaders[1:])]
+    feeds: list[SplitLoader] = []
+    for loader in loaders:
+        feeds.append(SplitLoader(loader, task, device, streams, hidden, feeds))
+    return feeds
