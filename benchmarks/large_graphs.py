@@ -63,7 +63,9 @@ def make(case: str, folder: Path, data: str | None) -> tuple[dict[str, Any], int
         from torch_geometric.datasets import Coauthor
 
         where = prepare(data, folder, ["CoauthorPhysics"])
-        Coauthor(str(where / "CoauthorPhysics"), "Physics")  # what PyG does once with the raw files takes 3.5 GB by itself
+        Coauthor(
+            str(where / "CoauthorPhysics"), "Physics"
+        )  # what PyG does once with the raw files takes 3.5 GB by itself
         dataset, nodes, classes = {"name": "CoauthorPhysics", "dir": str(where)}, 34_493, 5
     else:
         (folder / case).mkdir()

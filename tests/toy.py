@@ -41,12 +41,12 @@ def links(seed: int) -> Data:
     random = torch.Generator().manual_seed(seed)
     positive = data.edge_index[:, torch.randperm(data.edge_index.size(1), generator=random)]
     del data.y
-    for position, split in enumerate(("train", "val", "test")):
+    for position, (split, size) in enumerate((("train", 40), ("val", 36), ("test", 32))):  # unlike, as real ones are
         del data[f"{split}_mask"]
-        some = positive[:, position * 40 : (position + 1) * 40]
-        other = torch.randint(0, data.num_nodes, (2, 40), generator=random)
+        some = positive[:, position * 40 : position * 40 + size]
+        other = torch.randint(0, data.num_nodes, (2, size), generator=random)
         data[f"{split}_edge_index"] = torch.cat([some, other], dim=1)
-        data[f"{split}_edge_label"] = torch.cat([torch.ones(40), torch.zeros(40)]).long()
+        data[f"{split}_edge_label"] = torch.cat([torch.ones(size), torch.zeros(size)]).long()
     return data
 
 

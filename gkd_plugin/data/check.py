@@ -123,8 +123,8 @@ def report_missing_splits(dataset: CfgNode, missing: Sequence[str], names: Seque
         text += f"It has {', '.join(like)}, but the host reads these names only: {', '.join(SPLIT_KEYS[task])}. "
     if task in ("edge", "link_pred"):
         return text + (
-            "No data set of this program has pairs to predict: a loader of your own must give train_, val_ and "
-            "test_edge_index ([2, pairs]) and train_, val_ and test_edge_label ([pairs])."
+            "Set dataset.format: gkd and task: link_pred, which draws pairs from a graph's edges, or give train_, val_ and "
+            "test_edge_index ([2, pairs]) and train_, val_ and test_edge_label ([pairs]) by a loader of your own."
         )
     if task == "graph":
         if name.startswith("TU_") and dataset.format == "PyG":

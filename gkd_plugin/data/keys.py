@@ -27,8 +27,16 @@ SPLIT_KEYS: tuple[Key, ...] = (
         "public: the data set's own split (taken where there is one, else random); random: shares of all items; "
         "per_class: numbers of each class, the rest is the test set",
     ),
-    Key("train", None, Number(0, above=True), "training share (0.5), or items per class (20)", _not_drawn),
-    Key("val", None, Number(0, above=True), "validation share (0.25), or items per class (30)", _not_drawn),
+    Key(
+        "train", None, Number(0, above=True), "training share (0.5; of pairs 0.85), or items per class (20)", _not_drawn
+    ),
+    Key(
+        "val",
+        None,
+        Number(0, above=True),
+        "validation share (0.25; of pairs 0.05), or items per class (30)",
+        _not_drawn,
+    ),
     Key("seed", "run", Number(0, integer=True, words=("run",)), "seed of the split; run: the run's, so repeats differ"),
     Key(
         "points",

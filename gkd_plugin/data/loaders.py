@@ -17,6 +17,7 @@ from gkd_plugin.data.clouds import Meshes, refuse_keys
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
+from gkd_plugin.data.links import TRAIN, VAL, split_links
 from gkd_plugin.data.names import DATA_SETS, encode_categories, find_name, load_named
 from gkd_plugin.data.own import FILE, find_file, load_file, load_function, names_function, report_no_file
 from gkd_plugin.data.protocol import TRANSDUCTIVE, HeldOutNodes, hold_out
@@ -124,6 +125,8 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
         data = NormalizeFeatures()(data)
+    if cfg.dataset.task == "link_pred":
+        return _split_pairs(name, data, values, seed)
     public = all(mask in data for mask in MASKS)
     if not public:
         _require_kind(name, values, ("random", "per_class"), "has no split")
@@ -138,6 +141,14 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]
     return data
+
+
+def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
+    if all(f"{part}_edge_index" in data for part in PARTS) and values["kind"] in (None, "public"):
+        return data
+    _require_kind(name, values, ("random",), "has no split of pairs")
+    shares = (default if values[key] is None else values[key] for key, default in (("train", TRAIN), ("val", VAL)))
+    return split_links(name, data, *shares, seed)
 
 
 def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:

@@ -79,13 +79,13 @@ class Readings:
         if instead is not None:
             with stream, instead.untouched():
                 return instead.observe(sample, taps, "val")
-        kept = self._kept.get(number)
-        if kept is not None and kept.serves(self._versions[number], sample, taps, False) and not kept.drew:
-            return kept.seen
-        if sample.task.level == "edge":  # peers are read on the pairs of another split
+        if sample.task.level == "edge":  # what peers read are the pairs of another split
             model = self.models[number]
             with stream, model.untouched():
                 return model.observe(sample, taps, "val")
+        kept = self._kept.get(number)
+        if kept is not None and kept.serves(self._versions[number], sample, taps, False) and not kept.drew:
+            return kept.seen
         self._kept.pop(number, None)
         return self._observe(number, sample, taps, False, stream)
 
