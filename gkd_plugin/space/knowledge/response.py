@@ -292,7 +292,7 @@ class ResponseTerm(Term):
 
     def require(self, graph: Graph) -> None:
         if self.task.level == "node":
-            select(graph, str(self.group["nodes"]), "kd_response.nodes")
+            select(graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)
@@ -303,7 +303,7 @@ class ResponseTerm(Term):
                 "(items, classes). Both must answer for the same ones."
             )
         if self.task.level == "node":
-            index = select(learner.graph, str(self.group["nodes"]), "kd_response.nodes")
+            index = select(learner.graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
             if index is not None:
                 logits, target = logits[index], target[index]
         if self.confidence > 0:
