@@ -241,6 +241,16 @@ def find_shared_items(loaders: Sequence[Any], own: CfgNode) -> list[str]:
     return found
 
 
+def find_notes(loaders: Sequence[Any]) -> tuple[str, ...]:
+    """What our loaders did to a data set that a reader of its scores must know.
+
+    Args:
+        loaders (sequence): Loaders for train, validation and test.
+    """
+    found: tuple[str, ...] = getattr(getattr(loaders[0], "dataset", None), "gkd_notes", ())
+    return found
+
+
 def _is_same(a: _Source, b: _Source) -> bool:
     """Whether two loaders serve parts of the same data."""
     if a.data is b.data:
@@ -373,6 +383,12 @@ def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
 def _check_features(source: _Source, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
     x = source.get("x")
+    if x is None and own.share.get("node_types") and own.model.type == "gnn" and not own.dataset.node_encoder:
+        names = ", ".join(NETWORKS)
+        yield (
+            "its nodes have features by type, or none, and no common table x, which model.type: gnn reads. "
+            f"Networks that map each type: {names} (model.type)."
+        )
     if x is None or x.layout != torch.strided or own.dataset.node_encoder or own.model.type not in ("gnn", *NETWORKS):
         return
     if x.dtype != torch.float32:

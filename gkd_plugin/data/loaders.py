@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.datasets import (
+    DBLP,
+    IMDB,
     PPI,
     Actor,
     Amazon,
@@ -27,7 +29,8 @@ from gkd_plugin import groups
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
-from gkd_plugin.data.splits import per_class_split, random_split
+from gkd_plugin.data.relations import flatten, load_entities, load_mag
+from gkd_plugin.data.splits import hold_out, per_class_split, random_split
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
 from gkd_plugin.host import cfg
@@ -100,7 +103,14 @@ DATA_SETS: dict[str, Callable[[str], InMemoryDataset]] = {
     "minesweeper": lambda root: HeterophilousGraphDataset(root, "Minesweeper"),
     "tolokers": lambda root: HeterophilousGraphDataset(root, "Tolokers"),
     "PPI": _load_ppi,
+    "AIFB": lambda root: load_entities(root, "AIFB"),
+    "MUTAG": lambda root: load_entities(root, "MUTAG"),
+    "DBLP": DBLP,
+    "IMDB": IMDB,
+    "ogbn-mag": load_mag,
 }
+HELD_OUT = 0.2
+"""Share of the training nodes that validate where a data set has training and test nodes only."""
 
 
 def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None:
@@ -132,8 +142,11 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     values = groups.read(cfg, SPLITS, SPLIT_KEYS)
     dataset = _load(name, osp.join(dataset_dir, name))
     seed = cfg.seed if values["seed"] == "run" else values["seed"]
+    dataset = flatten(name, dataset)
     if len(dataset) == 1:
-        dataset.data, dataset.slices = dataset.collate([_split_nodes(name, dataset[0], values, seed)])
+        data, note = _split_nodes(name, dataset[0], values, seed)
+        dataset.data, dataset.slices = dataset.collate([data])
+        dataset.gkd_notes = note
     else:
         _split_graphs(name, dataset, values, seed)
     return dataset
@@ -160,17 +173,26 @@ def _require_kind(name: str, values: Mapping[str, Any], kinds: Sequence[str], wh
         raise ConfigError([Problem(f"{SPLITS}.kind", found, f"Allowed: {', '.join(kinds)}.")])
 
 
-def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
-    """``data`` with three masks; of several given splits, the one at ``seed`` modulo their number."""
+def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) -> tuple[Data, tuple[str, ...]]:
+    """``data`` with three masks, and what a reader of its scores must know; of several given splits, the one at ``seed``
+    modulo their number.
+    """
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
-        data = NormalizeFeatures()(data)
+        data = NormalizeFeatures([key for key in data.keys() if key == "x" or key.startswith("x_")])(data)
     public = all(mask in data for mask in MASKS)
+    if values["kind"] in (None, "public") and "train_mask" in data and "test_mask" in data and not public:
+        count = int(data.train_mask.sum())
+        data = hold_out(data, HELD_OUT, seed)
+        return data, (
+            f"dataset.name: '{name}' has no validation split: {int(data.val_mask.sum())} of its {count} training nodes "
+            f"({HELD_OUT:.0%}, of every class alike) validate, drawn by seed {seed}.",
+        )
     if not public:
         _require_kind(name, values, ("random", "per_class"), "has no split")
     if values["kind"] in ("random", "per_class") or not public:
-        return _draw(data, values, seed)
+        return _draw(data, values, seed), ()
     if values["seed"] != "run" and all(data[mask].dim() == 1 for mask in MASKS):
         found = f"{values['seed']}, but {name} has one split of its own"
         raise ConfigError(
@@ -179,7 +201,7 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     for mask in MASKS:
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]
-    return data
+    return data, ()
 
 
 def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
@@ -197,6 +219,14 @@ def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any]
 
 
 def _draw(data: Data, values: Mapping[str, Any], seed: int) -> Data:
+    """A split of the items; where only some nodes are predicted, of those."""
+    predicted = data.get("predicted")
+    if predicted is not None:
+        nodes = predicted.nonzero().view(-1)
+        drawn = _draw(Data(y=data.y[nodes], num_nodes=nodes.numel()), values, seed)
+        for mask in MASKS:
+            data[mask] = torch.zeros_like(predicted).index_put_((nodes,), drawn[mask])
+        return data
     per_class = values["kind"] == "per_class"
     train, val = (
         default if values[key] is None else values[key]

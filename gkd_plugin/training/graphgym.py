@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data, find_shared_items
+from gkd_plugin.data.check import check_data, find_notes, find_shared_items
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
@@ -75,7 +75,7 @@ def make_trainer(
         teacher (nn.Module, optional): A teacher that is not a run.
     """
     check_data(loaders, cfg)
-    notes = Notes(find_shared_items(loaders, cfg))
+    notes = Notes([*find_notes(loaders), *find_shared_items(loaders, cfg)])
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)

@@ -13,12 +13,13 @@ from gkd_plugin.models.networks.gcn import GCN
 from gkd_plugin.models.networks.gcnii import GCNII
 from gkd_plugin.models.networks.mlp import MLP
 from gkd_plugin.models.networks.network import GROUP, Network, refuse_unread
+from gkd_plugin.models.networks.rgcn import RGCN
 from gkd_plugin.models.networks.sage import SAGE
 from gkd_plugin.schema import Key
 
 __all__ = ["GROUP", "KEYS", "NETWORKS", "check", "join_keys"]
 
-NETWORKS: dict[str, type[Network]] = {"gcn": GCN, "gat": GAT, "sage": SAGE, "gcnii": GCNII, "mlp": MLP}
+NETWORKS: dict[str, type[Network]] = {"gcn": GCN, "gat": GAT, "sage": SAGE, "gcnii": GCNII, "mlp": MLP, "rgcn": RGCN}
 
 
 def join_keys(networks: Iterable[type[Network]]) -> tuple[Key, ...]:

@@ -17,6 +17,7 @@ from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.base import Symbols, Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, response_loss
+from gkd_plugin.space.knowledge.rows import select
 from gkd_plugin.space.observation import Observation, Outline, Task
 
 
@@ -180,8 +181,11 @@ class AuxiliaryTerm(Term):
         soft: Tensor = zero
         target = source.logits.detach().to(learner.logits)
         loss = LOSS_BY_TASK[self.task.kind]
+        index = select(learner.graph, "all", "kd_auxiliary", answers=True) if self.task.level == "node" else None
         for number, rows in logits.items():
             flat, goal = rows.view(rows.size(0), -1), target.view(target.size(0), -1)
+            if index is not None:
+                flat, goal = flat[index], goal[index]
             distance = response_loss(flat, goal, loss, float(self.group.get("temperature", 1.0)))
             soft = soft + self.factors[number] * distance
         return {"weight": label / self.mass, "soft_weight": soft / self.mass}
