@@ -77,5 +77,7 @@ def _map(layer: nn.Module, table: Tensor | None, rows: Tensor | None) -> Tensor:
 
 def _compress(table: Tensor) -> SparseMatrix | None:
     """The entries of a table that are not 0, where they are few."""
-    full = float(torch.count_nonzero(table)) / max(table.numel(), 1)
-    return SparseMatrix.of(table) if full <= MOST_FULL else None
+    if float(torch.count_nonzero(table)) > MOST_FULL * table.numel():
+        return None
+    places = table.nonzero().t()
+    return SparseMatrix.of_entries(places, table[places[0], places[1]], (table.size(0), table.size(1)))
