@@ -16,7 +16,7 @@ import gkd_cli
 import gkd_plugin
 from gkd_plugin import hookspecs, plugins
 from gkd_plugin.config.load import read_config
-from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.data.names import DATA_SETS
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.space import axes
 

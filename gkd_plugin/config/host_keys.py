@@ -14,6 +14,8 @@ from gkd_plugin.config.host_values import coerce
 from gkd_plugin.config.kd_keys import SCHEME, set_cfg_kd
 from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
 from gkd_plugin.data.known import check_known
+from gkd_plugin.data.loaders import FORMAT
+from gkd_plugin.data.names import find_name
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import Problem, nearest, quote
 from gkd_plugin.models import networks
@@ -92,8 +94,12 @@ def finish(own: CfgNode) -> list[Problem]:
 
 
 def _settle(own: CfgNode) -> None:
-    """What the host is about to change of its own defaults, with a log line for each that tells the user nothing."""
+    """What the host is about to change of its own defaults, with a log line for each that tells the user nothing; and one
+    spelling for each data set.
+    """
     own.gnn.layers_post_mp = max(1, own.gnn.layers_post_mp)
+    if own.dataset.format == FORMAT:
+        own.dataset.name = find_name(str(own.dataset.name))
     if own.dataset.task == "graph":
         own.dataset.transductive = False
     if own.dataset.task_type == "regression" and own.model.loss_fun == "cross_entropy":

@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 from yacs.config import CfgNode
 
 from gkd_plugin.data.keep import derive
-from gkd_plugin.data.loaders import DATA_SETS
+from gkd_plugin.data.names import DATA_SETS
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.networks import NETWORKS
 
@@ -57,6 +57,7 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
         for source in _drop_duplicates(sources):
             found += [
                 *([] if found else _check_classes(source, own)),
+                *_check_kind(source, own),
                 *_check_features(source, own),
                 *_check_edges(source),
             ]
@@ -375,6 +376,23 @@ def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
         )
     elif y.is_floating_point() and own.share.dim_out > 2:
         yield f"y holds classes as {_name_type(y)}. Write data.y = data.y.long() in the loader."
+
+
+def _check_kind(source: _Source, own: CfgNode) -> Iterator[str]:
+    """Whether labels are of the kind that ``dataset.task_type`` says: a class for each item, or a row of yes and no."""
+    y, kind = source.get("y"), own.dataset.task_type
+    if y is None or own.dataset.task not in ("node", "graph"):
+        return
+    columns = y.size(1) if y.dim() == 2 else 1
+    if kind == "classification" and columns > 1:
+        yield f"y has {columns} labels for each item. Write dataset.task_type: classification_multilabel."
+    elif kind == "classification_multilabel" and y.dim() == 1:
+        yield "y has one class for each item. Write dataset.task_type: classification."
+    elif kind == "classification_multilabel" and y.is_floating_point() and (missing := int(y.isnan().sum())):
+        yield (
+            f"{missing} of {y.numel()} labels are missing (NaN), and the loss would be, too. Keep the labels that all items have, "
+            "or fill them (data.y = data.y.nan_to_num(0)) in a function of your own (docs/data.md)."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- features

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.datasets import Entities
 
@@ -53,7 +52,9 @@ class StableEntities(Entities):  # type: ignore[misc]
         order = torch.argsort((edges[2] * len(nodes) + edges[1]) * len(nodes) + edges[0])
         edges = edges[:, order]
         columns = COLUMNS[self.name]
-        classes = {label: number for number, label in enumerate(sorted({label for _, label in _read_table(table, columns)}))}
+        classes = {
+            label: number for number, label in enumerate(sorted({label for _, label in _read_table(table, columns)}))
+        }
         found: dict[str, Any] = {}
         for part, path in (("train", train), ("test", test)):
             rows = _read_table(path, columns)

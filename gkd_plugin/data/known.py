@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
-from gkd_plugin.data.loaders import DATA_SETS, FORMAT, LOADERS
+from gkd_plugin.data.loaders import FORMAT, LOADERS
+from gkd_plugin.data.names import DATA_SETS, find_folder, find_missing_package
 from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest, quote
 
 PYG_NAMES = (
@@ -35,6 +36,11 @@ def check_known(dataset: CfgNode) -> list[Problem]:
         return [Problem("dataset.format", f"{quote(format)} is unknown", allowed)]
     if format == "OGB" and find_spec("ogb") is None:
         return [Problem("dataset.format", "'OGB' needs the package ogb", "Install it: pip install ogb.")]
+    if format == FORMAT and (problem := find_missing_package(name, find_folder(name, str(dataset.dir)))):
+        return [problem]
+    if format == FORMAT and name in DATA_SETS and (DATA_SETS[name].task == "graph") != (dataset.task == "graph"):
+        meant = DATA_SETS[name].task
+        return [Problem("dataset.task", f"{quote(dataset.task)}, but {name} is for {meant} tasks", f"Write {meant}.")]
     if not _is_known(format, name):
         words = KNOWN[format]
         allowed = f"{nearest(name, words)}Allowed: {', '.join(words)}, or the name of a registered loader's data set. {OF_YOUR_OWN}"

@@ -18,7 +18,9 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
+from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.lock import hold_data
+from gkd_plugin.data.names import find_folder, find_name
 from gkd_plugin.data.samplers import find_sampler_problem
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
@@ -38,7 +40,7 @@ def load(cfg: CfgNode) -> list[DataLoader]:
     """
     if problems := check_names(cfg.dataset):
         raise ConfigError(problems)
-    folder = Path(cfg.dataset.dir) / cfg.dataset.name
+    folder = _find_folder(cfg.dataset)
     with hold_data(folder):
         before = {folder, *folder.rglob("*")} if folder.exists() else set()
         try:
@@ -63,6 +65,13 @@ def load(cfg: CfgNode) -> list[DataLoader]:
             raise UserError(message) from error
     check_data(loaders, cfg)
     return loaders
+
+
+def _find_folder(dataset: CfgNode) -> Path:
+    """Where the host or we look for the files."""
+    if dataset.format == FORMAT:
+        return find_folder(find_name(dataset.name), dataset.dir)
+    return Path(str(dataset.dir)) / str(dataset.name)
 
 
 def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
@@ -112,7 +121,7 @@ def _explain(error: Exception, dataset: CfgNode) -> str | None:
 def _is_read_error(error: Exception) -> bool:
     """Whether PyG was fetching or reading files: a damaged one can raise nearly any error there."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io")) for name in modules)
+    return any(name.startswith(("torch_geometric.datasets", "torch_geometric.io", "ogb.")) for name in modules)
 
 
 @contextlib.contextmanager
@@ -136,7 +145,7 @@ def _remove(files: Iterable[Path]) -> None:
 
 
 def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
-    name, folder = dataset.name, Path(dataset.dir) / dataset.name
+    name, folder = dataset.name, _find_folder(dataset)
     what = describe_error(error)
     code = getattr(error, "errno", None)
     if code in FULL:

@@ -8,28 +8,18 @@ from typing import Any
 
 import torch
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.datasets import (
-    DBLP,
-    IMDB,
-    PPI,
-    Actor,
-    Amazon,
-    Coauthor,
-    HeterophilousGraphDataset,
-    Planetoid,
-    TUDataset,
-    WikipediaNetwork,
-)
 from torch_geometric.graphgym.loader import create_loader, get_loader
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import Constant, LargestConnectedComponents, NormalizeFeatures
+from torch_geometric.transforms import LargestConnectedComponents, NormalizeFeatures
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
-from gkd_plugin.data.relations import flatten, load_entities, load_mag
+from gkd_plugin.data.names import DATA_SETS, encode_categories, find_name, load_named
+from gkd_plugin.data.relations import flatten
+from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.data.splits import hold_out, per_class_split, random_split
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
@@ -37,78 +27,6 @@ from gkd_plugin.host import cfg
 
 FORMAT = "gkd"
 MASKS = ("train_mask", "val_mask", "test_mask")
-PARTS = ("train", "val", "test")
-
-
-class SplitGraphs(InMemoryDataset):  # type: ignore[misc]
-    """Graphs of which each belongs to one split as a whole; masks of all its nodes say to which.
-
-    The host's ``create_loader`` would serve all of them in every split; :func:`per_split` puts that right.
-
-    Args:
-        graphs (mapping): The graphs of ``train``, ``val`` and ``test``.
-    """
-
-    def __init__(self, graphs: Mapping[str, Sequence[Data]]) -> None:
-        super().__init__()
-        everything: list[Data] = []
-        self.members: dict[str, list[int]] = {}
-        for part in PARTS:
-            self.members[part] = list(range(len(everything), len(everything) + len(graphs[part])))
-            for graph in graphs[part]:
-                own = graph.clone()
-                for name in PARTS:
-                    own[f"{name}_mask"] = torch.full((graph.num_nodes,), name == part)
-                everything.append(own)
-        self.data, self.slices = self.collate(everything)
-
-    def of(self, part: str) -> SplitGraphs:
-        """The graphs of one split, as a data set."""
-        own: SplitGraphs = self.index_select(self.members[part])
-        own.members = {}
-        return own
-
-    def get(self, idx: int) -> Data:
-        if self.members:
-            raise UserError(
-                "dataset.name: every graph of this data set belongs to one split, but this loader would give all of "
-                "them. Run with train.mode: distill (kd.preset: supervised for no distillation), or use "
-                "gkd_plugin.data.loaders.create_loaders()."
-            )
-        return super().get(idx)
-
-
-def _load_ppi(root: str) -> SplitGraphs:
-    return SplitGraphs({part: list(PPI(root, split=part)) for part in PARTS})
-
-
-def _load_tu(root: str, name: str) -> InMemoryDataset:
-    dataset = TUDataset(root, name)
-    if dataset.num_node_features == 0:
-        dataset.transform = Constant()
-    return dataset
-
-
-DATA_SETS: dict[str, Callable[[str], InMemoryDataset]] = {
-    "Cora": lambda root: Planetoid(root, "Cora"),
-    "CiteSeer": lambda root: Planetoid(root, "CiteSeer"),
-    "PubMed": lambda root: Planetoid(root, "PubMed"),
-    "AmazonComputers": lambda root: Amazon(root, "Computers"),
-    "AmazonPhoto": lambda root: Amazon(root, "Photo"),
-    "CoauthorCS": lambda root: Coauthor(root, "CS"),
-    "CoauthorPhysics": lambda root: Coauthor(root, "Physics"),
-    "Actor": Actor,
-    "chameleon": lambda root: WikipediaNetwork(root, "chameleon"),
-    "squirrel": lambda root: WikipediaNetwork(root, "squirrel"),
-    "minesweeper": lambda root: HeterophilousGraphDataset(root, "Minesweeper"),
-    "tolokers": lambda root: HeterophilousGraphDataset(root, "Tolokers"),
-    "PPI": _load_ppi,
-    "AIFB": lambda root: load_entities(root, "AIFB"),
-    "MUTAG": lambda root: load_entities(root, "MUTAG"),
-    "DBLP": DBLP,
-    "IMDB": IMDB,
-    "ogbn-mag": load_mag,
-}
 HELD_OUT = 0.2
 """Share of the training nodes that validate where a data set has training and test nodes only."""
 
@@ -120,7 +38,7 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
 
     Args:
         format (str): ``gkd``.
-        name (str): One of ``DATA_SETS``, ``TU_<name>`` or ``digits``.
+        name (str): One of ``DATA_SETS`` (in whatever case), ``TU_<name>`` or ``digits``.
         dataset_dir (str): ``dataset.dir``.
 
     Raises:
@@ -140,23 +58,23 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
             raise ConfigError(Problem(f"{SPLITS}.{key}", found, f"Set dataset.format: {FORMAT}.") for key in written)
         return None
     values = groups.read(cfg, SPLITS, SPLIT_KEYS)
-    dataset = _load(name, osp.join(dataset_dir, name))
+    name = find_name(name)
+    dataset = flatten(name, _load(name, osp.join(dataset_dir, name)))
+    if not cfg.dataset.node_encoder:  # which reads them as they are
+        encode_categories(dataset, DATA_SETS.get(name))
     seed = cfg.seed if values["seed"] == "run" else values["seed"]
-    dataset = flatten(name, dataset)
     if len(dataset) == 1:
-        data, note = _split_nodes(name, dataset[0], values, seed)
+        data, dataset.gkd_notes = _split_nodes(name, dataset[0], values, seed)
         dataset.data, dataset.slices = dataset.collate([data])
-        dataset.gkd_notes = note
     else:
         _split_graphs(name, dataset, values, seed)
     return dataset
 
 
 def _load(name: str, root: str) -> InMemoryDataset:
-    if name in DATA_SETS:
-        return DATA_SETS[name](root)
-    if name.startswith("TU_"):
-        return _load_tu(root, name[3:])
+    dataset = load_named(name, root)
+    if dataset is not None:
+        return dataset
     digits = load_digits_graph(FORMAT, name, root)
     if digits is None:
         known = (*DATA_SETS, "TU_<name>", "digits")
@@ -211,6 +129,8 @@ def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any]
             raise ConfigError([Problem(f"{SPLITS}.{key}", f"true, but {name} is many graphs", "Remove the key.")])
     if isinstance(dataset, SplitGraphs):
         _require_kind(name, values, ("public",), "has its own split of whole graphs")
+        return
+    if isinstance(dataset, OwnSplit) and values["kind"] in (None, "public"):
         return
     _require_kind(name, values, ("random", "per_class"), "has no split")
     drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric import datasets
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
-from torch_geometric.datasets import OGB_MAG
 from torch_geometric.transforms import ToUndirected
 
 from gkd_plugin.data.entities import StableEntities
@@ -46,7 +46,7 @@ def load_mag(root: str) -> InMemoryDataset:
     Args:
         root (str): Where ``mag/raw`` lies.
     """
-    dataset = OGB_MAG(root)
+    dataset = datasets.OGB_MAG(root)
     dataset.data, dataset.slices = dataset.collate([ToUndirected()(dataset[0])])
     return dataset
 

@@ -12,6 +12,7 @@ from torch_geometric.loader import NeighborSampler
 from yacs.config import CfgNode
 
 from gkd_plugin.data.loaders import FORMAT, LOADERS
+from gkd_plugin.data.names import DATA_SETS
 from gkd_plugin.errors import describe_error
 
 SAMPLERS = ("full_batch", "neighbor", "random_node", "saint_rw", "saint_node", "saint_edge", "cluster")
@@ -32,6 +33,8 @@ def serves_one_graph(own: CfgNode) -> bool | None:
         return None
     if own.dataset.format == "OGB":
         return not name.startswith("ogbg")
+    if own.dataset.format == FORMAT and name in DATA_SETS:
+        return not DATA_SETS[name].many
     return own.dataset.format in ("PyG", FORMAT) and name not in _SEVERAL and not name.startswith("TU_")
 
 

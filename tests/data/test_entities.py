@@ -32,7 +32,9 @@ def write(folder: Path, name: str = "aifb", triples: str = TRIPLES) -> Path:
     entity, label = {"aifb": ("person", "label_affiliation"), "mutag": ("bond", "label_mutagenic")}[name]
     tables = {"completeDataset": "abc", "trainingSet": "ab", "testSet": "c"}
     for table, entities in tables.items():
-        rows = "".join(f"{entity}{number}\thttp://x/{each}\tgroup {each > 'a'}\n" for number, each in enumerate(entities))
+        rows = "".join(
+            f"{entity}{number}\thttp://x/{each}\tgroup {each > 'a'}\n" for number, each in enumerate(entities)
+        )
         (raw / f"{table}.tsv").write_text(f"id\t{entity}\t{label}\n{rows}")
     return folder
 
@@ -45,8 +47,17 @@ def test_numbers_by_name_and_both_directions_by_relation(name: str, tmp_path: Pa
     assert data.num_nodes == len(names) == 6
     edges = sorted(zip(data.edge_type.tolist(), *data.edge_index.tolist(), strict=True))
     assert edges == sorted(
-        [(0, 3, 2), (0, 2, 4), (0, 5, 3), (1, 2, 3), (1, 4, 2), (1, 3, 5)]  # knows, and back; said twice, there once
-        + [(2, 2, 0), (3, 0, 2), (4, 4, 1), (5, 1, 4)]  # age before name
+        [
+            *[
+                (0, 3, 2),
+                (0, 2, 4),
+                (0, 5, 3),
+                (1, 2, 3),
+                (1, 4, 2),
+                (1, 3, 5),
+            ],  # knows, and back; said twice, there once
+            *[(2, 2, 0), (3, 0, 2), (4, 4, 1), (5, 1, 4)],  # age before name
+        ]
     )
     assert data.edge_type.tolist() == sorted(data.edge_type.tolist())
     assert (data.train_idx.tolist(), data.train_y.tolist()) == ([2, 3], [0, 1])
@@ -79,5 +90,3 @@ def test_aifb_is_what_pyg_makes_of_it(aifb: Path) -> None:
 def _degrees(data: Data) -> torch.Tensor:
     """How many edges of one relation come in at a node, for each node and relation that has any."""
     return torch.unique(data.edge_index[1] * 90 + data.edge_type, return_counts=True)[1]
-
-

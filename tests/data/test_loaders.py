@@ -22,11 +22,11 @@ from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.utils import to_networkx
 from yacs.config import CfgNode
 
-from gkd_plugin.data import loaders as module
 from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
 from gkd_plugin.data.loaders import LOADERS, MASKS, create_loaders, load_gkd, per_split
 from gkd_plugin.data.metrics import METRICS as METRIC_FUNCTIONS
 from gkd_plugin.data.metrics import f1_micro
+from gkd_plugin.data.names import DATA_SETS, Known
 from gkd_plugin.errors import ConfigError, UserError
 
 Set = Callable[..., None]
@@ -71,7 +71,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, configure: Set) -> Callable[[Data], Non
     """Makes a graph known as ``dataset.name: toy``."""
 
     def make(data: Data) -> None:
-        monkeypatch.setitem(module.DATA_SETS, "toy", lambda root: OneGraph(data.clone()))
+        monkeypatch.setitem(DATA_SETS, "toy", Known(lambda root: OneGraph(data.clone()), "toys"))
 
     make(graph())
     return make

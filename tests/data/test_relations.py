@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric import datasets
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg, set_cfg
@@ -16,11 +17,11 @@ from torch_geometric.graphgym.loader import create_loader
 from yacs.config import CfgNode
 
 import gkd_plugin
-from gkd_plugin.data import loaders as module
 from gkd_plugin.data.check import find_notes
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.loaders import LOADERS, MASKS
-from gkd_plugin.data.relations import flatten, load_mag, make_homogeneous
+from gkd_plugin.data.names import DATA_SETS, Known
+from gkd_plugin.data.relations import flatten, make_homogeneous
 from gkd_plugin.errors import UserError
 from tests.data.test_entities import write
 
@@ -114,7 +115,7 @@ def test_which_nodes_are_predicted_must_be_clear() -> None:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Makes a graph known as ``dataset.name: toy``."""
-    return lambda graph: monkeypatch.setitem(module.DATA_SETS, "toy", lambda root: Loaded(graph.clone()))
+    return lambda graph: monkeypatch.setitem(DATA_SETS, "toy", Known(lambda root: Loaded(graph.clone()), "toys"))
 
 
 def split() -> dict[str, Tensor]:
@@ -196,8 +197,7 @@ def test_mag_has_every_relation_both_ways(monkeypatch: pytest.MonkeyPatch, confi
         ("paper", "has_topic", "field_of_study"),
     ):
         graph[kind].edge_index = torch.tensor([[0], [0 if kind[2] == "institution" else 1]])
-    monkeypatch.setattr("gkd_plugin.data.relations.OGB_MAG", lambda root: Loaded(graph))
-    monkeypatch.setitem(module.DATA_SETS, "ogbn-mag", load_mag)
+    monkeypatch.setattr(datasets, "OGB_MAG", lambda root: Loaded(graph))
     configure("ogbn-mag")
     (batch,) = create_loader()[0]
     assert cfg.share.relations == 7  # citations go both ways in one relation, three others have a reverse

@@ -19,8 +19,8 @@ from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
-from gkd_plugin.data.loaders import SplitGraphs
 from gkd_plugin.data.metrics import f1_micro
+from gkd_plugin.data.split_graphs import SplitGraphs
 from gkd_plugin.training.scoring import agreement, decide
 from gkd_plugin.training.teachers.base import ModelTeacher
 from tests import toy

@@ -38,10 +38,14 @@ class NodeTypeInput(nn.Module):
 
     def forward(self, batch: Any) -> Any:
         kinds, rows = batch.node_type, batch.type_row
-        sizes = [len(batch[f"x_{number}"]) if f"x_{number}" in batch else layer.num_embeddings
-                 for number, layer in enumerate(self.types)]
+        sizes = [
+            len(batch[f"x_{number}"]) if f"x_{number}" in batch else layer.num_embeddings
+            for number, layer in enumerate(self.types)
+        ]
         chosen, order = derive_once((kinds, rows), ("places", *sizes), lambda: find_places(kinds, rows, sizes))
-        mapped = torch.cat([_map(layer, batch.get(f"x_{number}"), chosen[number]) for number, layer in enumerate(self.types)])
+        mapped = torch.cat(
+            [_map(layer, batch.get(f"x_{number}"), chosen[number]) for number, layer in enumerate(self.types)]
+        )
         batch.x = mapped if order is None else mapped.index_select(0, order)
         return batch
 

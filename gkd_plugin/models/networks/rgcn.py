@@ -173,7 +173,9 @@ class RGCN(Network):
         written = groups.read_written(own, GROUP)
         bases, blocks = (written.get(key) for key in ("bases", "blocks"))
         if isinstance(bases, int) and isinstance(blocks, int):
-            found.append(Problem(f"{GROUP}.bases", "set beside blocks", f"Keep one of {GROUP}.bases and {GROUP}.blocks."))
+            found.append(
+                Problem(f"{GROUP}.bases", "set beside blocks", f"Keep one of {GROUP}.bases and {GROUP}.blocks.")
+            )
         elif isinstance(blocks, int) and blocks > 0 and own.gnn.dim_inner % blocks:
             text = f"{blocks} for gnn.dim_inner: {own.gnn.dim_inner}"
             found.append(Problem(f"{GROUP}.blocks", text, "It must divide the width of hidden layers."))

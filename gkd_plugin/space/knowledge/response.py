@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -84,45 +85,75 @@ def weigh_items(distributions: Tensor, how: str) -> Tensor:
     return torch.where(mean > 32 * torch.finfo(mean.dtype).eps, weights / mean, 1.0)
 
 
+def make_goal(target: Tensor, loss: str, temperature: float, *, sharpen: float = 1.0, hard: bool = False) -> Tensor:
+    """What :func:`response_loss` compares logits with: all that it needs of the source.
+
+    Args:
+        target (Tensor): The source's logits, without gradient, ``[N, C]``.
+        loss (str): ``kl``, ``bce_soft``, ``mse`` or ``bce_hard``.
+        temperature (float): Divides the logits of ``kl`` and ``bce_soft``.
+        sharpen (float, optional): Divides the target of ``kl`` and ``bce_soft`` before that.
+        hard (bool, optional): Whether only the target's decision counts, in ``kl`` and ``bce_soft``.
+
+    Shapes:
+        - **output:** the logits themselves (``mse``), probabilities or decisions of every label, ``[N, C]``, log-probabilities
+          (``kl``), ``[N, C]``, or classes (``kl``, ``hard``), ``[N]``
+    """
+    if loss == "mse":
+        return target
+    if loss == "bce_hard" or (loss == "bce_soft" and hard):
+        return (target > 0).to(target.dtype)
+    if hard:
+        return target.argmax(dim=-1)
+    sharp = target / sharpen / temperature
+    return sharp.log_softmax(dim=-1) if loss == "kl" else sharp.sigmoid()
+
+
 def response_loss(
-    logits: Tensor,
-    target: Tensor,
-    loss: str,
-    temperature: float,
-    *,
-    sharpen: float = 1.0,
-    hard: bool = False,
-    weights: Tensor | None = None,
+    logits: Tensor, goal: Tensor, loss: str, temperature: float, *, weights: Tensor | None = None
 ) -> Tensor:
     """The distance between the logits of the same items; see :class:`ResponseTerm`.
 
     Args:
         logits (Tensor): The learner's, ``[N, C]``.
-        target (Tensor): The source's, without gradient, ``[N, C]``.
+        goal (Tensor): What :func:`make_goal` gave of the source.
         loss (str): ``kl``, ``bce_soft``, ``mse`` or ``bce_hard``.
         temperature (float): Divides the logits of ``kl`` and ``bce_soft``.
-        sharpen (float, optional): Divides the target of ``kl`` and ``bce_soft`` before that.
-        hard (bool, optional): Whether only the target's decision counts, in ``kl`` and ``bce_soft``.
         weights (Tensor, optional): One for each item, ``[N]``, with mean 1; not for ``mse``.
     """
     if loss == "mse":
-        return functional.mse_loss(logits, target)
+        return functional.mse_loss(logits, goal)
     if loss == "bce_hard":
-        temperature, hard = 1.0, True
-    soft, sharp = logits / temperature, target / sharpen / temperature
+        temperature = 1.0
+    soft = logits / temperature
     if loss != "kl":
-        goal = (target > 0).to(soft.dtype) if hard else sharp.sigmoid()
         factor = None if weights is None else weights.unsqueeze(-1)
         return functional.binary_cross_entropy_with_logits(soft, goal, factor) * temperature**2
     log_p = soft.log_softmax(dim=-1)
-    if hard:
-        items = functional.nll_loss(log_p, target.argmax(dim=-1), reduction="none")
+    if goal.dim() == 1:
+        items = functional.nll_loss(log_p, goal, reduction="none")
+    elif weights is None:  # not as a mean over items, which would add up in another order
+        return functional.kl_div(log_p, goal, reduction="batchmean", log_target=True) * temperature**2
     else:
-        log_q = sharp.log_softmax(dim=-1)
-        if weights is None:  # not as a mean over items, which would add up in another order
-            return functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2
-        items = functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
+        items = functional.kl_div(log_p, goal, reduction="none", log_target=True).sum(dim=-1)
     return (items if weights is None else weights * items).mean() * temperature**2
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What a source asks of every learner on one graph.
+
+    Args:
+        rows (Tensor, optional): The numbers of the items that are compared; ``None`` for all.
+        goal (Tensor): From :func:`make_goal`.
+        weights (Tensor, optional): From :func:`weigh_items`.
+        counted (Tensor, optional): The share of the items that the source is sure enough of.
+    """
+
+    rows: Tensor | None
+    goal: Tensor
+    weights: Tensor | None
+    counted: Tensor | None
 
 
 class ResponseTerm(Term):
@@ -220,6 +251,8 @@ class ResponseTerm(Term):
         self.temperature = float(group.get("temperature", 1.0))
         self.sharpen, self.hard = float(group.get("sharpen", 1.0)), group.get("target") == "hard"
         self.confidence, self.node_weight = float(group.get("confidence", 0.0)), str(group.get("node_weight", "none"))
+        sides = (self.confidence, self.node_weight, str(group["nodes"]))
+        self.asks = (self.loss, self.temperature, self.sharpen, self.hard, *sides)  # all that makes a target
         if learner.dim_out != source.dim_out:
             raise UserError(
                 f"kd_response: the learner predicts {learner.dim_out} values per item, the source {source.dim_out}. "
@@ -296,31 +329,36 @@ class ResponseTerm(Term):
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)
-        target = source.logits.detach().to(logits).view(source.logits.size(0), -1)
-        if logits.shape != target.shape:
+        shape = (source.logits.size(0), source.logits.numel() // max(source.logits.size(0), 1))
+        if logits.shape != shape:
             raise UserError(
-                f"kd_response.source: the source gives logits {list(target.shape)}, the learner {list(logits.shape)} "
+                f"kd_response.source: the source gives logits {list(shape)}, the learner {list(logits.shape)} "
                 "(items, classes). Both must answer for the same ones."
             )
-        if self.task.level == "node":
-            index = select(learner.graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
-            if index is not None:
-                logits, target = logits[index], target[index]
-        if self.confidence > 0:
-            counts = measure_certainty(read_distributions(target, self.loss)) >= self.confidence
-            self.reported["counted"] = counts.sum().to(target) / max(counts.numel(), 1)
-            logits, target = logits[counts], target[counts]
+        # a stored teacher, and a peer of several learners, is asked the same more than once
+        key = ("response", learner.graph, logits.dtype, logits.device, self.asks)
+        target = source.remember(key, lambda: self._aim(learner.graph, source, logits))
+        if target.counted is not None:
+            self.reported["counted"] = target.counted
+        if target.rows is not None:
+            logits = logits.index_select(0, target.rows)
         if logits.size(0) == 0:
             return logits.sum()  # a sampled part without such nodes, or nothing is certain enough
-        weights = None
-        if self.node_weight != "none":
+        return response_loss(logits, target.goal, self.loss, self.temperature, weights=target.weights)
+
+    def _aim(self, graph: Graph, source: Observation, like: Tensor) -> _Target:
+        """What the source asks of learners whose logits are ``like`` these."""
+        target = source.logits.detach().to(like).view(like.shape)
+        rows = counted = weights = None
+        if self.task.level == "node":
+            rows = select(graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
+            target = target if rows is None else target[rows]
+        if self.confidence > 0:
+            counts = measure_certainty(read_distributions(target, self.loss)) >= self.confidence
+            counted = counts.sum().to(target) / max(counts.numel(), 1)
+            target = target[counts]
+            rows = counts.nonzero().view(-1) if rows is None else rows[counts]
+        if self.node_weight != "none" and len(target):
             weights = weigh_items(read_distributions(target, self.loss), self.node_weight)
-        return response_loss(
-            logits,
-            target,
-            self.loss,
-            self.temperature,
-            sharpen=self.sharpen,
-            hard=self.hard,
-            weights=weights,
-        )
+        goal = make_goal(target, self.loss, self.temperature, sharpen=self.sharpen, hard=self.hard)
+        return _Target(rows, goal, weights, counted)

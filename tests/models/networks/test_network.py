@@ -336,7 +336,12 @@ def test_input_dropout_drops_features_in_training_only(build: Build) -> None:
         ("gcnii", {}, {"layers_pre_mp": 2}, "gnn.layers_pre_mp: 2"),
         ("rgcn", {"bases": 2, "blocks": 2}, {}, "gkd_model.bases: set beside blocks. Keep one of"),
         ("rgcn", {"blocks": 3}, {}, "gkd_model.blocks: 3 for gnn.dim_inner: 16. It must divide"),
-        ("rgcn", {"blocks": 4}, {}, "gkd_model.blocks: 4 for widths 5 and 16. It must divide them; gnn.layers_pre_mp: 1"),
+        (
+            "rgcn",
+            {"blocks": 4},
+            {},
+            "gkd_model.blocks: 4 for widths 5 and 16. It must divide them; gnn.layers_pre_mp: 1",
+        ),
         ("rgcn", {"bases": 0}, {}, "gkd_model.bases: 0 is not allowed"),
         ("gcn", {"bases": 2}, {}, "gkd_model.bases: does not apply"),
         ("sage", {}, {"layers_post_mp": 2}, "gnn.layers_post_mp: 2. sage ends in one layer"),

@@ -140,9 +140,7 @@ def share(keys: Mapping[str, Any], own: float, target: float, is_edge: bool) -> 
     return sum(0.5 * x * (math.log(x) - math.log(middle)) for x in (p, q) if x > 0)
 
 
-def relational_oracle(
-    group: GroupPlan, learner: tuple[Matrix, Graph], source: tuple[Matrix, Graph]
-) -> float:
+def relational_oracle(group: GroupPlan, learner: tuple[Matrix, Graph], source: tuple[Matrix, Graph]) -> float:
     """``relations: each`` by loops: every relation as a graph of its own, the mean over those with a pair.
 
     With self-loops, a relation's nodes are those that take part in it. The median distance is that of all pairs.
@@ -165,13 +163,18 @@ def relational_oracle(
     return sum(found) / max(len(found), 1)
 
 
-def _one_relation(keys: Mapping[str, Any], pairs: list[tuple[int, int]], own: Matrix, theirs: Matrix, nodes: int) -> float:
+def _one_relation(
+    keys: Mapping[str, Any], pairs: list[tuple[int, int]], own: Matrix, theirs: Matrix, nodes: int
+) -> float:
     end = 1 if keys.get("softmax_over") == "in_edges" else 0
     sides = []
     for rows in (normalized(own, keys["normalize"]), normalized(theirs, keys["normalize"])):
         values = [kernel_value(keys["kernel"], rows[u], rows[v], keys.get("kernel_scale")) for u, v in pairs]
         if keys["distribution"] == "softmax":
-            total = {v: sum(math.exp(x) for x, p in zip(values, pairs, strict=True) if p[end] == v) for v in {p[end] for p in pairs}}
+            total = {
+                v: sum(math.exp(x) for x, p in zip(values, pairs, strict=True) if p[end] == v)
+                for v in {p[end] for p in pairs}
+            }
             values = [x - math.log(total[p[end]]) for x, p in zip(values, pairs, strict=True)]
         sides.append(values)
     shares = [share(keys, a, b, True) for a, b in zip(*sides, strict=True)]

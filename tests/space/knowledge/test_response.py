@@ -19,6 +19,7 @@ from gkd_plugin.space.knowledge.response import (
     ALLOWED,
     LOSS_BY_TASK,
     ResponseTerm,
+    make_goal,
     measure_certainty,
     read_distributions,
     response_loss,
@@ -35,6 +36,21 @@ def seen(logits: Tensor, train: list[bool] | None = TRAIN, node_id: Tensor | Non
     mask = None if train is None else torch.tensor(train, dtype=torch.bool)
     graph = Graph(torch.empty(2, 0, dtype=torch.long), logits.size(0), mask, node_id=node_id)
     return Observation(logits, {}, graph)
+
+
+def distance(logits: Tensor, target: Tensor, loss: str, temperature: float, hard: bool = False) -> Tensor:
+    return response_loss(logits, make_goal(target, loss, temperature, hard=hard), loss, temperature)
+
+
+def test_a_target_is_made_once_for_all_learners_of_a_graph() -> None:
+    learner, source = seen(torch.randn(5, 3)), seen(torch.randn(5, 3))
+    soft, sharp = build(learner, source, nodes="train"), build(learner, source, nodes="train", sharpen=0.5)
+    values = [soft(learner, source), sharp(learner, source), soft(learner, source)]
+    assert torch.equal(values[0], values[2]) and not torch.equal(values[0], values[1])
+    assert len(source.memo) == 2
+    other = Observation(learner.logits, {}, Graph(learner.graph.edge_index, 5, ~learner.graph.train_mask))
+    expected = oracle(learner.logits.double(), source.logits.double(), "kl", 1.0, [1, 3, 4])
+    assert soft(other, source).item() == pytest.approx(expected, rel=1e-5)  # another graph has other training nodes
 
 
 def build(learner: Observation, source: Observation, task: Task = CLASSES, **values: object) -> ResponseTerm:
@@ -97,9 +113,9 @@ def test_one_logit_as_column_or_as_vector() -> None:
 
 def test_hand_computed_values() -> None:
     logits, target = torch.zeros(1, 2), torch.tensor([[math.log(3.0), 0.0]])
-    assert response_loss(logits, target, "kl", 1.0).item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    assert response_loss(logits, target, "bce_soft", 1.0).item() == pytest.approx(math.log(2))
-    assert response_loss(torch.tensor([[1.0]]), torch.tensor([[5.0]]), "bce_hard", 1.0).item() == pytest.approx(
+    assert distance(logits, target, "kl", 1.0).item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert distance(logits, target, "bce_soft", 1.0).item() == pytest.approx(math.log(2))
+    assert distance(torch.tensor([[1.0]]), torch.tensor([[5.0]]), "bce_hard", 1.0).item() == pytest.approx(
         math.log(1 + math.exp(-1))
     )
 
@@ -129,14 +145,14 @@ def test_gradcheck_and_no_gradient_into_the_source(loss: str) -> None:
 def test_temperature_keeps_the_size_of_the_gradient() -> None:
     """tau^2 balances the 1/tau^2 of softened gradients: for small logits the two agree in the limit."""
     logits, target = torch.randn(5, 3, dtype=torch.float64) * 1e-4, torch.randn(5, 3, dtype=torch.float64) * 1e-4
-    one, ten = (response_loss(logits, target, "kl", tau).item() for tau in (1.0, 10.0))
+    one, ten = (distance(logits, target, "kl", tau).item() for tau in (1.0, 10.0))
     assert ten == pytest.approx(one, rel=1e-3)
 
 
 def test_extreme_logits_stay_finite() -> None:
     logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]], requires_grad=True)
     for loss in LOSSES:
-        value = response_loss(logits, -logits.detach(), loss, 1.0)
+        value = distance(logits, -logits.detach(), loss, 1.0)
         assert torch.isfinite(value), loss
         assert torch.isfinite(torch.autograd.grad(value, logits)[0]).all(), loss
 
@@ -478,13 +494,11 @@ def test_sharpening_without_end_is_hard(loss: str, shape: tuple[int, ...], extra
 def test_a_hard_target_is_cross_entropy_with_its_decision() -> None:
     logits, target = torch.randn(6, 3), torch.randn(6, 3)
     expected = functional.cross_entropy(logits, target.argmax(dim=-1))
-    torch.testing.assert_close(response_loss(logits, target, "kl", 1.0, hard=True), expected)
-    expected = response_loss(logits, target, "bce_hard", 1.0)
-    assert torch.equal(response_loss(logits, target, "bce_soft", 1.0, hard=True), expected)
+    torch.testing.assert_close(distance(logits, target, "kl", 1.0, hard=True), expected)
+    expected = distance(logits, target, "bce_hard", 1.0)
+    assert torch.equal(distance(logits, target, "bce_soft", 1.0, hard=True), expected)
     even = torch.tensor([[1.0, 1.0, 0.0]])
-    torch.testing.assert_close(
-        response_loss(logits[:1], even, "kl", 1.0, hard=True), -logits[:1].log_softmax(dim=-1)[0, 0]
-    )
+    torch.testing.assert_close(distance(logits[:1], even, "kl", 1.0, hard=True), -logits[:1].log_softmax(dim=-1)[0, 0])
 
 
 @pytest.mark.parametrize("loss", list(KINDS))

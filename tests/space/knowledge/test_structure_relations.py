@@ -94,7 +94,9 @@ def test_a_neighbour_of_another_relation_changes_nothing() -> None:
     own[1] = theirs[1] = 1.0
     keys = {"kernel": "linear", "reduction": "sum"}
     found = [
-        term(relations="each", **keys).distance(seen(graph, own.index_fill(0, torch.tensor([3]), far)), seen(graph, theirs), 1, 1)
+        term(relations="each", **keys).distance(
+            seen(graph, own.index_fill(0, torch.tensor([3]), far)), seen(graph, theirs), 1, 1
+        )
         for far in (0.0, 9.0)
     ]
     assert torch.equal(*found)
@@ -104,7 +106,9 @@ def test_a_neighbour_of_another_relation_changes_nothing() -> None:
 
 def test_a_graph_without_types_is_refused_before_training() -> None:
     one = term(relations="each")
-    with pytest.raises(UserError, match=r"kd_structure\.relations: each, but the edges of these data have no types.*all"):
+    with pytest.raises(
+        UserError, match=r"kd_structure\.relations: each, but the edges of these data have no types.*all"
+    ):
         one.require(graph_of([(0, 1)], 2))
     term().require(graph_of([(0, 1)], 2))
 
