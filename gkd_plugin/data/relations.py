@@ -134,10 +134,13 @@ def fill_share(dataset: Any) -> None:
     Args:
         dataset: What the host loaded.
     """
+    cfg.share.relations, cfg.share.node_types = 0, []
     data = getattr(dataset, "_data", None)
-    kinds, types = (data.get(name) if isinstance(data, Data) else None for name in ("edge_type", "node_type"))
-    cfg.share.relations = int(kinds.max()) + 1 if isinstance(kinds, Tensor) and kinds.numel() else 0
-    cfg.share.node_types = []
+    if not isinstance(data, Data):
+        return
+    kinds, types = data.get("edge_type"), data.get("node_type")
+    if isinstance(kinds, Tensor) and kinds.numel():
+        cfg.share.relations = int(kinds.max()) + 1
     if isinstance(types, Tensor) and types.numel() and "type_row" in data and "x" not in data:
         rows = torch.zeros(int(types.max()) + 1, dtype=torch.long)
         rows.scatter_reduce_(0, types, data.type_row + 1, "amax")

@@ -30,22 +30,18 @@ class NodeTypeInput(nn.Module):
     def __init__(self, types: Sequence[Sequence[int]], width: int) -> None:
         super().__init__()
         self.dim_in = width  # what the layers after it take, by the name that the host's encoder has for it
-        self.types = nn.ModuleList(
-            nn.Linear(dim_in, width) if dim_in else nn.Embedding(count, width) for dim_in, count in types
-        )
-        for layer in self.types:
+        layers = [nn.Linear(dim_in, width) if dim_in else nn.Embedding(count, width) for dim_in, count in types]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
+        self.types = nn.ModuleList(layers)
 
     def forward(self, batch: Any) -> Any:
         kinds, rows = batch.node_type, batch.type_row
-        sizes = [
-            len(batch[f"x_{number}"]) if f"x_{number}" in batch else layer.num_embeddings
-            for number, layer in enumerate(self.types)
-        ]
+        tables = [batch.get(f"x_{number}") for number in range(len(self.types))]
+        layers: Any = self.types
+        sizes = [len(layer.weight if table is None else table) for layer, table in zip(layers, tables, strict=True)]
         chosen, order = derive_once((kinds, rows), ("places", *sizes), lambda: find_places(kinds, rows, sizes))
-        mapped = torch.cat(
-            [_map(layer, batch.get(f"x_{number}"), chosen[number]) for number, layer in enumerate(self.types)]
-        )
+        mapped = torch.cat([_map(*parts) for parts in zip(self.types, tables, chosen, strict=True)])
         batch.x = mapped if order is None else mapped.index_select(0, order)
         return batch
 
@@ -69,14 +65,16 @@ def find_places(kinds: Tensor, rows: Tensor, sizes: Sequence[int]) -> tuple[list
     return chosen, None if torch.equal(order, order.sort().values) else order
 
 
-def _map(layer: nn.Module, table: Tensor | None, rows: Tensor | None) -> Tensor:
-    if isinstance(layer, nn.Embedding):
-        return layer.weight if rows is None else layer(rows)  # type: ignore[no-any-return]
-    assert isinstance(layer, nn.Linear) and table is not None
-    if rows is not None:
-        return layer(table[rows])  # type: ignore[no-any-return]
-    entries = derive_once((table,), "entries", lambda: _compress(table))
-    return layer(table) if entries is None else entries.product(layer.weight.t()) + layer.bias  # type: ignore[no-any-return]
+def _map(layer: Any, table: Tensor | None, rows: Tensor | None) -> Tensor:
+    if table is None:
+        vectors: Tensor = layer.weight if rows is None else layer(rows)
+        return vectors
+    entries = derive_once((table,), "entries", lambda: _compress(table)) if rows is None else None
+    if entries is not None:
+        mapped: Tensor = entries.product(layer.weight.t()) + layer.bias
+    else:
+        mapped = layer(table if rows is None else table[rows])
+    return mapped
 
 
 def _compress(table: Tensor) -> SparseMatrix | None:

@@ -18,6 +18,19 @@ from gkd_plugin.ops.kept import derive_once
 from gkd_plugin.ops.sparse import SparseMatrix
 from gkd_plugin.schema import Key, Number
 
+BASES = Key(
+    "bases",
+    0,
+    Number(0, integer=True),
+    "rgcn: number of matrices of which each relation's is a sum; 0: a matrix of its own for each",
+)
+BLOCKS = Key(
+    "blocks",
+    0,
+    Number(0, integer=True),
+    "rgcn: number of blocks on the diagonal of each relation's matrix in hidden layers; 0: a full matrix",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Links:
@@ -64,7 +77,7 @@ class RelationalConv(RGCNConv):  # type: ignore[misc]
             weight = (self.comp @ weight.view(self.num_bases, -1)).view(self.num_relations, *weight.shape[1:])
         parts = x.index_select(0, links.senders).split(links.counts)
         sent = [_send(part, weight[number]) for number, part in enumerate(parts) if part.size(0)]
-        out = x @ self.root
+        out: Tensor = x @ self.root
         if sent:
             out = out + links.mean.product(torch.cat(sent))
         return out if self.bias is None else out + self.bias
@@ -131,23 +144,9 @@ class RGCN(Network):
         gkd_model: {bases: 8}
     """
 
-    keys = (
-        *SHARED_KEYS,
-        Key(
-            "bases",
-            None,
-            Number(1, integer=True, words=("none",)),
-            "rgcn: number of matrices of which each relation's is a sum; none: a matrix of its own for each",
-        ),
-        Key(
-            "blocks",
-            None,
-            Number(1, integer=True, words=("none",)),
-            "rgcn: number of blocks on the diagonal of each relation's matrix in hidden layers; none: a full matrix",
-        ),
-    )
+    keys = (*SHARED_KEYS, BASES, BLOCKS)
 
-    def _convolution(self, dim_in: int, dim_out: int, blocks: int | None, bias: bool) -> nn.Module:
+    def _convolution(self, dim_in: int, dim_out: int, blocks: int, bias: bool) -> nn.Module:
         relations = int(cfg.share.get("relations", 0))
         if not relations:
             raise UserError(
@@ -155,28 +154,29 @@ class RGCN(Network):
                 "(edge_type). Take a data set with relations, such as AIFB and DBLP (dataset.format: gkd), or another "
                 "model.type."
             )
-        if blocks is not None and (dim_in % blocks or dim_out % blocks):
+        if blocks and (dim_in % blocks or dim_out % blocks):
             allowed = "It must divide them; gnn.layers_pre_mp: 1 makes the first width gnn.dim_inner."
             raise ConfigError([Problem(f"{GROUP}.blocks", f"{blocks} for widths {dim_in} and {dim_out}", allowed)])
-        bases = self.values["bases"]
-        return OnRelations(RelationalConv(dim_in, dim_out, relations, num_bases=bases, num_blocks=blocks, bias=bias))
+        how = {"num_bases": self.values["bases"] or None, "num_blocks": blocks or None}
+        return OnRelations(RelationalConv(dim_in, dim_out, relations, **how, bias=bias))
 
     def hidden(self, dim_in: int, width: int, number: int) -> nn.Module:
         return self._convolution(dim_in, width, self.values["blocks"], not cfg.gnn.batchnorm)
 
     def last(self, dim_in: int, dim_out: int) -> nn.Module:
-        return self._convolution(dim_in, dim_out, None, True)
+        return self._convolution(dim_in, dim_out, 0, True)
 
     @classmethod
     def check(cls, own: CfgNode) -> list[Problem]:
         found = super().check(own)
-        written = groups.read_written(own, GROUP)
-        bases, blocks = (written.get(key) for key in ("bases", "blocks"))
-        if isinstance(bases, int) and isinstance(blocks, int):
+        if any(problem.key in (f"{GROUP}.bases", f"{GROUP}.blocks") for problem in found):
+            return found
+        values = groups.read(own, GROUP, (BASES, BLOCKS))
+        if values["bases"] and values["blocks"]:
             found.append(
                 Problem(f"{GROUP}.bases", "set beside blocks", f"Keep one of {GROUP}.bases and {GROUP}.blocks.")
             )
-        elif isinstance(blocks, int) and blocks > 0 and own.gnn.dim_inner % blocks:
-            text = f"{blocks} for gnn.dim_inner: {own.gnn.dim_inner}"
+        elif values["blocks"] and own.gnn.dim_inner % values["blocks"]:
+            text = f"{values['blocks']} for gnn.dim_inner: {own.gnn.dim_inner}"
             found.append(Problem(f"{GROUP}.blocks", text, "It must divide the width of hidden layers."))
         return found

@@ -342,7 +342,7 @@ def test_input_dropout_drops_features_in_training_only(build: Build) -> None:
             {},
             "gkd_model.blocks: 4 for widths 5 and 16. It must divide them; gnn.layers_pre_mp: 1",
         ),
-        ("rgcn", {"bases": 0}, {}, "gkd_model.bases: 0 is not allowed"),
+        ("rgcn", {"bases": -1}, {}, "gkd_model.bases: -1 is not allowed"),
         ("gcn", {"bases": 2}, {}, "gkd_model.bases: does not apply"),
         ("sage", {}, {"layers_post_mp": 2}, "gnn.layers_post_mp: 2. sage ends in one layer"),
         ("sage", {}, {"stage_type": "skipsum"}, "gnn.stage_type: skipsum adds 5 channels to the 16 of layer 1"),
