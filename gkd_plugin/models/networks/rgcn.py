@@ -76,7 +76,9 @@ class RelationalConv(RGCNConv):  # type: ignore[misc]
         if self.num_bases is not None:
             weight = (self.comp @ weight.view(self.num_bases, -1)).view(self.num_relations, *weight.shape[1:])
         parts = x.index_select(0, links.senders).split(links.counts)
-        sent = [_send(part, weight[number]) for number, part in enumerate(parts) if part.size(0)]
+        # all matrices at once: the gradient of each single one would be as large as that of all
+        own = weight.unbind(0)
+        sent = [_send(part, matrix) for part, matrix in zip(parts, own, strict=True) if part.size(0)]
         out: Tensor = x @ self.root
         if sent:
             out = out + links.mean.product(torch.cat(sent))
