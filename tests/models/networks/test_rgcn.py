@@ -11,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.graphgym.config import cfg, set_cfg
 from torch_geometric.nn import RGCNConv
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.networks.rgcn import RGCN, Links, OnRelations, RelationalConv
+from gkd_plugin.models.observed import ObservedModel, Request, Sample
+from gkd_plugin.models.stacked import observe_stacked
+from gkd_plugin.space.observation import Task
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +140,29 @@ def test_stands_in_the_hosts_batch_as_a_layer() -> None:
     layer = OnRelations(RelationalConv(4, 2, 3))
     assert layer(data) is data
     assert data.x.shape == (5, 2)
+
+
+def test_several_run_in_one_pass() -> None:
+    """Node types, relations and features that are mostly 0, under ``torch.vmap`` and alone."""
+    cfg.share.node_types, cfg.dataset.task, cfg.dataset.task_type, cfg.share.dim_out = (
+        [[40, 3], [0, 2]],
+        "node",
+        "classification",
+        2,
+    )
+    torch.manual_seed(1)
+    data = Data(num_nodes=5, y=torch.zeros(5).long(), edge_index=torch.randint(0, 5, (2, 9)))
+    data.edge_type, data.type_row = torch.arange(9) % 3, torch.tensor([0, 1, 2, 0, 1])
+    data.node_type, data.x_0 = torch.tensor([0, 0, 0, 1, 1]), (torch.rand(3, 40) > 0.95).float()
+    sample = Sample(Batch.from_data_list([data]), Task("node", "multiclass"), fixed=True)
+    models = [ObservedModel(build(), cfg.clone()) for _ in range(2)]
+    together = observe_stacked([Request(model, sample, ("conv",)) for model in models])
+    for model, seen in zip(models, together, strict=True):
+        alone = model.observe(sample, ("conv",))
+        torch.testing.assert_close(seen.logits, alone.logits)
+        torch.testing.assert_close(seen.layer("conv", 1), alone.layer("conv", 1))
+        weights = list(model.module.parameters())
+        grads = [torch.autograd.grad(each.logits.square().sum(), weights, retain_graph=True) for each in (seen, alone)]
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other)
+    assert sample.graph("train").edge_type is sample.batch.edge_type
