@@ -65,20 +65,13 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def hetero_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``dataset.dir`` with AIFB, DBLP and IMDB, of which the host's layout knows nothing."""
+    """A ``dataset.dir`` with AIFB, DBLP and IMDB, as PyG's examples lay them out."""
     out = tmp_path_factory.mktemp("hetero")
     prepare = _folder("GKD_DATA_DIR") / "prepare.py"
     subprocess.run([sys.executable, str(prepare), "copy", "--out", str(out), "AIFB", "DBLP", "IMDB"], check=True)
     for path in out.rglob("*"):
         path.chmod(path.stat().st_mode | 0o200)
-    (out / "Entities").rename(out / "AIFB")
     return out
-
-
-@pytest.fixture
-def aifb(hetero_data: Path) -> Path:
-    """A ``dataset.dir`` with AIFB."""
-    return hetero_data
 
 
 @pytest.fixture

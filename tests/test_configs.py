@@ -62,7 +62,7 @@ def small_relations(tmp_path, monkeypatch):
     masks = {f"{part}_mask": torch.arange(4) % 3 == number for number, part in enumerate(("train", "val", "test"))}
     for name in ("DBLP", "IMDB"):
         monkeypatch.setattr(datasets, name, lambda root: Loaded(library(**masks)))
-    write(tmp_path / "data" / "AIFB")
+    write(tmp_path / "data" / "Entities")
     return tmp_path / "data"
 
 

@@ -14,7 +14,7 @@ from torch_geometric.data import InMemoryDataset
 from torch_geometric.transforms import Constant
 
 from gkd_plugin.data.ogb import load_ogb_nodes
-from gkd_plugin.data.relations import load_entities, load_mag
+from gkd_plugin.data.relations import ENTITIES, load_entities, load_mag
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.errors import ConfigError, Problem
 
@@ -160,6 +160,10 @@ def _ogb_nodes(name: str, group: str, directed: bool) -> Known:
     return Known(lambda root: load_ogb_nodes(root, name, directed), group, needs="ogb", place=place)
 
 
+def _entities(name: str) -> Known:
+    return Known(lambda root: load_entities(Path(root).parent, name), RELATIONS, place=f"{ENTITIES}/{name.lower()}")
+
+
 def _heterophilous(name: str) -> Known:
     return Known(lambda root: datasets.HeterophilousGraphDataset(root, name), HETEROPHILOUS)
 
@@ -204,8 +208,8 @@ DATA_SETS: dict[str, Known] = {
     "minesweeper": _heterophilous("Minesweeper"),
     "tolokers": _heterophilous("Tolokers"),
     "questions": _heterophilous("Questions"),
-    "AIFB": Known(lambda root: load_entities(root, "AIFB"), RELATIONS),
-    "MUTAG": Known(lambda root: load_entities(root, "MUTAG"), RELATIONS),
+    "AIFB": _entities("AIFB"),
+    "MUTAG": _entities("MUTAG"),
     "DBLP": Known(lambda root: datasets.DBLP(root), RELATIONS),
     "IMDB": Known(lambda root: datasets.IMDB(root), RELATIONS),
     "ogbn-mag": Known(load_mag, RELATIONS),

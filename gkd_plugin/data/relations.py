@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,16 +16,17 @@ from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 
 PARTS = ("train", "val", "test")
+ENTITIES = "Entities"
 
 
-def load_entities(root: str, name: str) -> InMemoryDataset:
+def load_entities(folder: Path, name: str) -> InMemoryDataset:
     """AIFB or MUTAG with labels and masks for all nodes; there are no features, and no validation split.
 
     Args:
-        root (str): Where ``<name>/raw`` lies.
+        folder (Path): Where ``Entities/<name>/raw`` lies, as in PyG's examples.
         name (str): The name.
     """
-    dataset = StableEntities(root, name)
+    dataset = StableEntities(str(folder / ENTITIES), name)
     found = dataset[0]
     nodes = int(found.num_nodes)
     data = Data(edge_index=found.edge_index, edge_type=found.edge_type, num_nodes=nodes)

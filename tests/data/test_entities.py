@@ -73,8 +73,8 @@ def test_a_line_that_is_no_triple_and_a_label_without_a_node_are_told(tmp_path: 
         StableEntities(str(folder), "AIFB")
 
 
-def test_aifb_is_what_pyg_makes_of_it(aifb: Path) -> None:
-    data: Data = StableEntities(str(aifb / "AIFB"), "AIFB")[0]
+def test_aifb_is_what_pyg_makes_of_it(hetero_data: Path) -> None:
+    data: Data = StableEntities(str(hetero_data / "Entities"), "AIFB")[0]
     assert (data.num_nodes, data.num_edges, int(data.edge_type.max()) + 1) == (8285, 58086, 90)
     assert (len(data.train_idx), len(data.test_idx)) == (140, 36)
     assert sorted(torch.bincount(data.train_y).tolist()) == [12, 22, 48, 58]
@@ -82,7 +82,7 @@ def test_aifb_is_what_pyg_makes_of_it(aifb: Path) -> None:
     pytest.importorskip("pandas")
     from torch_geometric.datasets import Entities
 
-    theirs = Entities(str(aifb / "AIFB"), "AIFB")[0]
+    theirs = Entities(str(hetero_data / "Entities"), "AIFB")[0]
     for ours, other in ((data.edge_type, theirs.edge_type), (_degrees(data), _degrees(theirs))):
         assert torch.equal(torch.bincount(ours), torch.bincount(other))
 

@@ -171,7 +171,7 @@ def test_part_of_the_training_nodes_validates_where_nothing_else_does(configure:
 
 @pytest.mark.parametrize("name", ["AIFB", "MUTAG"])
 def test_entities_have_no_features_and_labels_for_few(name: str, configure: Any, tmp_path: Path) -> None:
-    write(tmp_path / name, name.lower())
+    write(tmp_path / "Entities", name.lower())
     configure(name, tmp_path)
     loaders = create_loader()
     (batch,) = loaders[0]
