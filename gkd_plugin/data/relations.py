@@ -76,7 +76,7 @@ def make_homogeneous(graph: HeteroData, name: str = "data") -> Data:
 
     Nodes of the type that has labels are ``predicted``; masks are false for all others. Features stay in a table for each
     type, ``x_0``, ``x_1``, ... (none for a type without features), because their widths differ: a node's are row ``type_row``
-    of the table of its ``node_type``. What edges carry beside their type is left out.
+    of the table of its ``node_type``. A graph of one type has them in ``x``. What edges carry beside their type is left out.
 
     Args:
         graph (HeteroData): The graph; it is left as it is.
@@ -111,7 +111,7 @@ def make_homogeneous(graph: HeteroData, name: str = "data") -> Data:
     for number, kind in enumerate(counts):
         if "x" in graph[kind]:
             table = graph[kind].x
-            data[f"x_{number}"] = table if table.dim() > 1 else table.view(-1, 1)
+            data["x" if len(counts) == 1 else f"x_{number}"] = table if table.dim() > 1 else table.view(-1, 1)
     (target,) = labelled
     own = graph[target]
     rows = slice(first[target], first[target] + counts[target])

@@ -141,8 +141,9 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
     kept = (order >= round(share * pairs.size(1)))[number].nonzero().view(-1)
     cut = copy.copy(batch)
     for key in batch.keys():
-        # the labelled pairs of edge tasks are no edges that messages pass, though there may be as many of them
-        if batch.is_edge_attr(key) and not key.startswith(SPLITS):
+        # neither the labelled pairs of edge tasks nor a table of one node type (x_0) are edges that messages pass, though there
+        # may be as many of them
+        if batch.is_edge_attr(key) and not key.startswith((*SPLITS, "x_")):
             cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
     return Sample(cut, sample.task, whole=sample, fixed=sample.fixed)
 

@@ -95,6 +95,14 @@ def test_labels_of_several_kinds_and_several_splits_keep_their_shape() -> None:
     assert make_homogeneous(graph).y.shape == (9,)
 
 
+def test_one_type_of_nodes_has_features_as_ever() -> None:
+    graph = library()
+    del graph["author"], graph["term"], graph["author", "writes", "paper"], graph["term", "in", "term"]
+    data = make_homogeneous(graph)
+    assert torch.equal(data.x, graph["paper"].x) and "x_0" not in data
+    assert data.edge_type.tolist() == [0] and data.predicted.all()
+
+
 def test_which_nodes_are_predicted_must_be_clear() -> None:
     graph = library()
     graph["term"].y = torch.zeros(3)
