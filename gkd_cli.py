@@ -271,6 +271,20 @@ def list_(axis: str | None) -> None:
     show(list_answers(axis))
 
 
+@main.command(context_settings=OVERRIDES)
+@imports
+@click.option("--dir", default="./datasets", show_default=True, metavar="DIR", help="Where data lie (dataset.dir).")
+@click.argument("name", required=False, metavar="[NAME | F]")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+def data(name: str | None, dir: str, overrides: tuple[str, ...]) -> None:
+    """Describe the data set NAME, or that of a configuration; list all names without one."""
+    words = pairs(overrides)
+    with loading():
+        from gkd_plugin.commands.data import describe_data
+
+    show(describe_data(name, dir, words))
+
+
 @main.command()
 def plugins() -> None:
     """List the plugins, what they registered, and the errors of broken ones."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gkd_plugin.commands.check import Checks
+    from gkd_plugin.commands.data import DataDescription, DataListing
     from gkd_plugin.commands.list import Listing
     from gkd_plugin.commands.report import RunReport
     from gkd_plugin.config.explain import Explanation
@@ -35,6 +36,7 @@ __all__ = [  # without list, which `import *` would put in the place of Python's
     "RunFailed",
     "UserError",
     "check",
+    "describe_data",
     "explain",
     "hookimpl",
     "load_student",
@@ -51,6 +53,15 @@ def check(cfg: Source, overrides: Sequence[Any] = ()) -> Checks:
     from gkd_plugin.commands.check import check as command
 
     return command([cfg], overrides)
+
+
+def describe_data(
+    name: str | None = None, dir: str = "./datasets", overrides: Sequence[Any] = ()
+) -> DataDescription | DataListing:
+    """What a data set is, or which there are; see :func:`gkd_plugin.commands.data.describe_data`."""
+    from gkd_plugin.commands.data import describe_data as command
+
+    return command(name, dir, overrides)
 
 
 def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:

@@ -49,9 +49,15 @@ def _set_cfg(node: Any) -> None:
     set_cfg_kd(node)
     for name, keys in GROUPS.items():
         node[name] = CfgNode({key.name: None for key in keys})
-    if "mode" not in node.train:
-        node.train.mode = "standard"
+    _complete_train(node)
     node.share.relations, node.share.node_types = 0, []
+
+
+def _complete_train(node: Any) -> None:
+    """Keys of the group ``train`` that the host itself reads and does not have."""
+    for key, value in (("mode", "standard"), ("train_parts", 10)):
+        if key not in node.train:
+            node.train[key] = value
 
 
 def _extend_cfg() -> None:
@@ -60,8 +66,7 @@ def _extend_cfg() -> None:
     for name, keys in GROUPS.items():
         if name not in cfg:
             cfg[name] = CfgNode({key.name: None for key in keys})
-    if "mode" not in cfg.train:
-        cfg.train.mode = "standard"
+    _complete_train(cfg)
     if "relations" not in cfg.share:
         cfg.share.relations, cfg.share.node_types = 0, []
 

@@ -171,6 +171,11 @@ class RunReport(Printable):
         if self.results:
             yield self._write_title()
             yield self._make_table()
+            if about := self.results[0].protocol:
+                yield (
+                    f"splits.protocol {about['name']}: {about['held_out']:,} nodes were held out of training and validation, "
+                    f"{about['tested']:,} were tested on the whole graph"
+                )
             answer = "mean" if self.plan.students > 1 else "first"
             if self.compared and self._average(answer, self.compared) and self.gap_closed(answer) is None:
                 yield "no gap to close: the teacher is no better than the control"
@@ -209,6 +214,7 @@ class RunReport(Printable):
             if beside is not None:
                 row.append(self.difference(answer).text(scale).replace("[", "\\["))
             table.add_row(name, *row)
+        self._add_parts(table, "mean" if several else "first")
         self._add_teacher(table, "mean" if several else "first", ", mean" if several else "")
         sizes = sorted(set(first.parameters))
         each = " each" if several and len(sizes) == 1 else ""
@@ -216,6 +222,16 @@ class RunReport(Printable):
         times = [np.mean([r.seconds for r in report.results]) for report in (self, beside) if report is not None]
         table.add_row("time for each seed", *(f"{seconds:.1f} s" for seconds in times))
         return table
+
+    def _add_parts(self, table: Table, answer: str) -> None:
+        """The scores of nodes that training saw and of those held out of it, where both are tested (``splits.protocol``)."""
+        for part in self.results[0].protocol.get("parts", {}).get(answer, {}):
+            row = [
+                format_spread([result.part(answer, part) for result in report.results], self._scale)
+                for report in (self, self.control)
+                if report is not None and report.results
+            ]
+            table.add_row(f"{part} nodes", *row)
 
     def _add_teacher(self, table: Table, answer: str, which: str) -> None:
         """The rows about the teacher, where there is one with a score."""

@@ -13,7 +13,7 @@ from gkd_plugin import host
 from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.load import Config
-from gkd_plugin.data.check import find_shared_items
+from gkd_plugin.data.doubts import find_doubts
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError, cut, describe_error
 from gkd_plugin.schema import LONGEST_NAME
@@ -102,7 +102,7 @@ def require_data(config: Config) -> list[str]:
         loaders = load(its)
         with host.scoped(its):
             require_metric(infer_task())
-        return find_shared_items(loaders, its)
+        return find_doubts(loaders, its)
     except UserError:
         raise
     except Exception as error:  # a user's loader may raise anything

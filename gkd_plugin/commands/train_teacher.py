@@ -8,6 +8,7 @@ from typing import Any
 
 from gkd_plugin.config.cohort import find_cohort, find_file
 from gkd_plugin.config.load import Config, read_config
+from gkd_plugin.data.keys import SPLITS
 from gkd_plugin.errors import UserError
 from gkd_plugin.space.sources import listening
 from gkd_plugin.training.claim import CONFIG, find_changes
@@ -60,6 +61,7 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     stored = out_dir / name / CONFIG
     machine = own_cfg(stored) if stored.is_file() else config.cfg
     values = {**{key: machine[key] for key in _FROM_STUDENT}, "dataset.dir": machine.dataset.dir}
+    values |= _take_protocol(config)
     values |= {"out_dir": str(out_dir), "seed": seeds[0]}
     overrides = [part for key, value in values.items() for part in (key, value)]
     target = search.find_folder(name, out_dir / label)
@@ -68,6 +70,12 @@ def order_teacher(config: Config, label: str, repeat: int) -> Order | None:
     if (target / PLAN).is_file():
         _require_unchanged(read_config(path, overrides), path, target)
     return None
+
+
+def _take_protocol(config: Config) -> dict[str, Any]:
+    """The keys under which nodes are held out: a teacher must not see those that its student does not."""
+    keys = ("protocol", "inductive_share")
+    return {f"{SPLITS}.{key}": config.cfg[SPLITS][key] for key in keys if config.cfg[SPLITS][key] is not None}
 
 
 def _require_unchanged(own: Config, path: Path, target: Path) -> None:

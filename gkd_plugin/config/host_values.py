@@ -113,6 +113,7 @@ HOST_VALUES: dict[str, Kind] = {
     "train.batch_size": _count(),
     "train.sampler": Text(),
     "train.eval_period": _count(),
+    "train.train_parts": _count(),
     "train.skip_train_eval": Flag(),
     "train.ckpt_period": _count(),
     "train.enable_ckpt": Flag(),

@@ -71,6 +71,12 @@ SCHEME_KEYS = (
         Number(1, integer=True),
         "epochs between measurements of heads and over-smoothing; rows between repeat the last and name its epoch",
     ),
+    Key(
+        "eval_memory",
+        1.0,
+        Number(0, above=True),
+        "GiB that a layer's messages may take in evaluation; where all would take more, they are sent in parts, same result",
+    ),
     Key("tracker", "none", Choice(lambda: ("none", *axes.trackers)), "where the numbers are shown, too; changes none"),
 )
 

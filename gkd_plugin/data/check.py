@@ -6,31 +6,24 @@ What cannot be seen from outside (a loader of another kind, the result of a tran
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data, InMemoryDataset
 from yacs.config import CfgNode
 
 from gkd_plugin.data.keep import derive
 from gkd_plugin.data.names import DATA_SETS
+from gkd_plugin.data.served import ITEMS, Served, read_labels
+from gkd_plugin.data.split_graphs import PARTS
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.networks import NETWORKS
 
-PARTS = ("train", "val", "test")
 SPLIT_KEYS = {
     "node": ("train_mask", "val_mask", "test_mask"),
     "edge": ("train_edge_index", "val_edge_index", "test_edge_index"),
     "link_pred": ("train_edge_index", "val_edge_index", "test_edge_index"),
     "graph": ("train_graph_index", "val_graph_index", "test_graph_index"),
-}
-ITEMS = {"node": "nodes", "edge": "pairs", "link_pred": "pairs", "graph": "graphs"}
-_CONSEQUENCES = {  # of items that two splits share
-    ("train", "val"): "validation selects by what was trained on",
-    ("train", "test"): "the test score is not that of unseen data",
-    ("val", "test"): "epochs are selected by what is tested",
 }
 WITH_SPLITS = "Cora, CiteSeer, PubMed and digits"
 
@@ -48,11 +41,11 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
     task = own.dataset.task
     if task not in SPLIT_KEYS:
         return
-    sources = [_Source(loader) for loader in loaders]
+    sources = [Served(loader) for loader in loaders]
     _check_presence(sources, own)
     found = [text for part, source in zip(PARTS, sources, strict=False) for text in _check_split(part, source, task)]
     if not found:
-        labels = {part: _read_labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
+        labels = {part: read_labels(part, source, task) for part, source in zip(PARTS, sources, strict=False)}
         found = [*_check_labels({part: y for part, y in labels.items() if y is not None}, own)]
         for source in _drop_duplicates(sources):
             found += [
@@ -66,7 +59,7 @@ def check_data(loaders: Sequence[Any], own: CfgNode) -> None:
         raise UserError(f"dataset.name: '{own.dataset.name}': {lines}")
 
 
-def _check_edges(source: _Source) -> Iterator[str]:
+def _check_edges(source: Served) -> Iterator[str]:
     """Edges to nodes that are not there end in an IndexError somewhere in the network, or read another graph's nodes."""
     edges, x = source.get("edge_index"), source.get("x")
     if edges is None or x is None or edges.dim() != 2 or edges.is_floating_point() or not edges.numel():
@@ -85,41 +78,14 @@ def _check_edges(source: _Source) -> Iterator[str]:
         )
 
 
-class _Source:
-    """The data behind a loader: one ``Data`` with the values of all its graphs, as far as they can be seen from outside."""
-
-    def __init__(self, loader: Any) -> None:
-        self.dataset: Any = getattr(loader, "dataset", None)
-        self.changed = getattr(self.dataset, "transform", None) is not None
-        self.slices: Any = None
-        self.data: Data | None = None
-        if isinstance(self.dataset, InMemoryDataset):
-            self.data, self.slices = self.dataset._data, self.dataset.slices
-        elif isinstance(self.dataset, (list, tuple)) and all(type(item) is Data for item in self.dataset):
-            graphs = list(self.dataset)
-            self.data = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs) if graphs else None
-        elif isinstance(data := getattr(loader, "data", None), Data):  # where PyG's samplers keep it
-            self.data = data
-        if not isinstance(self.data, Data):
-            self.data = None
-
-    def get(self, key: str) -> Tensor | None:
-        """A tensor of the data as the network will see it, or ``None``."""
-        value = None if self.data is None or self.changed else self.data.get(key)
-        return value if isinstance(value, Tensor) else None
-
-    def names(self) -> list[str]:
-        return [] if self.data is None else list(self.data.keys())
-
-
-def _drop_duplicates(sources: Sequence[_Source]) -> list[_Source]:
+def _drop_duplicates(sources: Sequence[Served]) -> list[Served]:
     return list({id(source.data): source for source in sources}.values())
 
 
 # --------------------------------------------------------------------------------------------------------------- splits
 
 
-def _check_presence(sources: Sequence[_Source], own: CfgNode) -> None:
+def _check_presence(sources: Sequence[Served], own: CfgNode) -> None:
     task, first = own.dataset.task, sources[0]
     keys = SPLIT_KEYS[task]
     names = {name for source in sources for name in source.names()}
@@ -172,7 +138,7 @@ def report_missing_splits(dataset: CfgNode, missing: Sequence[str], names: Seque
     return text + f"{WITH_SPLITS} have three splits; a loader of your own can draw them (gkd_plugin.data.splits)."
 
 
-def _check_split(part: str, source: _Source, task: str) -> Iterator[str]:
+def _check_split(part: str, source: Served, task: str) -> Iterator[str]:
     if task == "graph":
         if hasattr(source.dataset, "__len__") and len(source.dataset) == 0:
             yield f"there is no graph in {part}_graph_index. Every split needs one."
@@ -191,7 +157,7 @@ def _check_split(part: str, source: _Source, task: str) -> Iterator[str]:
         yield f"{key} has no {key.replace('index', 'label')} (the label of each pair). Add it in the loader."
 
 
-def _check_mask(key: str, mask: Tensor, source: _Source) -> Iterator[str]:
+def _check_mask(key: str, mask: Tensor, source: Served) -> Iterator[str]:
     x = source.get("x")
     if mask.dim() != 1:
         yield (
@@ -215,90 +181,7 @@ def _name_type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def find_shared_items(loaders: Sequence[Any], own: CfgNode) -> list[str]:
-    """A warning for every two splits that have nodes or graphs in common: such a score says less than it seems to.
-
-    Args:
-        loaders (sequence): Loaders for train, validation and test.
-        own (CfgNode): The configuration that they were made for.
-    """
-    task = own.dataset.task
-    if task not in ("node", "graph"):
-        return []
-    sources = [_Source(loader) for loader in loaders]
-    found = []
-    for (first, a), (second, b) in combinations(zip(PARTS, sources, strict=False), 2):
-        mine, theirs = _mark_items(first, a, task), _mark_items(second, b, task)
-        if mine is None or theirs is None or mine.shape != theirs.shape or not _is_same(a, b):
-            continue
-        shared = int((mine & theirs).sum())
-        if shared:
-            whole = " (all of both)" if torch.equal(mine, theirs) else ""
-            count = f"1 {ITEMS[task][:-1]} is" if shared == 1 else f"{shared} {ITEMS[task]} are"
-            found.append(
-                f"dataset.name: '{own.dataset.name}': {count} in both the {first} and the {second} split{whole}, "
-                f"so {_CONSEQUENCES[first, second]}."
-            )
-    return found
-
-
-def find_notes(loaders: Sequence[Any]) -> tuple[str, ...]:
-    """What our loaders did to a data set that a reader of its scores must know.
-
-    Args:
-        loaders (sequence): Loaders for train, validation and test.
-    """
-    found: tuple[str, ...] = getattr(getattr(loaders[0], "dataset", None), "gkd_notes", ())
-    return found
-
-
-def _is_same(a: _Source, b: _Source) -> bool:
-    """Whether two loaders serve parts of the same data."""
-    if a.data is b.data:
-        return True
-    x, y = a.get("x"), b.get("x")
-    return x is not None and y is not None and x.shape == y.shape and x.data_ptr() == y.data_ptr()
-
-
-def _mark_items(part: str, source: _Source, task: str) -> Tensor | None:
-    """Truth values: which nodes or graphs of all belong to a split."""
-    if task == "node":
-        mask = source.get(f"{part}_mask")
-        return mask if mask is not None and mask.dim() == 1 and mask.dtype == torch.bool else None
-    if not isinstance(source.dataset, InMemoryDataset):
-        return None
-    mask = torch.zeros(source.dataset.len(), dtype=torch.bool)
-    mask[torch.as_tensor(list(source.dataset.indices()), dtype=torch.long)] = True
-    return mask
-
-
 # --------------------------------------------------------------------------------------------------------------- labels
-
-
-def _read_labels(part: str, source: _Source, task: str) -> Tensor | None:
-    """The labels of a split's items, or ``None`` where they are unknown or are tables."""
-    if task in ("edge", "link_pred"):
-        y = source.get(f"{part}_edge_label")
-    else:
-        y = source.get("y")
-        mask = source.get(f"{part}_mask") if task == "node" else None
-        if y is not None and mask is not None:
-            y = y[mask] if len(y) == len(mask) else None
-        elif y is not None and task == "graph" and isinstance(source.dataset, InMemoryDataset):
-            y = _select_rows(y, source)
-    if y is not None and y.dim() > 1:
-        y = y.squeeze(-1) if y.dim() == 2 and y.size(1) == 1 else None
-    return y if y is not None and y.dim() == 1 else None
-
-
-def _select_rows(y: Tensor, source: _Source) -> Tensor:
-    """The rows that belong to the graphs of a part of a data set."""
-    chosen = torch.as_tensor(list(source.dataset.indices()), dtype=torch.long)
-    ends = source.slices.get("y") if isinstance(source.slices, dict) else None
-    if ends is None:
-        return y
-    graph = torch.repeat_interleave(torch.arange(len(ends) - 1), ends[1:] - ends[:-1])
-    return y[torch.isin(graph, chosen)]
 
 
 def _check_labels(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
@@ -359,7 +242,7 @@ def _check_auc(labels: dict[str, Tensor], own: CfgNode) -> Iterator[str]:
             )
 
 
-def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
+def _check_classes(source: Served, own: CfgNode) -> Iterator[str]:
     """The host counts the values of ``y``: a value for "no label" would be one more class."""
     y = source.get("y")
     if y is None or own.dataset.task_type != "classification" or own.dataset.task in ("edge", "link_pred"):
@@ -378,10 +261,19 @@ def _check_classes(source: _Source, own: CfgNode) -> Iterator[str]:
         yield f"y holds classes as {_name_type(y)}. Write data.y = data.y.long() in the loader."
 
 
-def _check_kind(source: _Source, own: CfgNode) -> Iterator[str]:
+def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
     """Whether labels are of the kind that ``dataset.task_type`` says: a class for each item, or a row of yes and no."""
     y, kind = source.get("y"), own.dataset.task_type
-    if y is None or own.dataset.task not in ("node", "graph"):
+    if own.dataset.task not in ("node", "graph"):
+        return
+    if y is None:
+        if (
+            source.data is not None
+            and not source.changed
+            and own.model.type in ("gnn", *NETWORKS)
+            and "y" not in source.names()
+        ):
+            yield "there are no labels: the graphs have no y. Give each node (or graph) a class in y."
         return
     columns = y.size(1) if y.dim() == 2 else 1
     if kind == "classification" and columns > 1:
@@ -398,7 +290,7 @@ def _check_kind(source: _Source, own: CfgNode) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------- features
 
 
-def _check_features(source: _Source, own: CfgNode) -> Iterator[str]:
+def _check_features(source: Served, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
     x = source.get("x")
     if x is None and own.share.get("node_types") and own.model.type == "gnn" and not own.dataset.node_encoder:

@@ -8,10 +8,15 @@ from typing import Any
 from gkd_plugin.schema import Choice, Flag, Key, Number
 
 SPLITS, METRICS = "splits", "metrics"
+PROTOCOLS = ("transductive", "inductive", "production")
 
 
 def _not_drawn(values: Mapping[str, Any]) -> str | None:
     return None if values["kind"] in ("random", "per_class") else "splits.kind is neither random nor per_class"
+
+
+def _all_seen(values: Mapping[str, Any]) -> str | None:
+    return "splits.protocol is transductive" if values["protocol"] == PROTOCOLS[0] else None
 
 
 SPLIT_KEYS: tuple[Key, ...] = (
@@ -27,6 +32,16 @@ SPLIT_KEYS: tuple[Key, ...] = (
     Key("seed", "run", Number(0, integer=True, words=("run",)), "seed of the split; run: the run's, so repeats differ"),
     Key("largest_component", False, Flag(), "whether to keep the largest connected component only"),
     Key("row_normalize", False, Flag(), "whether each node's features are divided by their sum"),
+    Key(
+        "protocol",
+        "transductive",
+        Choice(PROTOCOLS),
+        "transductive: all nodes are in the graph from the beginning; inductive: a share of the test nodes and their edges "
+        "comes for the test only, and is what is tested; production: the same, and all test nodes are tested",
+    ),
+    Key(
+        "inductive_share", 0.2, Number(0, above=True, below=1), "the share of the test nodes that comes late", _all_seen
+    ),
 )
 
 METRIC_KEYS: tuple[Key, ...] = (

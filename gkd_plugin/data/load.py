@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import traceback
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from torch_geometric.data import Dataset
-from torch_geometric.graphgym.loader import create_loader
+from torch_geometric.data import Dataset, InMemoryDataset
+from torch_geometric.graphgym.loader import create_loader, load_dataset
 from torch_geometric.loader import DataLoader
 from yacs.config import CfgNode
 
@@ -21,10 +23,14 @@ from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.lock import hold_data
 from gkd_plugin.data.names import DATA_SETS, RELATIONS, find_folder, find_name
-from gkd_plugin.data.samplers import find_sampler_problem
+from gkd_plugin.data.sampling import sample_parts, serving_whole
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
+from gkd_plugin.printing import is_noting
 
+T = TypeVar("T")
+
+FETCHED = ("MNIST", "QM7b")  # what the host downloads beyond our own names
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,6 +44,32 @@ def load(cfg: CfgNode) -> list[DataLoader]:
         UserError: If the name is a path, the host knows no such data set, its files are missing or damaged, there is no
             room for what PyG writes beside them, or the data are not usable (:func:`check_data`).
     """
+    with serving_whole(cfg):
+        loaders: list[DataLoader] = _read(cfg, create_loader)
+    check_data(loaders, cfg)
+    return sample_parts(loaders, cfg)
+
+
+def load_whole(cfg: CfgNode) -> InMemoryDataset:
+    """The data set itself, as the host's or a registered loader gives it for ``cfg``; nothing in it is checked.
+
+    Args:
+        cfg (CfgNode): A host configuration.
+
+    Raises:
+        UserError: As :func:`load`, and where it is no data set in memory.
+    """
+    dataset = _read(cfg, load_dataset)
+    if not isinstance(dataset, InMemoryDataset):
+        raise UserError(
+            f"dataset.name: the loader of '{cfg.dataset.name}' returned a {type(dataset).__name__}, and only data sets in "
+            "memory (torch_geometric.data.InMemoryDataset) can be described."
+        )
+    return dataset
+
+
+def _read(cfg: CfgNode, make: Callable[[], T]) -> T:
+    """What a function of the host gives that reads the data set of ``cfg``, with one message where it cannot."""
     if problems := check_names(cfg.dataset):
         raise ConfigError(problems)
     folder = _find_folder(cfg.dataset)
@@ -55,16 +87,26 @@ def load(cfg: CfgNode) -> list[DataLoader]:
                     "ignore", message="It is not recommended to directly access the internal storage"
                 )
                 warnings.filterwarnings("ignore", message="Weights only load failed")
-                loaders: list[DataLoader] = create_loader()
+                _say_work(folder, cfg.dataset)
+                return make()
         except Exception as error:
-            message = _explain_sampler(error, cfg) or _explain_no_dataset(error, cfg) or _explain(error, cfg.dataset)
+            message = _explain_no_dataset(error, cfg) or _explain(error, cfg.dataset)
             if message is None:  # a registered loader of the user's, say: its own traceback is clearer
                 raise
             if getattr(error, "errno", None) in FULL:
                 _remove(set(folder.rglob("*")) - before)  # half-written files would break the next run
             raise UserError(message) from error
-    check_data(loaders, cfg)
-    return loaders
+
+
+def _say_work(folder: Path, dataset: CfgNode) -> None:
+    """One line before PyG downloads or prepares files, either of which can take minutes."""
+    name = str(dataset.name)
+    fetched = name in DATA_SETS or name in FETCHED or name.startswith("TU_")
+    if dataset.format not in ("PyG", FORMAT) or not fetched or is_noting() or any(folder.rglob("processed/*.pt")):
+        return
+    there = any(path.is_file() for path in folder.rglob("raw/**/*"))
+    what = f"preparing {name} from the raw files in" if there else f"downloading {name} to"
+    print(f"{what} {folder} ...", file=sys.stderr)
 
 
 def _find_folder(dataset: CfgNode) -> Path:
@@ -72,20 +114,6 @@ def _find_folder(dataset: CfgNode) -> Path:
     if dataset.format == FORMAT:
         return find_folder(find_name(dataset.name), dataset.dir)
     return Path(str(dataset.dir)) / str(dataset.name)
-
-
-def _explain_sampler(error: Exception, cfg: CfgNode) -> str | None:
-    """The message where the host could not make a sampler of a graph, with the true reason."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "get_loader"]
-    sampler = frames[-1].f_locals.get("sampler") if frames else None
-    if sampler in (None, "full_batch"):
-        return None
-    keys = [f"{part}.sampler" for part in ("train", "val") if cfg[part].sampler == sampler]
-    found, todo = find_sampler_problem(sampler, cfg) or (
-        f"cannot be made of '{cfg.dataset.name}' ({describe_error(error)})",
-        "Mend that, or write full_batch.",
-    )
-    return f"{' and '.join(keys)}: '{sampler}' {found}. {todo}"
 
 
 def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:

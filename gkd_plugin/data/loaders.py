@@ -1,4 +1,4 @@
-"""Data sets under ``dataset.format: gkd``: splits drawn by seed, and PPI with each split's own graphs."""
+"""Data sets under ``dataset.format: gkd``: splits drawn by seed, and data with each split's own graphs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.names import DATA_SETS, encode_categories, find_name, load_named
+from gkd_plugin.data.own import FILE, find_file, load_file, load_function, names_function, report_no_file
+from gkd_plugin.data.protocol import TRANSDUCTIVE, HeldOutNodes, hold_out
 from gkd_plugin.data.relations import flatten
-from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
-from gkd_plugin.data.splits import hold_out, per_class_split, random_split
+from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
+from gkd_plugin.data.splits import hold_out_validation, per_class_split, random_split
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
 from gkd_plugin.host import cfg
@@ -38,7 +40,8 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
 
     Args:
         format (str): ``gkd``.
-        name (str): One of ``DATA_SETS`` (in whatever case), ``TU_<name>`` or ``digits``.
+        name (str): One of ``DATA_SETS`` (in whatever case), ``TU_<name>``, ``digits``, ``my_module:function``, or a folder in
+            ``dataset_dir`` with a ``data.pt``.
         dataset_dir (str): ``dataset.dir``.
 
     Raises:
@@ -58,11 +61,19 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
             raise ConfigError(Problem(f"{SPLITS}.{key}", found, f"Set dataset.format: {FORMAT}.") for key in written)
         return None
     values = groups.read(cfg, SPLITS, SPLIT_KEYS)
+    seed = cfg.seed if values["seed"] == "run" else values["seed"]
     name = find_name(name)
-    dataset = flatten(name, _load(name, osp.join(dataset_dir, name)))
+    dataset = (
+        load_function(name, dataset_dir, seed) if names_function(name) else _load(name, osp.join(dataset_dir, name))
+    )
+    dataset = flatten(name, dataset)
     if not cfg.dataset.node_encoder:  # which reads them as they are
         encode_categories(dataset, DATA_SETS.get(name))
-    seed = cfg.seed if values["seed"] == "run" else values["seed"]
+    if values["protocol"] != TRANSDUCTIVE:
+        data, notes = _split_nodes(name, _take_one_graph(name, dataset), values, seed)
+        held = hold_out(data, values, seed)
+        held.gkd_notes = notes
+        return held
     if len(dataset) == 1:
         data, dataset.gkd_notes = _split_nodes(name, dataset[0], values, seed)
         dataset.data, dataset.slices = dataset.collate([data])
@@ -76,13 +87,30 @@ def _load(name: str, root: str) -> InMemoryDataset:
     if dataset is not None:
         return dataset
     digits = load_digits_graph(FORMAT, name, root)
+    if digits is None and (file := find_file(root)) is not None:
+        return load_file(file)
     if digits is None:
-        known = (*DATA_SETS, "TU_<name>", "digits")
+        if osp.isdir(root):
+            raise ConfigError([report_no_file(name, root)])
+        known = (*DATA_SETS, "TU_<name>", "digits", "my_module:function", f"a folder with a {FILE}")
         raise UserError(
             f"dataset.name: '{name}' is unknown under dataset.format: {FORMAT}. {nearest(name, known)}"
             f"Allowed: {', '.join(known)}."
         )
     return digits
+
+
+def _take_one_graph(name: str, dataset: InMemoryDataset) -> Data:
+    """The graph of which nodes can be held out."""
+    if len(dataset) != 1 or cfg.dataset.task != "node":
+        allowed = "Only nodes of one graph are held out (dataset.task: node); whole graphs are new to a student anyway."
+        found = f"it is set, but {name} is {len(dataset)} graph{'s' if len(dataset) > 1 else ''} with task: {cfg.dataset.task}"
+        raise ConfigError([Problem(f"{SPLITS}.protocol", found, f"{allowed} Remove the key.")])
+    for part in ("train", "val"):
+        if cfg[part].sampler != "full_batch":
+            found = f"'{cfg[part].sampler}', but splits.protocol holds nodes out of a whole graph"
+            raise ConfigError([Problem(f"{part}.sampler", found, "Write full_batch.")])
+    return dataset[0]
 
 
 def _require_kind(name: str, values: Mapping[str, Any], kinds: Sequence[str], why: str) -> None:
@@ -102,7 +130,7 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     public = all(mask in data for mask in MASKS)
     if values["kind"] in (None, "public") and "train_mask" in data and "test_mask" in data and not public:
         count = int(data.train_mask.sum())
-        data = hold_out(data, HELD_OUT, seed)
+        data = hold_out_validation(data, HELD_OUT, seed)
         return data, (
             f"dataset.name: '{name}' has no validation split: {int(data.val_mask.sum())} of its {count} training nodes "
             f"({HELD_OUT:.0%}, of every class alike) validate, drawn by seed {seed}.",
@@ -130,7 +158,8 @@ def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any]
     if isinstance(dataset, SplitGraphs):
         _require_kind(name, values, ("public",), "has its own split of whole graphs")
         return
-    if isinstance(dataset, OwnSplit) and values["kind"] in (None, "public"):
+    keys = MASKS if cfg.dataset.task == "node" else [f"{part}_graph_index" for part in PARTS]
+    if values["kind"] in (None, "public") and all(key in dataset._data for key in keys):
         return
     _require_kind(name, values, ("random", "per_class"), "has no split")
     drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)
@@ -161,13 +190,14 @@ def _draw(data: Data, values: Mapping[str, Any], seed: int) -> Data:
 
 
 def per_split(loaders: Sequence[DataLoader]) -> list[DataLoader]:
-    """The host's loaders, each with the graphs of its own split where the data set has such; others stay as they are.
+    """The host's loaders, each with the graphs of its own split where the data set has such (PPI, or nodes that are held out
+    of training); others stay as they are.
 
     Args:
         loaders (sequence of DataLoader): What the host's ``create_loader`` gave for the configuration in force.
     """
-    whole = loaders[0].dataset
-    if not isinstance(whole, SplitGraphs) or not whole.members:
+    whole = getattr(loaders[0], "dataset", None)
+    if not isinstance(whole, (SplitGraphs, HeldOutNodes)) or not whole.divided:
         return list(loaders)
     samplers = (cfg.train.sampler, cfg.val.sampler, cfg.val.sampler)
     return [
@@ -177,7 +207,7 @@ def per_split(loaders: Sequence[DataLoader]) -> list[DataLoader]:
 
 
 def create_loaders() -> list[DataLoader]:
-    """The host's ``create_loader`` with each split's graphs served to that split only (PPI)."""
+    """The host's ``create_loader`` with each split's graphs served to that split only (PPI, ``splits.protocol``)."""
     return per_split(create_loader())
 
 

@@ -8,6 +8,8 @@ import torch
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.utils import index_to_mask, to_undirected
 
+from gkd_plugin.data.trust import know_storages
+
 PARTS = {"train": "train_mask", "valid": "val_mask", "test": "test_mask"}
 
 
@@ -24,7 +26,7 @@ def load_ogb_nodes(root: str, name: str, directed: bool = False) -> InMemoryData
     """
     from ogb.nodeproppred import PygNodePropPredDataset
 
-    _know_storages()
+    know_storages()
     dataset: InMemoryDataset = PygNodePropPredDataset(name=name, root=osp.dirname(root))
     data = dataset[0]
     if directed:
@@ -34,15 +36,3 @@ def load_ogb_nodes(root: str, name: str, directed: bool = False) -> InMemoryData
         data[PARTS[part]] = index_to_mask(torch.as_tensor(indices), size=data.num_nodes)
     dataset.data, dataset.slices = dataset.collate([data])
     return dataset
-
-
-def _know_storages() -> None:
-    """OGB saves whole graphs where PyG saves their values: the safe unpickler has to know the containers of a graph.
-
-    They hold tensors and plain values and run nothing. Anything else in such a file is refused as ever.
-    """
-    if hasattr(torch.serialization, "add_safe_globals"):
-        from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-        from torch_geometric.data.storage import EdgeStorage, GlobalStorage, NodeStorage
-
-        torch.serialization.add_safe_globals([DataEdgeAttr, DataTensorAttr, EdgeStorage, GlobalStorage, NodeStorage])

@@ -1,23 +1,20 @@
-"""What keeps the host from making a sampler of one graph: a key that it lacks, a package that is not installed."""
+"""What keeps a sampler from being made of one graph: a package that is not installed, a task that it does not serve."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 import torch_geometric.typing
-from torch_geometric.data import Data
 from torch_geometric.graphgym import register
-from torch_geometric.loader import NeighborSampler
 from yacs.config import CfgNode
 
 from gkd_plugin.data.loaders import FORMAT, LOADERS
 from gkd_plugin.data.names import DATA_SETS
-from gkd_plugin.errors import describe_error
 
 SAMPLERS = ("full_batch", "neighbor", "random_node", "saint_rw", "saint_node", "saint_edge", "cluster")
 _SEVERAL = ("PPI", "MNIST", "QM7b")  # data sets of many graphs, and TU_<name>: the host serves them as full_batch does
-_INSTEAD = "or write full_batch."
+_INSTEAD = "or write random_node, saint_node, saint_edge or saint_rw, which need none."
+_HELPERS = "Install pyg-lib or torch-sparse as PyG's pages say (pip install pyg-lib, from its own index)"
 
 
 def serves_one_graph(own: CfgNode) -> bool | None:
@@ -35,6 +32,8 @@ def serves_one_graph(own: CfgNode) -> bool | None:
         return not name.startswith("ogbg")
     if own.dataset.format == FORMAT and name in DATA_SETS:
         return not DATA_SETS[name].many
+    if own.dataset.format == FORMAT and not name.startswith(("TU_", "digits")):  # a data set of the user's
+        return None
     return own.dataset.format in ("PyG", FORMAT) and name not in _SEVERAL and not name.startswith("TU_")
 
 
@@ -58,30 +57,11 @@ def find_sampler_problem(sampler: str, own: CfgNode) -> tuple[str, str] | None:
         sampler (str): One of ``SAMPLERS``.
         own (CfgNode): A configuration of the host.
     """
-    sparse, metis = torch_geometric.typing.WITH_TORCH_SPARSE, torch_geometric.typing.WITH_METIS
-    if sampler in ("random_node", "cluster") and "train_parts" not in own.train:
-        found = "makes the host read a key train.train_parts that it does not have"
-        return found, f"Register the key (custom_graphgym/config), {_INSTEAD}"
-    if sampler.startswith("saint_") and not sparse:
-        return "needs the package torch-sparse", f"Install it: pip install torch-sparse; {_INSTEAD}"
-    if sampler == "cluster" and not (sparse or metis):
-        return "needs the package pyg-lib", f"Install it: pip install pyg-lib (or torch-sparse); {_INSTEAD}"
-    if sampler == "neighbor":
-        return _try_neighbor_sampler()
-    return None
-
-
-def _try_neighbor_sampler() -> tuple[str, str] | None:
-    """Makes one as the host does: it hands over the graph, where PyG's takes the edges, and no package mends that."""
-    graph = Data(x=torch.ones(2, 1), edge_index=torch.tensor([[0, 1], [1, 0]]))
-    try:
-        NeighborSampler(graph, sizes=[1])
-    except ImportError as error:
-        return (
-            f"needs a compiled package ({describe_error(error)})",
-            f"Install it: pip install torch-sparse; {_INSTEAD}",
-        )
-    except Exception as error:
-        found = f"cannot be made by this host: it hands PyG's NeighborSampler a whole graph ({describe_error(error)})"
-        return found, "Write full_batch."
+    sparse = torch_geometric.typing.WITH_TORCH_SPARSE
+    if sampler != "full_batch" and own.dataset.task in ("edge", "link_pred"):
+        return f"serves tasks on nodes, and this is dataset.task: {own.dataset.task}", "Write full_batch."
+    if sampler == "cluster" and not (sparse or torch_geometric.typing.WITH_METIS):
+        return "needs a compiled package for METIS", f"{_HELPERS}, {_INSTEAD}"
+    if sampler == "neighbor" and not (sparse or torch_geometric.typing.WITH_PYG_LIB):
+        return "needs a compiled package", f"{_HELPERS}, {_INSTEAD}"
     return None

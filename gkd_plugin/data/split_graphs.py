@@ -40,6 +40,11 @@ class SplitGraphs(InMemoryDataset):  # type: ignore[misc]
         own.members = {}
         return own
 
+    @property
+    def divided(self) -> bool:
+        """Whether it holds the graphs of several splits."""
+        return bool(self.members)
+
     def get(self, idx: int) -> Data:
         if self.members:
             raise UserError(

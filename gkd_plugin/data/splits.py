@@ -91,7 +91,7 @@ def per_class_split(data: Data, train: int = 20, val: int = 30, seed: int = 0, l
     return data
 
 
-def hold_out(data: Data, share: float = 0.2, seed: int = 0) -> Data:
+def hold_out_validation(data: Data, share: float = 0.2, seed: int = 0) -> Data:
     """A copy of ``data`` in which a share of its training nodes is the validation set; of every class alike, where nodes have one.
 
     Args:

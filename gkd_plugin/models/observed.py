@@ -13,10 +13,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
+from torch_geometric.nn import MessagePassing
 from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, nearest
+from gkd_plugin.models.messages import find_senders, sent_in_parts
 from gkd_plugin.models.normalisation import find_convolutions, normalised_once
 from gkd_plugin.models.sparse_input import SparseFeatures, find_layers, reading
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
@@ -145,6 +147,7 @@ class ObservedModel:
         own (CfgNode): The configuration it was made from; it is in force during every forward pass.
         layers (str, optional): Pattern of module names for networks without ``mp`` (``kd.layers``).
         sparse_input (bool): Whether its layers read features sparsely on samples that offer it.
+        eval_memory (float): GiB that the messages of one of its layers may take where there is no gradient.
 
     Attributes:
         reads_dense (bool): Whether it was trained on such a sample and no layer of it could.
@@ -155,8 +158,15 @@ class ObservedModel:
         UserError: If the pattern matches no module, or there is neither a pattern nor ``mp``.
     """
 
-    def __init__(self, module: nn.Module, own: CfgNode, layers: str | None = None, sparse_input: bool = False) -> None:
-        self.module, self.own = module, own
+    def __init__(
+        self,
+        module: nn.Module,
+        own: CfgNode,
+        layers: str | None = None,
+        sparse_input: bool = False,
+        eval_memory: float = 1.0,
+    ) -> None:
+        self.module, self.own, self.eval_memory = module, own, eval_memory
         self.task = infer_task(own)
         self.network: nn.Module = getattr(module, "model", module)
         self.sparse_input, self.reads_dense = sparse_input, False
@@ -189,6 +199,11 @@ class ObservedModel:
     def readers(self) -> list[nn.Module]:
         """The layers that can read the features of a sample in a way of their own."""
         return find_layers(self.network)
+
+    @cached_property
+    def senders(self) -> list[MessagePassing]:
+        """The layers that can send their messages in parts."""
+        return find_senders(self.network)
 
     @cached_property
     def dropouts(self) -> dict[str, nn.Dropout]:
@@ -328,8 +343,12 @@ class ObservedModel:
 
     @contextmanager
     def _saving_work(self, sample: Sample) -> Iterator[None]:
-        """What does not depend on weights is taken from the sample while the network runs."""
-        with normalised_once(self.convolutions, sample.batch.edge_index, sample.remember):
+        """What does not depend on weights is taken from the sample; messages without a gradient need not fit at once."""
+        senders = [] if torch.is_grad_enabled() else self.senders
+        with (
+            normalised_once(self.convolutions, sample.batch.edge_index, sample.remember),
+            sent_in_parts(senders, self.eval_memory * 2**30),
+        ):
             if not self.sparse_input or sample.features is None:
                 yield
                 return

@@ -47,6 +47,8 @@ SCORE_COLUMNS = {
     "teacher": "object",
     "teacher_test": "float64",
     "agreement": "float64",
+    "test_transductive": "float64",
+    "test_inductive": "float64",
     "warnings": "object",
     "note": "object",
 }

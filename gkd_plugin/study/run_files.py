@@ -143,6 +143,8 @@ def _list_answers(result: RunResult) -> list[dict[str, Any]]:
             "test": float(score.test),
             "parameters": _count_parameters(result, answer),
             "agreement": float(result.agreement.get(answer, float("nan"))),
+            "test_transductive": result.part(answer, "transductive"),
+            "test_inductive": result.part(answer, "inductive"),
         }
         for answer, score in result.answers.items()
     ]

@@ -183,9 +183,13 @@ def whole_graph(feeds: Sequence[SplitLoader]) -> Sample | None:
     if rows is None or x is None:
         return None
     data = getattr(first.loader, "data", None)  # where PyG's samplers keep it
-    found = [feed.single for feed in feeds[1:] if feed.single is not None]
-    found += [first._sample(Batch.from_data_list([data]))] if isinstance(data, Data) else []
-    for whole in found:
+
+    def list_candidates() -> Iterator[Sample]:
+        yield from (feed.single for feed in feeds[1:] if feed.single is not None)
+        if isinstance(data, Data):
+            yield first._sample(Batch.from_data_list([data]))  # a copy of everything
+
+    for whole in list_candidates():
         theirs = whole.batch.get("x")
         if theirs is not None and int(rows.max()) < len(theirs) and torch.equal(theirs[rows], x):
             return whole

@@ -19,7 +19,8 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data, find_notes, find_shared_items
+from gkd_plugin.data.check import check_data
+from gkd_plugin.data.doubts import find_doubts
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
@@ -32,6 +33,7 @@ from gkd_plugin.training.batches import make_split_loaders, offer_sparse
 from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.depends import find_depends
 from gkd_plugin.training.disk import guarded
+from gkd_plugin.training.protocol import sees_part
 from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.recorders.gradients import Diagnostics
@@ -75,7 +77,7 @@ def make_trainer(
         teacher (nn.Module, optional): A teacher that is not a run.
     """
     check_data(loaders, cfg)
-    notes = Notes([*find_notes(loaders), *find_shared_items(loaders, cfg)])
+    notes = Notes(find_doubts(loaders, cfg))
     streams = RandomStreams(int(cfg.seed))
     device = next(model.parameters()).device
     models = build_models(plan, model, further, streams, device)
@@ -83,6 +85,11 @@ def make_trainer(
     for each in models:
         each.together = together
     hidden = float(plan["hide_edges"])
+    if hidden and sees_part():
+        raise UserError(
+            f"kd.hide_edges: {hidden:g}, but splits.protocol tests on a graph of its own, in which other edges would be hidden. "
+            "Set one of the two only."
+        )
     split_loaders = make_split_loaders(per_split(loaders), infer_plan_task(cfg), device, streams, hidden)
     sparse = [SparseInput(models, offer_sparse(split_loaders))] if plan["sparse_input"] else []
     readings = Readings(models, streams, plan["peer_mode"] == "train")

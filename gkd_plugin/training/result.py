@@ -60,6 +60,9 @@ class RunResult:
         depends (dict): The sha256 of what the result depends on beside its configuration: ``data`` (its tensors, masks
             too) and ``teachers`` by name; empty in results of earlier versions.
         stacked (int): The largest number of networks that ran in one pass with one of its students (``kd.stack``).
+        protocol (dict): Where nodes were held out of training (``splits.protocol``): its ``name``, how many were ``held_out``
+            of the nodes ``tested``, and under ``parts`` the test scores of each answer (and of the ``teacher``) on ``transductive``
+            and ``inductive`` nodes, where both are tested.
     """
 
     seed: int
@@ -76,6 +79,7 @@ class RunResult:
     agreement: dict[str, float] = field(default_factory=dict)
     depends: dict[str, Any] = field(default_factory=dict)
     stacked: int = 1
+    protocol: dict[str, Any] = field(default_factory=dict)
 
     @property
     def answer(self) -> Score:
@@ -89,10 +93,14 @@ class RunResult:
             return tuple(range(1, len(self.parameters) + 1))
         return (1,) if self.predict == "first" else (self.best_student,)
 
+    def part(self, answer: str, nodes: str) -> float:
+        """The test score of an answer on ``transductive`` or ``inductive`` nodes; NaN where there is none."""
+        return float(self.protocol.get("parts", {}).get(answer, {}).get(nodes, float("nan")))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``result.json``; ``None`` for a number that there is none of."""
         values = asdict(self)
-        for name in ("teacher", "agreement", "depends"):
+        for name in ("teacher", "agreement", "depends", "protocol"):
             if not values[name]:
                 del values[name]
         if self.stacked == 1:
@@ -103,13 +111,16 @@ class RunResult:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
         """Reads what :meth:`as_dict` gave."""
-        late = ("warnings", "teacher", "agreement", "depends", "stacked")  # results may lack them
+        late = ("warnings", "teacher", "agreement", "depends", "stacked", "protocol")  # results may lack them
         known = {key: values[key] for key in cls.__dataclass_fields__ if key not in late}
         known["warnings"] = tuple(values.get("warnings", ()))
-        known |= {key: dict(values.get(key, {})) for key in ("teacher", "agreement", "depends")}
+        known |= {key: dict(values.get(key, {})) for key in ("teacher", "agreement", "depends", "protocol")}
         known["stacked"] = values.get("stacked", 1)
         known["answers"] = {name: Score(**_restore_nan(answer)) for name, answer in values["answers"].items()}
         known["teacher"] = _restore_nan(known["teacher"])
+        if "parts" in known["protocol"]:
+            parts = known["protocol"]["parts"].items()
+            known["protocol"]["parts"] = {answer: _restore_parts(scores) for answer, scores in parts}
         return cls(**known)
 
     def check(self) -> None:
@@ -134,6 +145,11 @@ class RunResult:
                 _require(f"answers.{name}.{key}", value, int, float)
         for name, share in self.agreement.items():
             _require(f"agreement.{name}", share, int, float)
+        if self.protocol:
+            _require("protocol.name", self.protocol.get("name"), str)
+            for name in ("held_out", "tested"):
+                _require(f"protocol.{name}", self.protocol.get(name), int)
+            _require("protocol.parts", self.protocol.get("parts", {}), dict)
         for name in ("val", "test"):
             _require(f"teacher.{name}", self.teacher.get(name, 0.0), int, float)
         for name in ("name", "metric", "from"):
@@ -158,6 +174,10 @@ def replace_nan(value: Any) -> Any:
 def _restore_nan(values: dict[str, Any]) -> dict[str, Any]:
     missing: dict[str, Any] = {key: float("nan") for key in ("val", "test") if key in values and values[key] is None}
     return {**values, **missing}
+
+
+def _restore_parts(scores: dict[str, Any]) -> dict[str, float]:
+    return {part: float("nan") if score is None else float(score) for part, score in scores.items()}
 
 
 def _require(name: str, value: object, *kinds: type) -> None:

@@ -85,8 +85,8 @@ def build_models(
         streams (RandomStreams): The run's streams.
         device (torch.device): Where the models live.
     """
-    own, sparse = host.snapshot(), bool(plan["sparse_input"])
-    models = [ObservedModel(first, own, plan["layers"], sparse)]
+    own, sparse, memory = host.snapshot(), bool(plan["sparse_input"]), float(plan["eval_memory"])
+    models = [ObservedModel(first, own, plan["layers"], sparse, memory)]
     for number in range(2, plan.students + 1):
         theirs = further[number - 2].clone() if further else own
         if further:
@@ -95,7 +95,7 @@ def build_models(
             module = create_model(to_device=False).to(device)
         if plan["init"] == "same":
             module.load_state_dict(first.state_dict())
-        models.append(ObservedModel(module, theirs, plan["layers"], sparse))
+        models.append(ObservedModel(module, theirs, plan["layers"], sparse, memory))
     return models
 
 

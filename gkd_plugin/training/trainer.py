@@ -21,6 +21,7 @@ from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set
 from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
 from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
+from gkd_plugin.training.protocol import describe_protocol
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
 from gkd_plugin.training.rows import find_gap
@@ -331,6 +332,9 @@ class Trainer:
             self._complete(self.teachers.agreements(tests, told), lambda each: sum(each) / len(each)),
             self.depends,
             max(student.model.stacked for student in self.students),
+            describe_protocol(self.feeds[2], tests, told.get(name_of(1)), self.kind, metric, self._complete)
+            if tests
+            else {},
         )
         if tests:
             self._write_test(result, tests)
@@ -375,6 +379,8 @@ class Trainer:
         if len(self.students) > 1:
             extras |= {f"{key}_{metric}": answer.test for key, answer in result.answers.items()}
             extras["student"] = float(0 if name == ENSEMBLE else self.selection.leader)
+        scores = result.protocol.get("parts", {}).get(result.predict, {})
+        extras |= {f"{part}_{metric}": value for part, value in scores.items()}
         self._write(2, int(result.answer.epoch), self._batches(tests[name], 0.0, extras))
 
     def answering(self, result: RunResult) -> dict[int, State]:

@@ -17,7 +17,7 @@ from gkd_plugin.space.knowledge.base import Term
 
 SCHEME = (
     "preset students cohort init update peer_mode peer_target shuffle_sources label_weight layers hide_edges sparse_input "
-    "stack clip_grad_norm patience predict measure_period tracker"
+    "stack clip_grad_norm patience predict measure_period eval_memory tracker"
 ).split()
 
 

@@ -17,7 +17,8 @@ from torch_geometric.transforms import Constant
 
 import gkd_plugin  # noqa: F401 - registers
 from gkd_plugin.config.resolve import resolve
-from gkd_plugin.data.check import check_data, find_shared_items
+from gkd_plugin.data.check import check_data
+from gkd_plugin.data.doubts import find_doubts, find_shared_items
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
@@ -433,3 +434,16 @@ def test_the_hosts_network_is_refused_where_features_lie_by_type() -> None:
     load(cfg)
     cfg.model.type, cfg.dataset.node_encoder = "gnn", True  # a user's own encoder may read the types
     load(cfg)
+
+
+def test_a_class_that_is_tested_and_was_never_trained_on() -> None:
+    data = toy.community(0)
+    serve([data])
+    assert find_doubts(load(cfg), cfg) == []
+    data.y[data.train_mask] = 0
+    data.y[data.test_mask] = data.y[data.test_mask].clamp(max=1)
+    assert set(data.y[data.test_mask].tolist()) == {0, 1}
+    (told,) = find_doubts(load(cfg), cfg)
+    assert "class 1: in the test split, and no item of the train split has it" in told
+    cfg.dataset.task_type = "regression"
+    assert find_doubts(create_loader(), cfg) == []

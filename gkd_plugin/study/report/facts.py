@@ -117,6 +117,7 @@ def _list_config(results: StudyResults, configs: Sequence[Mapping[str, Any]]) ->
         for key, word in (("gnn.layers_mp", "layers"), ("gnn.dim_inner", "wide"))
         if (found := get(key))
     ]
+    yield "protocol", get("splits.protocol")
     yield "network", ", ".join(part for part in (network, *sizes) if part)
     yield "epochs", get("optim.max_epoch")
 

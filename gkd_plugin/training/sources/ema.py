@@ -53,7 +53,7 @@ class MovingAverage(SourceModel):
 
         self.averages = [AveragedModel(model.module, avg_fn=move) for model in run.models]
         self.models = [
-            ObservedModel(average.module, model.own, run.plan["layers"], model.sparse_input)
+            ObservedModel(average.module, model.own, run.plan["layers"], model.sparse_input, model.eval_memory)
             for average, model in zip(self.averages, run.models, strict=True)
         ]
         self._kept: dict[int, tuple[Sample, frozenset[str], Observation]] = {}

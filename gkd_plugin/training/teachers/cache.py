@@ -65,14 +65,16 @@ class Store:
             return Observation(found["logits"].to(device), hidden, sample.graph("train"), labels)
         return None
 
-    def save(self, key: str, seen: Observation) -> None:
-        """Keeps an observation; where the disk refuses, the run goes on without it."""
+    def save(self, key: str, seen: Observation, sample: Sample) -> Observation:
+        """Keeps an observation, and gives it as it lies on the disk; where that refuses, as it is."""
         values = {
             "logits": seen.logits.cpu(),
             "labels": seen.labels.cpu() if seen.labels is not None else None,
             "hidden": {tap: [state.cpu() for state in states] for tap, states in seen.hidden.items()},
         }
         self._write(key, values)
+        kept = self.load(key, sample)
+        return seen if kept is None else kept
 
     def keep(self, key: str, device: torch.device) -> Keep:
         """Keeps what is derived on ``device`` from the observation under ``key``, in a file for each tensor."""
@@ -89,7 +91,8 @@ class Store:
         return derived
 
     def _read(self, key: str) -> dict[str, Any]:
-        found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu")
+        # mapped, not read: rows come from the disk when a batch asks for them
+        found: dict[str, Any] = torch.load(self._path(key), weights_only=True, map_location="cpu", mmap=True)
         if found["key"] != key or found.pop("content") != compute_digest(found):
             raise ValueError("not what its name says")
         return found

@@ -16,6 +16,7 @@ from gkd_plugin.space.observation import Observation, Outline
 from gkd_plugin.training.teachers.base import check_observation, make_outline
 
 SUFFIXES = (".npz", ".safetensors")
+_PIECE = 2**16  # rows that are looked through at once
 _LARGE, _INFLATED = 2**28, 100  # bytes of all arrays; how many times the file's own size
 
 
@@ -50,8 +51,9 @@ class StoredTeacher:
         if len(arrays["logits"]) == 0:
             raise UserError(f"kd.teacher: logits in {path} has no rows. Every node needs one.")
         order = self._find_order(arrays.get("node_id"), len(arrays["logits"]))
-        self.logits = self._read_rows("logits", arrays["logits"], order)
-        self.layers = tuple(self._read_rows(name, arrays[name], order) for name in names)
+        count = len(arrays["logits"])
+        self.logits = self._read_rows("logits", arrays["logits"], order, count)
+        self.layers = tuple(self._read_rows(name, arrays[name], order, count) for name in names)
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
         if sample.task.level != "node":
@@ -88,10 +90,10 @@ class StoredTeacher:
             )
         return names
 
-    def _find_order(self, ids: Tensor | None, rows: int) -> Tensor:
-        """The place of each node's row."""
+    def _find_order(self, ids: Tensor | None, rows: int) -> Tensor | None:
+        """The place of each node's row; ``None`` where that is the node's number."""
         if ids is None:
-            return torch.arange(rows)
+            return None
         # a boolean or fractional id is no id
         whole = not ids.is_floating_point() and not ids.is_complex() and ids.dtype != torch.bool
         order = torch.argsort(ids.long()) if whole and ids.shape == (rows,) else None
@@ -99,11 +101,16 @@ class StoredTeacher:
             raise UserError(f"kd.teacher: node_id in {self.path} must name each of the nodes 0 to {rows - 1} once.")
         return order
 
-    def _read_rows(self, name: str, array: Tensor, order: Tensor) -> Tensor:
-        if len(array) != len(order):
-            raise UserError(f"kd.teacher: {name} in {self.path} has {len(array)} rows, logits has {len(order)}.")
-        rows = array.float()[order]
-        broken = (~torch.isfinite(rows.reshape(len(rows), -1))).any(dim=1).nonzero().view(-1).tolist()
+    def _read_rows(self, name: str, array: Tensor, order: Tensor | None, count: int) -> Tensor:
+        """An array by node number. Of a ``.safetensors`` file in float32 it stays on the disk until rows are asked for."""
+        if len(array) != count:
+            raise UserError(f"kd.teacher: {name} in {self.path} has {len(array)} rows, logits has {count}.")
+        rows = array.float() if order is None else array.float()[order]
+        broken = [
+            begin + place
+            for begin, part in zip(range(0, count, _PIECE), rows.split(_PIECE), strict=True)
+            for place in (~torch.isfinite(part.reshape(len(part), -1))).any(dim=1).nonzero().view(-1).tolist()
+        ]
         if broken:
             where = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
             raise UserError(

@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
+from gkd_plugin.data.own import names_function
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import SPLITS, Sample
@@ -27,6 +28,7 @@ from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.protocol import sees_part
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
 from gkd_plugin.training.teachers.base import (
@@ -98,7 +100,7 @@ class PreparedTeacher:
             seen = self.teacher.observe(sample, taps)
             if self.teacher.drew:  # what is drawn belongs to this run's seed
                 return seen
-            self.store.save(key, seen)
+            seen = self.store.save(key, seen, sample)
         return replace(seen, keep=self.store.keep(key, sample.batch.edge_index.device))
 
     def _take_part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
@@ -146,6 +148,11 @@ def find_teacher(
     if target is None:
         raise _report_missing(plan, name, run_folder)
     if search.is_file(target):
+        if sees_part():
+            raise UserError(
+                f"kd.teacher: {target} holds rows by node, and under splits.protocol some nodes come after training: nobody can "
+                "tell whether its rows were computed without them. Name a run that was trained under the same protocol."
+            )
         return PreparedTeacher(StoredTeacher(target), whole)
     store = Store.from_environment()
     found = search.choose(target, plan["teacher_seed"], seed_folder)
@@ -158,6 +165,7 @@ def find_teacher(
     theirs, other = _find_data(own, found, feeds, streams)
     layers = plan["layers"]
     teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
+    teacher.model.eval_memory = float(plan["eval_memory"])
     _measure_again(teacher, theirs)
     if not other:
         return PreparedTeacher(teacher, whole, store=store)
@@ -222,6 +230,12 @@ def _find_data(
             raise UserError(f"{refused}. Train a teacher on this data set.")
     else:
         refused = f"kd.teacher_seed: seed folder {found.seed} of {found.name} was trained with seed {own.seed}"
+    own.train.sampler = own.val.sampler = "full_batch"
+    if names_function(own.dataset.name) and own.dataset.name != cfg.dataset.name:
+        raise UserError(
+            f"{refused}, by a function of its own. A function that you have not named yourself is not run: train a teacher on this "
+            "data set."
+        )
     with streams.use("teacher"):
         loaders = load(own)  # fills own.share
         with host.scoped(own):
@@ -248,6 +262,9 @@ def _describe_differences(own: CfgNode) -> str:
         f"dataset.{key}: {own.dataset.get(key)} for the teacher, {cfg.dataset.get(key)} here" for key in differing
     ]
     ours, its = (dict(node.get("splits") or {}) for node in (cfg, own))
+    alike = {None: "transductive", "production": "inductive"}  # both of the latter train on the same nodes
+    for group in (ours, its):
+        group["protocol"] = alike.get(group.get("protocol"), group.get("protocol"))
     keys = sorted({*ours, *its})
     changes += [
         f"splits.{k}: {its.get(k)} for the teacher, {ours.get(k)} here" for k in keys if its.get(k) != ours.get(k)

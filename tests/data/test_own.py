@@ -1,0 +1,329 @@
+"""Data sets of the user's own: functions and files, and what is said where they are not what they should be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data, HeteroData, InMemoryDataset
+from torch_geometric.graphgym import register
+from torch_geometric.graphgym.config import cfg, set_cfg
+from torch_geometric.graphgym.loader import create_loader
+from yacs.config import CfgNode
+
+from gkd_plugin.commands.data import describe_data
+from gkd_plugin.config.load import read_config
+from gkd_plugin.data.check import check_data
+from gkd_plugin.data.keep import keep_data
+from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
+from gkd_plugin.data.loaders import LOADERS, MASKS, load_gkd
+from gkd_plugin.data.own import find_file, load_file, load_function, make_dataset, names_function
+from gkd_plugin.data.trust import check_names
+from gkd_plugin.errors import ConfigError, UserError
+
+MODULE = """
+import torch
+from torch_geometric.data import Data, HeteroData, InMemoryDataset
+
+calls = []
+
+def graph(nodes=40, **more):
+    path = torch.arange(nodes)
+    return Data(x=torch.rand(nodes, 3), edge_index=torch.stack([path, path.roll(1)]), y=path % 2, **more)
+
+def make():
+    calls.append(1)
+    return graph()
+
+def with_dir(dir):
+    return graph(name=dir)
+
+def with_both(*, seed=None, dir="", extra=7):
+    return graph(name=f"{dir}/{seed}/{extra}")
+
+def with_any(**words):
+    return graph(name=",".join(sorted(words)))
+
+def with_masks():
+    cut = torch.arange(40) % 4
+    return graph(train_mask=cut < 2, val_mask=cut == 2, test_mask=cut == 3)
+
+def several():
+    return [Data(x=torch.rand(n + 2, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([n % 2])) for n in range(20)]
+
+class Whole(InMemoryDataset):
+    def __init__(self):
+        super().__init__()
+        self.data, self.slices = self.collate([graph()])
+
+def empty(): return []
+def nothing(): return None
+def text(): return "Cora"
+def hetero(): return HeteroData()
+def mixed(): return [graph(), "x"]
+def unlike(): return [graph(), Data(x=torch.rand(2, 3))]
+def shapes(): return [graph(), Data(x=torch.rand(2, 5), edge_index=torch.zeros(2, 0).long(), y=torch.tensor([0, 1]))]
+def unknown_size(): return Data(z=3)
+def fails():
+    return [][0]
+def needs(argument): return graph()
+def unlabelled():
+    data = graph()
+    del data.y
+    return data
+constant = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package in the working folder, gone from Python afterwards."""
+    folder = tmp_path / "own_pkg"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "sets.py").write_text(MODULE)
+    (folder / "torn.py").write_text("import torch\n1 / 0\n")
+    (folder / "lacks.py").write_text("import a_module_that_is_nowhere\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "own_pkg.sets"
+    for name in [name for name in sys.modules if name.split(".")[0] == "own_pkg"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    monkeypatch.setattr(register, "loader_dict", dict(LOADERS))
+
+    def make(name: str, folder: Path | str = "", task: str = "node", **splits: Any) -> None:
+        cfg.clear()
+        set_cfg(cfg)
+        cfg[SPLITS] = CfgNode({**{key.name: None for key in SPLIT_KEYS}, **splits})
+        cfg.dataset.format, cfg.dataset.name, cfg.dataset.dir, cfg.dataset.task = "gkd", name, str(folder), task
+
+    yield make
+    cfg.clear()
+    set_cfg(cfg)
+
+
+# ----------------------------------------------------------------------------------------------------------- functions
+
+
+def test_what_a_function_may_return(module: str, configure: Any) -> None:
+    for name in ("make", "Whole"):
+        configure(f"{module}:{name}")
+        loaders = create_loader()
+        check_data(loaders, cfg)
+        data = loaders[0].dataset[0]
+        assert [int(data[mask].sum()) for mask in MASKS] == [20, 10, 10]
+        assert (cfg.share.dim_in, cfg.share.dim_out) == (3, 2)
+    configure(f"{module}:with_masks")
+    data = create_loader()[0].dataset[0]
+    assert torch.equal(data.test_mask, torch.arange(40) % 4 == 3)
+    configure(f"{module}:several", task="graph")
+    loaders = create_loader()
+    check_data(loaders, cfg)
+    assert [len(loader.dataset) for loader in loaders] == [10, 5, 5]
+
+
+def test_arguments_that_a_function_takes(module: str) -> None:
+    expected = {"with_dir": "here", "with_both": "here/5/7", "with_any": "dir,seed"}
+    assert {name: load_function(f"{module}:{name}", "here", 5)[0].name for name in expected} == expected
+
+
+def test_the_seed_is_that_of_the_split(module: str, configure: Any) -> None:
+    configure(f"{module}:with_both", "data")
+    cfg.seed = 3
+    dataset = load_gkd("gkd", f"{module}:with_both", "data")
+    assert dataset is not None and dataset[0].name == "data/3/7"
+    cfg[SPLITS].seed = 8
+    dataset = load_gkd("gkd", f"{module}:with_both", "data")
+    assert dataset is not None and dataset[0].name == "data/8/7"
+
+
+def test_a_function_is_asked_by_every_run(module: str, configure: Any) -> None:
+    configure(f"{module}:make")
+    with keep_data():
+        create_loader()
+        create_loader()
+    assert len(sys.modules[module].calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("own_pkg.set:make", r"there is no module own_pkg.set in .*, nor is one installed"),
+        ("own_pkgs:make", r"there is no module own_pkgs in"),
+        ("own_pkg.lacks:make", r"importing own_pkg.lacks fails .*a_module_that_is_nowhere.*lacks.py, line 1"),
+        ("own_pkg.torn:make", r"importing own_pkg.torn fails \(ZeroDivisionError.*torn.py, line 2"),
+        ("own_pkg.sets:mak", r"own_pkg.sets has no function 'mak'. Did you mean 'make'"),
+        ("own_pkg.sets:constant", r"something that is no function under the name 'constant'"),
+        ("own_pkg.sets:fails", r"raised an error \(IndexError: list index out of range; .*sets.py, line \d+\)"),
+        ("own_pkg.sets:needs", r"raised an error \(TypeError: .*argument"),
+        (
+            "own_pkg.sets:empty",
+            r"returned an empty list .*Allowed: a Data, a HeteroData, a list of Data, or an InMemoryDataset",
+        ),
+        ("own_pkg.sets:nothing", r"returned a NoneType \(None\). Allowed"),
+        ("own_pkg.sets:text", r"returned a str \('Cora'\). Allowed"),
+        ("own_pkg.sets:mixed", r"returned a list with a str in it. Allowed"),
+        ("own_pkg.sets:unlike", r"graphs of different kinds: graphs 0 and 1 do not both have edge_index, y"),
+        ("own_pkg.sets:shapes", r"returned graphs that do not fit together"),
+        ("own_pkg.sets:unknown_size", r"a graph whose number of nodes is unknown"),
+    ],
+)
+def test_what_cannot_be_used(name: str, told: str, module: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_function(name, "", 0)
+
+
+def test_a_graph_of_several_types_must_say_which_is_predicted(module: str, configure: Any) -> None:
+    assert isinstance(load_function(f"{module}:hetero", "", 0)[0], HeteroData)  # what is made of it: test_relations.py
+    configure(f"{module}:hetero")
+    with pytest.raises(UserError, match=r"none has labels \(y\)\. Exactly one is predicted"):
+        create_loader()
+
+
+def test_no_labels(module: str, configure: Any) -> None:
+    configure(f"{module}:unlabelled")
+    with pytest.raises(UserError, match="there are no labels: the graphs have no y"):
+        check_data(create_loader(), cfg)
+
+
+def test_a_configuration_and_gkd_data_take_it(module: str, tmp_path: Path) -> None:
+    name = f"{module}:make"
+    assert read_config({"dataset": {"format": "gkd", "name": name}}).cfg.dataset.name == name
+    found = describe_data(name, str(tmp_path))
+    assert found.summary.nodes == 40 and found.refusal is None and found.place == "made without files"
+    found = describe_data(f"{module}:several", str(tmp_path))
+    assert (found.keys["task"], found.refusal) == ("graph", None)
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+
+
+def test_only_a_functions_name_has_a_colon() -> None:
+    assert names_function("a:b") and names_function("a.b_1.c:_d")
+    for word in ("a", "a:", ":b", "a:b:c", "a.:b", ".a:b", "a-b:c", "C:", "a:b()", "a b:c", "1a:b"):
+        assert not names_function(word), word
+    allowed = {("gkd", "a.b:c"), ("mine", "v1:small")}
+    for format, name in [*allowed, ("PyG", "C:Amazon"), ("gkd", "C:x-y"), ("OGB", "a:b"), ("gkd", "a:b:c")]:
+        problems = check_names(CfgNode({"format": format, "name": name}))
+        assert bool(problems) != ((format, name) in allowed), (format, name)
+    for name in ("../a:b", "a..b:c", "~a:b", "/a:b"):
+        assert check_names(CfgNode({"format": "gkd", "name": name}))
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def graphs(count: int) -> list[Data]:
+    return [
+        Data(x=torch.rand(n + 3, 2), edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.tensor([n % 2]))
+        for n in range(count)
+    ]
+
+
+def node_graph() -> Data:
+    path = torch.arange(40)
+    return Data(x=torch.rand(40, 3), edge_index=torch.stack([path, path.roll(1)]), y=path % 2)
+
+
+@pytest.mark.parametrize("inside", ["data.pt", "processed/data.pt"])
+def test_a_graph_that_was_saved(inside: str, tmp_path: Path, configure: Any) -> None:
+    file = tmp_path / "mine" / inside
+    file.parent.mkdir(parents=True)
+    graph = node_graph()
+    torch.save(graph, file)
+    assert find_file(tmp_path / "mine") == file
+    configure("mine", tmp_path)
+    loaders = create_loader()
+    check_data(loaders, cfg)
+    data = loaders[0].dataset[0]
+    assert all(torch.equal(data[key], graph[key]) for key in ("x", "y", "edge_index"))
+    assert read_config({"dataset": {"format": "gkd", "name": "mine", "dir": str(tmp_path)}}).cfg.dataset.name == "mine"
+    assert describe_data("mine", str(tmp_path)).place == f"in {tmp_path / 'mine'}"
+
+
+@pytest.mark.parametrize("how", ["list", "save", "collated"])
+def test_graphs_that_were_saved(how: str, tmp_path: Path) -> None:
+    file, given = tmp_path / "data.pt", graphs(5)
+    if how == "list":
+        torch.save(given, file)
+    elif how == "save":
+        InMemoryDataset.save(given, str(file))
+    else:
+        torch.save(InMemoryDataset.collate(given), file)  # as OGB and older versions of PyG do
+    found = load_file(file)
+    assert len(found) == 5
+    for graph, original in zip(found, given, strict=True):
+        assert all(torch.equal(graph[key], original[key]) for key in ("x", "y", "edge_index"))
+
+
+def test_one_graph_saved_by_pygs_save(tmp_path: Path, configure: Any) -> None:
+    (tmp_path / "mine").mkdir()
+    InMemoryDataset.save([node_graph()], str(tmp_path / "mine" / "data.pt"))
+    configure("mine", tmp_path)
+    data = create_loader()[0].dataset[0]
+    assert int(data.train_mask.sum()) == 20
+
+
+class Evil:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_in_a_file_runs(tmp_path: Path) -> None:
+    file = tmp_path / "data.pt"
+    torch.save(Data(x=torch.rand(2, 2), trap=Evil(tmp_path / "ran")), file)
+    with pytest.raises(UserError, match="cannot be read .*UnpicklingError"):
+        load_file(file)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"x": torch.ones(2, 2)}, "holds a dict"),
+        (torch.ones(3), "holds a Tensor"),
+        ([], "holds an empty list"),
+        (b"", "cannot be read"),
+    ],
+)
+def test_files_of_another_kind(content: Any, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(UserError, match=told):
+        load_file(file)
+
+
+def test_a_folder_without_the_file(tmp_path: Path, configure: Any) -> None:
+    (tmp_path / "mine").mkdir()
+    told = r"'mine' is unknown, and the folder .*mine has no data.pt. Save a graph.*torch.save"
+    with pytest.raises(ConfigError, match=told):
+        read_config({"dataset": {"format": "gkd", "name": "mine", "dir": str(tmp_path)}})
+    configure("mine", tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        create_loader()
+    configure("other", tmp_path)
+    with pytest.raises(UserError, match="'other' is unknown"):
+        create_loader()
+
+
+def test_an_empty_data_set_is_refused() -> None:
+    whole = make_dataset(graphs(3), "it is")
+    assert len(whole) == 3
+    with pytest.raises(UserError, match="without any graph"):
+        make_dataset(whole[:0], "it is")
