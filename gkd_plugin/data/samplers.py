@@ -8,8 +8,11 @@ import torch_geometric.typing
 from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
+from gkd_plugin import groups
+from gkd_plugin.data.keys import SPLITS
 from gkd_plugin.data.loaders import FORMAT, LOADERS
 from gkd_plugin.data.names import DATA_SETS
+from gkd_plugin.data.protocol import TRANSDUCTIVE
 
 SAMPLERS = ("full_batch", "neighbor", "random_node", "saint_rw", "saint_node", "saint_edge", "cluster")
 _SEVERAL = ("PPI", "MNIST", "QM7b")  # data sets of many graphs, and TU_<name>: the host serves them as full_batch does
@@ -60,6 +63,8 @@ def find_sampler_problem(sampler: str, own: CfgNode) -> tuple[str, str] | None:
     sparse = torch_geometric.typing.WITH_TORCH_SPARSE
     if sampler != "full_batch" and own.dataset.task in ("edge", "link_pred"):
         return f"serves tasks on nodes, and this is dataset.task: {own.dataset.task}", "Write full_batch."
+    if sampler != "full_batch" and groups.read_written(own, SPLITS).get("protocol") not in (None, TRANSDUCTIVE):
+        return "gives parts, but splits.protocol holds nodes out of a whole graph", "Write full_batch."
     if sampler == "cluster" and not (sparse or torch_geometric.typing.WITH_METIS):
         return "needs a compiled package for METIS", f"{_HELPERS}, {_INSTEAD}"
     if sampler == "neighbor" and not (sparse or torch_geometric.typing.WITH_PYG_LIB):

@@ -21,7 +21,7 @@ def compute_digest(value: Any) -> str:
         if isinstance(part, Tensor):
             found.update(f"{part.dtype} {tuple(part.shape)} ".encode())
             # as bytes: numpy has no bfloat16
-            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         else:
             text = repr(part).encode()
             found.update(f"{len(text)} ".encode() + text)
