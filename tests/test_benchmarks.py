@@ -22,6 +22,7 @@ STUDIES = {
     "deep_teacher": lambda module: module.search(),
     "layer_maps": lambda module: module.jobs(),
     "dynamic_graphs": lambda module: module.jobs(),
+    "moving_graphs": lambda module: module.jobs(),
     "mixture": lambda module: [job for several in module.rows().values() for job in several],
 }
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +20,15 @@ from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.study.check import check_points
 from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
+from tests.conftest import FOLDERS
 from tests.data.test_entities import write
 from tests.data.test_relations import Loaded, library
 
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
 DEEP = sorted(packed_configs().glob("deep/*.yaml"))
+MOVING = sorted(packed_configs().glob("moving/*.yaml"))
 RELATIONS = sorted(packed_configs().glob("relations/*.yaml"))
-CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP) - set(RELATIONS))
+CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP) - set(MOVING) - set(RELATIONS))
 GRIDS = sorted(path for path in packed_configs().glob("grids/*.txt") if "configs_gen.py" in path.read_text())
 NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
 NAMES |= {"mixtures": "Cora", "deep": "digits"}
@@ -169,6 +173,43 @@ def test_relations_run_with_every_preset_of_their_grid(path, small_relations, tm
         assert not report.failures
         told = [text for text in report.results[0].warnings if "has no validation split" in text]
         assert len(told) == (path.stem == "aifb")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A ``dataset.dir`` with the meshes of GeometricShapes; ``prepare.py`` has no name for them."""
+    source, folder = FOLDERS["GKD_DATA_DIR"] / "GeometricShapes" / "raw", tmp_path_factory.mktemp("meshes")
+    if not source.is_dir():
+        pytest.skip(f"{source} is not there")
+    shutil.copytree(source, folder / "GeometricShapes" / "raw", copy_function=shutil.copyfile)
+    return folder
+
+
+def test_moving_graphs_run(shapes, tmp_path):
+    excerpt = ("splits.points", "24", "splits.train", "1", "splits.val", "1", "train.eval_period", "1")
+    places = ("dataset.dir", str(shapes), "out_dir", str(tmp_path))
+    teacher = packed_configs() / "moving" / "teacher.yaml"
+    for path in [teacher, *(other for other in MOVING if other != teacher)]:
+        config = read_config(path)
+        assert config.plan.warnings == () and config.plan.students == 1
+        assert read_values(path)["splits"] == read_values(teacher)["splits"]
+        taught = ("kd.teacher_cfg", "none", "kd.teacher", "teacher") if taught_by(path) else ()
+        report = run(path, overrides=[*SHORT, *excerpt, *places, *taught], quiet=True)
+        assert not report.failures
+        values = rows(tmp_path / path.stem / "0", "train")[-1]
+        assert math.isfinite(values["loss"])
+        for group in config.plan.active:
+            assert values[f"s1_kd_{group.name}"] > 0
+
+
+def test_the_grid_of_moving_graphs_is_sound():
+    path, base = packed_configs() / "moving" / "domains.txt", packed_configs() / "moving" / "lsp.yaml"
+    question, named, size, *_ = path.read_text().splitlines()
+    assert question.startswith("# ") and "graphgym_configs/moving/lsp.yaml" in named and "Time: " in size
+    found = expand(read_values(base), "lsp", read_grid(path))
+    assert len(found.points) == int(re.search(r"Size: (\d+)", size)[1]) and found.duplicates == 0
+    configs = check_points(found.points, base)
+    assert {warning for config in configs.values() for warning in config.plan.warnings} == set()
 
 
 def test_the_readmes_command_in_short(tmp_path):

@@ -30,6 +30,15 @@ SPLIT_KEYS: tuple[Key, ...] = (
     Key("train", None, Number(0, above=True), "training share (0.5), or items per class (20)", _not_drawn),
     Key("val", None, Number(0, above=True), "validation share (0.25), or items per class (30)", _not_drawn),
     Key("seed", "run", Number(0, integer=True, words=("run",)), "seed of the split; run: the run's, so repeats differ"),
+    Key(
+        "points",
+        128,
+        Number(2, integer=True),
+        "points of each cloud that is drawn from a mesh (GeometricShapes, ModelNet)",
+    ),
+    Key(
+        "noise", 0.0, Number(0), "standard deviation of the noise on the coordinates of such clouds, whose radius is 1"
+    ),
     Key("largest_component", False, Flag(), "whether to keep the largest connected component only"),
     Key("row_normalize", False, Flag(), "whether each node's features are divided by their sum"),
     Key(

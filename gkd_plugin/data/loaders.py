@@ -14,6 +14,7 @@ from torch_geometric.transforms import LargestConnectedComponents, NormalizeFeat
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
+from gkd_plugin.data.clouds import Meshes, refuse_keys
 from gkd_plugin.data.digits import load_digits_graph
 from gkd_plugin.data.keep import load_kept
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
@@ -67,6 +68,11 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
         load_function(name, dataset_dir, seed) if names_function(name) else _load(name, osp.join(dataset_dir, name))
     )
     dataset = flatten(name, dataset)
+    meshes = isinstance(dataset, Meshes)
+    if isinstance(dataset, Meshes):
+        dataset = dataset.draw(values, seed)
+    else:
+        refuse_keys(name, groups.read_written(cfg, SPLITS))
     if not cfg.dataset.node_encoder:  # which reads them as they are
         encode_categories(dataset, DATA_SETS.get(name))
     if values["protocol"] != TRANSDUCTIVE:
@@ -74,6 +80,8 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
         held = hold_out(data, values, seed)
         held.gkd_notes = notes
         return held
+    if meshes:
+        return dataset
     if len(dataset) == 1:
         data, dataset.gkd_notes = _split_nodes(name, dataset[0], values, seed)
         dataset.data, dataset.slices = dataset.collate([data])

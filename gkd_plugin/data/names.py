@@ -13,18 +13,20 @@ from torch_geometric import datasets  # its classes are looked up when they are 
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.transforms import Constant
 
+from gkd_plugin.data.clouds import Meshes
 from gkd_plugin.data.ogb import load_ogb_nodes
 from gkd_plugin.data.relations import ENTITIES, load_entities, load_mag
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.errors import ConfigError, Problem
 
-CITATION, SHOPS, WEB, HETEROPHILOUS, RELATIONS, MOLECULES, MANY = (
+CITATION, SHOPS, WEB, HETEROPHILOUS, RELATIONS, MOLECULES, CLOUDS, MANY = (
     "citation and co-author graphs",
     "products bought together",
     "social and web graphs",
     "heterophilous graphs",
     "graphs with relations (model.type: rgcn)",
     "molecules (dataset.task: graph)",
+    "point clouds (dataset.task: graph)",
     "many graphs",
 )
 
@@ -155,6 +157,18 @@ def _molecules(name: str, task_type: str, spelled: str | None = None) -> Known:
     )
 
 
+def _load_shapes(root: str) -> InMemoryDataset:
+    return Meshes("GeometricShapes", list(datasets.GeometricShapes(root, train=True)))  # its test meshes are the same
+
+
+def _modelnet(number: str) -> Known:
+    def load(root: str) -> InMemoryDataset:
+        shapes, tests = (list(datasets.ModelNet(root, number, train=train)) for train in (True, False))
+        return Meshes(f"ModelNet{number}", shapes, tests)
+
+    return Known(load, CLOUDS, task="graph", many=True)
+
+
 def _ogb_nodes(name: str, group: str, directed: bool) -> Known:
     place = name.replace("-", "_")
     return Known(lambda root: load_ogb_nodes(root, name, directed), group, needs="ogb", place=place)
@@ -214,6 +228,9 @@ DATA_SETS: dict[str, Known] = {
     "IMDB": Known(lambda root: datasets.IMDB(root), RELATIONS),
     "ogbn-mag": Known(load_mag, RELATIONS),
     "PPI": Known(_load_ppi, MANY, task_type="classification_multilabel", many=True),
+    "GeometricShapes": Known(_load_shapes, CLOUDS, task="graph", many=True),
+    "ModelNet10": _modelnet("10"),
+    "ModelNet40": _modelnet("40"),
     "ZINC": Known(
         lambda root: _load_zinc(root, subset=True),
         MOLECULES,

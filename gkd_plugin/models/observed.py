@@ -25,6 +25,7 @@ from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 T = TypeVar("T")
 SPLITS = ("train", "val", "test")
+EDGES = "edges"  # beside the taps: what each layer of a moving graph leaves in its batch
 
 
 def infer_task(own: CfgNode) -> Task:
@@ -173,6 +174,7 @@ class ObservedModel:
         self.together: Together | None = None
         self.stacked = 1
         self.convolutions = find_convolutions(self.network)
+        self.moving = bool(getattr(type(self.network), "gkd_moving", False))
         self.stage: nn.Module | None = None
         self._layers: list[nn.Module] | None = None
         if layers is not None:
@@ -264,12 +266,13 @@ class ObservedModel:
                 return seen
         with host.scoped(self.own), self._saving_work(sample):
             pred, true, hidden = self.call(self.module, sample, taps, split)
-        return Observation(pred, hidden, sample.graph(split), true)
+        graph, edges = sample.graph(split), hidden.pop(EDGES, ())
+        return Observation(pred, hidden, graph, true, graphs=tuple(graph.moved(each) for each in edges))
 
     def call(
         self, module: Callable[[Batch], Any], sample: Sample, taps: Iterable[str], split: str
     ) -> tuple[Tensor, Tensor, dict[str, tuple[Tensor, ...]]]:
-        """Predictions, labels and hidden states of one forward pass.
+        """Predictions, labels and hidden states of one forward pass, with each layer's edges where its graph moves.
 
         Args:
             module (callable): The network, or what runs it with other weights.
@@ -314,7 +317,7 @@ class ObservedModel:
             batch.x, batch.split = inputs[0], split
             with host.scoped(self.own):
                 pred, true = head(batch)
-            found[split] = Observation(pred, first.hidden, sample.graph(split), true)
+            found[split] = Observation(pred, first.hidden, sample.graph(split), true, graphs=first.graphs)
         return found
 
     def set_mode(self, train: bool) -> None:
@@ -360,6 +363,8 @@ class ObservedModel:
     def _recording(self, taps: Iterable[str]) -> Iterator[dict[str, list[Tensor | None]]]:
         """Hooks that live during one forward pass only: a deep copy of the model would carry them along."""
         states: dict[str, list[Tensor | None]] = {tap: [None] * len(self.layers) for tap in taps}
+        if states and self.moving:
+            states[EDGES] = [None] * len(self.layers)
         handles = []
 
         def keep(tap: str, index: int, clone: bool) -> Callable[..., None]:
@@ -375,8 +380,16 @@ class ObservedModel:
 
             return hook
 
+        def keep_edges(index: int) -> Callable[..., None]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+                states[EDGES][index] = getattr(output, "edge_index", None)
+
+            return hook
+
         try:
             for index, layer in enumerate(self.layers if states else ()):
+                if self.moving:
+                    handles.append(layer.register_forward_hook(keep_edges(index)))
                 if "conv" in states:  # an in-place activation would overwrite it
                     convolution = getattr(layer, "layer", layer)
                     handles.append(convolution.register_forward_hook(keep("conv", index, True)))
@@ -396,6 +409,11 @@ class ObservedModel:
         hidden: dict[str, tuple[Tensor, ...]] = {}
         for tap, found in states.items():
             missing = [str(index) for index, state in enumerate(found, 1) if state is None]
+            if missing and tap == EDGES:
+                raise UserError(
+                    f"model.type: '{self.own.model.type}' says gkd_moving, but its layer {', '.join(missing)} returns no batch with "
+                    "the edge_index that it used."
+                )
             if missing:
                 raise UserError(
                     f"tap {tap}: layer {', '.join(missing)} of '{self.own.model.type}' was not run in its forward pass. "

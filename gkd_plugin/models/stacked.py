@@ -171,6 +171,8 @@ def find_own_ways(model: ObservedModel) -> str | None:
         model (ObservedModel): A network. A class outside of torch, PyG and this package says by ``gkd_stackable = True`` that its
             forward pass neither reads nor keeps anything beside parameters, buffers (written in place) and its input.
     """
+    if model.moving:
+        return "their graphs move: each network has edges of its own"
     for module in model.parts:
         kind = type(module)
         home = f"{kind.__module__}."

@@ -22,11 +22,13 @@ class EdgeSet:
     Args:
         index (Tensor): The pairs, ``[2, P]``.
         num_nodes (int): N.
+        is_draw (bool): Whether it belongs to one step only, as the edges of a graph that moves do.
         kinds (Tensor, optional): The relation of each pair, ``[P]``, where each relation has softmaxes of its own.
     """
 
     index: Tensor
     num_nodes: int
+    is_draw: bool = False
     kinds: Tensor | None = None
 
     def __hash__(self) -> int:
@@ -47,11 +49,6 @@ class EdgeSet:
     def num_pairs(self) -> int:
         """P."""
         return self.index.size(1)
-
-    @property
-    def is_draw(self) -> bool:
-        """Whether it was drawn for one step only."""
-        return False
 
     @cached_property
     def unordered(self) -> tuple[EdgeSet, Tensor]:
@@ -176,12 +173,12 @@ class AllPairs:
         return self.counted(factors.fill_diagonal_(1.0))
 
 
-def edges(edge_index: Tensor, num_nodes: int, loops: bool) -> EdgeSet:
+def edges(edge_index: Tensor, num_nodes: int, loops: bool, is_draw: bool = False) -> EdgeSet:
     """The edges of a graph with exactly one self-loop per node, or none; other repeated edges stay."""
     index, _ = remove_self_loops(edge_index)
     if loops:
         index, _ = add_self_loops(index, num_nodes=num_nodes)
-    return EdgeSet(index, num_nodes)
+    return EdgeSet(index, num_nodes, is_draw)
 
 
 def relational_edges(edge_index: Tensor, edge_type: Tensor, num_nodes: int, loops: bool) -> EdgeSet:
@@ -193,19 +190,21 @@ def relational_edges(edge_index: Tensor, edge_type: Tensor, num_nodes: int, loop
         own = codes // count
         index = torch.cat((index, own.expand(2, -1)), dim=1)
         kinds = torch.cat((kinds, codes % count))
-    return EdgeSet(index, num_nodes, kinds)
+    return EdgeSet(index, num_nodes, kinds=kinds)
 
 
 def within(pairs: EdgeSet, mask: Tensor) -> EdgeSet:
     """The pairs with both ends in a set of nodes, bool ``[N]``."""
     kept = mask[pairs.index[0]] & mask[pairs.index[1]]
-    return EdgeSet(pairs.index[:, kept], pairs.num_nodes, None if pairs.kinds is None else pairs.kinds[kept])
+    kinds = None if pairs.kinds is None else pairs.kinds[kept]
+    return EdgeSet(pairs.index[:, kept], pairs.num_nodes, pairs.is_draw, kinds)
 
 
 def union(first: EdgeSet, second: EdgeSet) -> EdgeSet:
     """The pairs of both sets, each once."""
     both = torch.cat((first.index, second.index), dim=1)
-    return EdgeSet(coalesce(both, num_nodes=first.num_nodes), first.num_nodes)
+    is_draw = first.is_draw or second.is_draw
+    return EdgeSet(coalesce(both, num_nodes=first.num_nodes), first.num_nodes, is_draw)
 
 
 def all_pairs(num_nodes: int, loops: bool, samples: int | None, device: torch.device | None = None) -> AllPairs:

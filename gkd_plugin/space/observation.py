@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -42,6 +42,7 @@ class Graph:
         predicted (Tensor, optional): Which nodes are predicted at all, bool ``[N]``; ``None`` for all. Where there are several
             types of nodes, only one has labels.
         memo (dict): What was derived from this graph and may be used again (edge sets with self-loops, say).
+        lasts (bool): Whether it is that of a batch; ``False`` for a graph that a layer made of its features.
     """
 
     edge_index: Tensor
@@ -53,6 +54,7 @@ class Graph:
     edge_type: Tensor | None = None
     predicted: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    lasts: bool = True
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """The value under ``key``, computed on first use."""
@@ -60,6 +62,10 @@ class Graph:
             self.memo[key] = compute()
         value: T = self.memo[key]
         return value
+
+    def moved(self, edge_index: Tensor) -> Graph:
+        """The same nodes under the edges of one layer, for as long as one observation lives."""
+        return replace(self, edge_index=edge_index, memo={}, lasts=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,8 @@ class Observation:
         labels (Tensor, optional): The label of every item, as the network returned it.
         memo (dict): Edge distributions and the like, computed once and shared by all terms and peers.
         keep (callable, optional): Keeps tensors that are derived from it for later runs, where it is itself kept.
+        graphs (tuple of Graph): Of a network whose graph moves, the graph on which each of the layers 1..L passed
+            messages; empty where all layers live on ``graph``.
     """
 
     logits: Tensor
@@ -81,6 +89,11 @@ class Observation:
     labels: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     keep: Keep | None = field(default=None, repr=False)
+    graphs: tuple[Graph, ...] = ()
+
+    def graph_of(self, index: int) -> Graph:
+        """The graph on which layer ``index`` (from 1) passed its messages."""
+        return self.graphs[index - 1] if self.graphs else self.graph
 
     def layer(self, tap: str, index: int) -> Tensor:
         """States of layer ``index`` (from 1) at ``tap``."""
@@ -105,7 +118,7 @@ class Observation:
     def detached(self) -> Observation:
         """The same values without gradient and with a memo of their own."""
         hidden = {tap: tuple(h.detach() for h in states) for tap, states in self.hidden.items()}
-        return Observation(self.logits.detach(), hidden, self.graph, self.labels)
+        return Observation(self.logits.detach(), hidden, self.graph, self.labels, graphs=self.graphs)
 
 
 @dataclass(frozen=True)

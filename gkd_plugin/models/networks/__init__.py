@@ -8,6 +8,7 @@ from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
 from gkd_plugin.errors import Problem
+from gkd_plugin.models.networks.edgeconv import EdgeConv
 from gkd_plugin.models.networks.gat import GAT
 from gkd_plugin.models.networks.gcn import GCN
 from gkd_plugin.models.networks.gcnii import GCNII
@@ -19,7 +20,15 @@ from gkd_plugin.schema import Key
 
 __all__ = ["GROUP", "KEYS", "NETWORKS", "check", "join_keys"]
 
-NETWORKS: dict[str, type[Network]] = {"gcn": GCN, "gat": GAT, "sage": SAGE, "gcnii": GCNII, "mlp": MLP, "rgcn": RGCN}
+NETWORKS: dict[str, type[Network]] = {
+    "gcn": GCN,
+    "gat": GAT,
+    "sage": SAGE,
+    "gcnii": GCNII,
+    "mlp": MLP,
+    "rgcn": RGCN,
+    "edgeconv": EdgeConv,
+}
 
 
 def join_keys(networks: Iterable[type[Network]]) -> tuple[Key, ...]:

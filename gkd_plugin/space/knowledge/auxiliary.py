@@ -18,7 +18,7 @@ from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.base import Symbols, Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, make_goal, response_loss
 from gkd_plugin.space.knowledge.rows import select
-from gkd_plugin.space.observation import Observation, Outline, Task
+from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 
 class Head(nn.Module):
@@ -45,10 +45,10 @@ class Head(nn.Module):
         elif level == "graph":
             self.map = nn.Linear(width, out)
 
-    def forward(self, states: Tensor, seen: Observation) -> Tensor:
-        """The head's logits for every item of the observation, in the shape of the network's own."""
+    def forward(self, states: Tensor, seen: Observation, layer: int) -> Tensor:
+        """The head's logits for every item of the observation, from one layer's states, in the shape of the network's own."""
         if self.convolution is not None:
-            states = self.convolution(states, seen.graph.edge_index)
+            states = self.convolution(states, seen.graph_of(layer).edge_index)
         # node labels on many graphs are a task on graphs to the host, under a head that answers for every node
         if self.level == "graph" and len(seen.logits) != seen.graph.num_nodes:
             pool = register.pooling_dict[host.cfg.model.graph_pooling]
@@ -163,7 +163,7 @@ class AuxiliaryTerm(Term):
         """Every head's logits by layer; computed once per observation."""
 
         def compute() -> dict[int, Tensor]:
-            return {n: self.heads[str(n)](seen.layer("layer", n), seen) for n in self.layers}
+            return {n: self.heads[str(n)](seen.layer("layer", n), seen, n) for n in self.layers}
 
         return seen.remember(("auxiliary", id(self), torch.is_grad_enabled()), compute)
 
@@ -211,12 +211,16 @@ def _take(logits: Tensor, index: Tensor | None) -> Tensor:
 
 def measure_smoothing(seen: Observation) -> dict[str, float]:
     """How alike the nodes of each layer have become: MAD to neighbours, MADGap and Dirichlet energy by layer."""
-    graph, found = seen.graph, {}
-    dtype = seen.hidden["layer"][0].dtype
-    links = graph.remember(("links", dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, dtype))
+    found = {}
     for number, states in enumerate(seen.hidden["layer"], 1):
+        graph = seen.graph_of(number)
+        links = _link(graph, states.dtype)
         near, _, gap = mad(states, graph.edge_index, links)
         found[f"layer{number}_mad"] = float(near)
         found[f"layer{number}_madgap"] = float(gap)
         found[f"layer{number}_dirichlet"] = float(dirichlet_energy(states, graph.edge_index, links))
     return found
+
+
+def _link(graph: Graph, dtype: torch.dtype) -> Links:
+    return graph.remember(("links", dtype), lambda: Links.of(graph.edge_index, graph.num_nodes, dtype))

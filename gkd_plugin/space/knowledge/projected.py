@@ -64,11 +64,10 @@ class ProjectedTerm(LayerTerm):
         """
         states = seen.hidden[self.tap]
         compared = tuple(rows.get(layer, state) for layer, state in enumerate(states, start=1))
-        graph = seen.graph
+        graph, graphs = seen.graph, seen.graphs
         if index is not None and self.projectors.kind == "gnn":
-            edges, _ = subgraph(index, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)
-            graph = Graph(edges, index.numel())
-        return Observation(seen.logits, {self.tap: compared}, graph)
+            graph, graphs = _take_nodes(graph, index), tuple(_take_nodes(each, index) for each in graphs)
+        return Observation(seen.logits, {self.tap: compared}, graph, graphs=graphs)
 
     def projected(self, learner: Observation, source: Observation, row: int, column: int) -> tuple[Tensor, Tensor]:
         """The rows of both sides as they are compared; each side's are computed once for all its pairs."""
@@ -77,9 +76,14 @@ class ProjectedTerm(LayerTerm):
 
     def _project(self, seen: Observation, layer: int, projector: nn.Module) -> Tensor:
         def compute() -> Tensor:
-            rows: Tensor = projector(seen.layer(self.tap, layer), seen.graph.edge_index)
+            rows: Tensor = projector(seen.layer(self.tap, layer), seen.graph_of(layer).edge_index)
             if self.subspace is not None:
                 rows = self.subspace(rows)
             return normalize(rows, self.normalization)
 
         return seen.remember((layer, id(projector)), compute)
+
+
+def _take_nodes(graph: Graph, index: Tensor) -> Graph:
+    edges, _ = subgraph(index, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)
+    return Graph(edges, index.numel())

@@ -14,6 +14,7 @@ from gkd_plugin.errors import Problem, UserError
 from gkd_plugin.ops import edges, pairwise
 from gkd_plugin.ops.edges import AllPairs, EdgeSet
 from gkd_plugin.plan import GroupPlan
+from gkd_plugin.printing import tell
 from gkd_plugin.schema import Choice, Flag, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Divergence, Kernel
@@ -89,12 +90,6 @@ class StructureTerm(LayerTerm):
     .. code-block:: yaml
 
         kd_structure: {weight: 10, layer_map: shift, shift: 1, kernel: laplacian, kernel_scale: 100, self_loops: true}
-
-    .. code-block:: yaml
-
-        model: {type: rgcn}
-        kd: {teacher: dblp_teacher}
-        kd_structure: {weight: 1, relations: each, kernel: rbf, kernel_scale: median}
     """
 
     name: ClassVar[str] = "structure"
@@ -223,13 +218,13 @@ class StructureTerm(LayerTerm):
     def require(self, graph: Graph) -> None:
         if self.each and graph.edge_type is None:
             raise UserError(
-                f"kd_{self.name}.relations: each, but the edges of these data have no types (edge_type): there is one "
-                "relation only. Allowed here: all; or a data set with relations, such as AIFB and DBLP (dataset.format: gkd)."
+                f"kd_{self.name}.relations: each, but the edges of these data have no types (edge_type), nor have those of "
+                "a graph that moves. Allowed here: all; or a data set with relations, such as AIFB and DBLP (dataset.format: gkd)."
             )
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
-        domain = self._domain(learner, source)
+        domain = self._domain(learner, source, row, column)
         if self.kernel.factors is not None and isinstance(domain, AllPairs) and self._is_plain:
             return self._compare_factors(learner, source, row, column, domain)
         own = self._structure(learner, learner, row, domain)
@@ -237,7 +232,7 @@ class StructureTerm(LayerTerm):
         if self.softmax_over and self.divergence.raw:
             own, target = own.exp(), target.exp()
         if isinstance(domain, AllPairs) and self.non_edge_weight != 1:
-            factors = self._edge_factors(learner, domain, own)
+            factors = self._edge_factors(learner, row, domain, own)
             own, target = factors * own, factors * target
         return domain.reduce(self.divergence.function(own, target), self.reduction)
 
@@ -276,15 +271,22 @@ class StructureTerm(LayerTerm):
                 f"{learner.graph.num_nodes}. Structures are compared node by node: both must see the same nodes."
             )
 
-    def _domain(self, learner: Observation, source: Observation) -> EdgeSet | AllPairs:
-        """The compared pairs, kept on the learner's graph; a draw on its observation, which lasts one step."""
+    def _domain(self, learner: Observation, source: Observation, row: int, column: int) -> EdgeSet | AllPairs:
+        """The compared pairs, kept on the graph of the learner's layer; what lasts one step, on its observation."""
         if self.domain == "all_pairs":
             return self._all_pairs(learner)
-        graph, loops = learner.graph, self.loops
+        graph, loops = learner.graph_of(row), self.loops
+        self.require(graph)
         own, mask = _edges(graph, loops, self.each), graph.train_mask
         if self.domain == "union":
-            theirs = _edges(source.graph, loops)
-            return graph.remember(("union", theirs), lambda: edges.union(own, theirs))
+            if learner.graphs and not source.graphs:
+                tell(
+                    f"kd_{self.name}.domain: union: the student's graph moves, but the source has no graph of its layers' own. "
+                    "The edges of the data stand for it."
+                )
+            theirs = _edges(source.graph_of(column), loops)
+            holder: Observation | Graph = learner if own.is_draw or theirs.is_draw else graph
+            return holder.remember(("union", own, theirs), lambda: edges.union(own, theirs))
         if self.domain == "train_edges" and mask is not None:
             return graph.remember(("train_edges", loops, self.each), lambda: edges.within(own, mask))
         return own
@@ -306,7 +308,7 @@ class StructureTerm(LayerTerm):
 
     def _structure(self, seen: Observation, learner: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
         """Log-probabilities or kernel values of one layer, computed once for all terms, layers and peers."""
-        # What is drawn lasts one step, as the learner's observation does; a teacher's may outlive many. The learner
+        # What is drawn, or moves, lasts one step, as the learner's observation does; a teacher's may outlive many. The learner
         # knows the source weakly: two peers that held each other would wait for the garbage collector.
         cache, whose = (learner, ref(seen)) if domain.is_draw else (seen, None)
         return cache.remember(
@@ -317,7 +319,7 @@ class StructureTerm(LayerTerm):
     def _load_or_compute(self, seen: Observation, layer: int, domain: EdgeSet | AllPairs) -> Tensor:
         """Distributions over edges may lie on disk, from an earlier run with the same teacher."""
         states = seen.layer(self.tap, layer)
-        if isinstance(domain, AllPairs) or not self.built_in:
+        if isinstance(domain, AllPairs) or domain.is_draw or not self.built_in:
             return self._compute(states, domain)
         parts: tuple[Any, ...] = ("structure", self.tap, layer, self.recipe, domain.num_nodes, domain.index)
         if domain.kinds is not None:
@@ -353,21 +355,23 @@ class StructureTerm(LayerTerm):
         matrix = domain.counted(matrix)
         return matrix.log_softmax(dim=-1) if self.softmax_over else matrix
 
-    def _edge_factors(self, learner: Observation, domain: AllPairs, like: Tensor) -> Tensor:
-        holder: Observation | Graph = learner if domain.is_draw else learner.graph
+    def _edge_factors(self, learner: Observation, row: int, domain: AllPairs, like: Tensor) -> Tensor:
+        graph = learner.graph_of(row)
+        # a graph that remembered itself would wait for the garbage collector
+        holder, whose = (learner, graph) if domain.is_draw else (graph, None)
         return holder.remember(
-            ("edge_factors", domain, self.non_edge_weight, like.dtype),
-            lambda: domain.edge_factors(learner.graph.edge_index, self.non_edge_weight, like),
+            ("edge_factors", whose, domain, self.non_edge_weight, like.dtype),
+            lambda: domain.edge_factors(graph.edge_index, self.non_edge_weight, like),
         )
 
 
 def _edges(graph: Graph, loops: bool, each: bool = False) -> EdgeSet:
     """A graph's edges, with their relations where each relation counts alone."""
-    kinds = graph.edge_type
+    kinds = graph.edge_type if each else None
 
     def make() -> EdgeSet:
-        if not each or kinds is None:
-            return edges.edges(graph.edge_index, graph.num_nodes, loops)
+        if kinds is None:
+            return edges.edges(graph.edge_index, graph.num_nodes, loops, not graph.lasts)
         return edges.relational_edges(graph.edge_index, kinds, graph.num_nodes, loops)
 
     return graph.remember(("edges", loops, each), make)

@@ -12,7 +12,9 @@ from gkd_plugin.space.observation import Graph, Observation
 def shuffle_rows(seen: Observation, seed: int) -> Observation:
     r"""An observation whose logits and hidden states of item :math:`i` are those of item :math:`\pi(i)`.
 
-    The graph and the labels stay where they are, so that terms on edges see the states of other nodes on the true edges.
+    The graph of the data and the labels stay where they are, so that terms on edges see the states of other nodes on the true
+    edges. Where the graph moves it is something that the source says, and goes with the states: nodes :math:`i` and :math:`j`
+    are neighbours in a layer where :math:`\pi(i)` and :math:`\pi(j)` were.
     For so many items and one seed :math:`\pi` is always the same: in every epoch, for every source and after a resume.
 
     Args:
@@ -25,15 +27,24 @@ def shuffle_rows(seen: Observation, seed: int) -> Observation:
         hidden = {
             tap: tuple(_permute(rows, seen.graph, seed) for rows in states) for tap, states in seen.hidden.items()
         }
-        return Observation(_permute(seen.logits, seen.graph, seed), hidden, seen.graph, seen.labels)
+        graphs = tuple(_permute_edges(each, seen.graph, seed) for each in seen.graphs)
+        return Observation(_permute(seen.logits, seen.graph, seed), hidden, seen.graph, seen.labels, graphs=graphs)
 
     return seen.remember(("shuffled", seed), shuffle)
 
 
 def _permute(rows: Tensor, graph: Graph, seed: int) -> Tensor:
     count = rows.size(0)
-    order = graph.remember(("shuffle", seed, count), lambda: draw_permutation(count, seed))
-    return rows[order.to(rows.device)]
+    return rows[_order(graph, count, seed).to(rows.device)]
+
+
+def _permute_edges(moved: Graph, graph: Graph, seed: int) -> Graph:
+    place = torch.argsort(_order(graph, moved.num_nodes, seed).to(moved.edge_index.device))
+    return moved.moved(place[moved.edge_index])
+
+
+def _order(graph: Graph, count: int, seed: int) -> Tensor:
+    return graph.remember(("shuffle", seed, count), lambda: draw_permutation(count, seed))
 
 
 def draw_permutation(count: int, seed: int) -> Tensor:

@@ -214,6 +214,11 @@ def check_observation(seen: Observation, sample: Sample, taps: Iterable[str], wh
     for name, rows in [*named, ("logits", seen.logits)]:
         if not bool(torch.isfinite(rows).all()):
             raise UserError(f"{what} gives {name} with NaN or infinity.")
+    for tap in taps if seen.graphs else ():
+        if len(seen.graphs) != len(seen.hidden[tap]):
+            raise UserError(
+                f"{what} gives {len(seen.graphs)} graphs for {len(seen.hidden[tap])} layers; each needs its own."
+            )
     return seen
 
 

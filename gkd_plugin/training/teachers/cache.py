@@ -62,7 +62,9 @@ class Store:
             labels = found["labels"]
             hidden = {tap: tuple(state.to(device) for state in states) for tap, states in found["hidden"].items()}
             labels = labels.to(device) if labels is not None else None
-            return Observation(found["logits"].to(device), hidden, sample.graph("train"), labels)
+            graph = sample.graph("train")
+            graphs = tuple(graph.moved(edges.to(device)) for edges in found["graphs"])
+            return Observation(found["logits"].to(device), hidden, graph, labels, graphs=graphs)
         return None
 
     def save(self, key: str, seen: Observation, sample: Sample) -> Observation:
@@ -71,6 +73,7 @@ class Store:
             "logits": seen.logits.cpu(),
             "labels": seen.labels.cpu() if seen.labels is not None else None,
             "hidden": {tap: [state.cpu() for state in states] for tap, states in seen.hidden.items()},
+            "graphs": [graph.edge_index.cpu() for graph in seen.graphs],
         }
         self._write(key, values)
         kept = self.load(key, sample)

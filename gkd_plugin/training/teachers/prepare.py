@@ -106,10 +106,16 @@ class PreparedTeacher:
     def _take_part(self, seen: Observation, sample: Sample, ids: torch.Tensor) -> Observation:
         graph = sample.graph("train")
         if self.own_edges:
-            edges, _ = subgraph(ids, seen.graph.edge_index, relabel_nodes=True, num_nodes=seen.graph.num_nodes)
-            graph = Graph(edges, graph.num_nodes, graph.train_mask, graph.batch, ids)
+            graph = Graph(_take_edges(seen.graph, ids), graph.num_nodes, graph.train_mask, graph.batch, ids)
+        graphs = tuple(graph.moved(_take_edges(each, ids)) for each in seen.graphs)
         hidden = {tap: tuple(state[ids] for state in states) for tap, states in seen.hidden.items()}
-        return Observation(seen.logits[ids], hidden, graph, seen.labels[ids] if seen.labels is not None else None)
+        labels = seen.labels[ids] if seen.labels is not None else None
+        return Observation(seen.logits[ids], hidden, graph, labels, graphs=graphs)
+
+
+def _take_edges(graph: Graph, ids: torch.Tensor) -> torch.Tensor:
+    edges: torch.Tensor = subgraph(ids, graph.edge_index, relabel_nodes=True, num_nodes=graph.num_nodes)[0]
+    return edges
 
 
 def list_names(plan: Plan) -> tuple[str, ...]:

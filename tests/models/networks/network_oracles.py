@@ -136,10 +136,44 @@ def slow_rgcn(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tenso
     return h
 
 
+def slow_neighbours(h: Tensor, k: int, cloud: list[int]) -> list[list[int]]:
+    """For each point the ``k`` nearest others of its cloud, of equally near ones the first."""
+    found = []
+    for v in range(len(h)):
+        others = [u for u in range(len(h)) if u != v and cloud[u] == cloud[v]]
+        found.append(sorted(others, key=lambda u: (float((h[u] - h[v]).square().sum()), u))[:k])
+    return found
+
+
+def slow_edgeconv(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    return slow_edgeconv_layers(network, batch, values)[-1][0]
+
+
+def slow_edgeconv_layers(
+    network: nn.Module, batch: Batch, values: dict[str, Any]
+) -> list[tuple[Tensor, list[list[int]]]]:
+    """What each layer gives, before activation in the last, and the neighbours that each of its points listened to."""
+    h, layers, found = batch.x, [*network.mp.children(), network.post_mp], []
+    near: list[list[int]] = []
+    for number, layer in enumerate(layers, 1):
+        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
+        if number == 1 or values["moving"]:
+            near = slow_neighbours(h, values["k"], batch.batch.tolist())
+        rows = []
+        for v in range(batch.num_nodes):
+            sent = [part["weight"] @ torch.cat([h[v], h[u] - h[v]]) + part["bias"] for u in [*near[v], v]]
+            rows.append(torch.stack(sent).amax(dim=0))
+        h = torch.stack(rows)
+        h = F.elu(h) if number < len(layers) else h
+        found.append((h, near))
+    return found
+
+
 EQUATIONS: dict[str, tuple[Callable[..., Tensor], list[dict[str, Any]]]] = {
     "gcn": (slow_gcn, [{}]),
     "mlp": (slow_mlp, [{}]),
     "gcnii": (slow_gcnii, [{}, {"alpha": 0.4, "lam": 1.5}]),
+    "edgeconv": (slow_edgeconv, [{"k": 2}, {}, {"k": 1, "moving": False}]),
     "sage": (slow_sage, [{}, {"aggregator": "pool"}, {"aggregator": "gcn"}]),
     "gat": (
         slow_gat,

@@ -329,6 +329,9 @@ def test_input_dropout_drops_features_in_training_only(build: Build) -> None:
     [
         ("gcn", {"heads": 2}, {}, "gkd_model.heads: does not apply. model.type: gcn reads input_dropout"),
         ("gat", {"alpha": 0.2}, {}, "gkd_model.alpha: does not apply"),
+        ("edgeconv", {"k": 0}, {}, "gkd_model.k: 0 is not allowed. Allowed: a whole number of at least 1"),
+        ("edgeconv", {"k": -3}, {}, "gkd_model.k: -3 is not allowed"),
+        ("gcn", {"k": 8}, {}, "gkd_model.k: does not apply"),
         ("gat", {"heads": 0}, {}, "gkd_model.heads: 0 is not allowed. Allowed: a whole number of at least 1"),
         ("gat", {"residual": "dlg"}, {}, "gkd_model.residual: 'dlg' is not allowed. Did you mean 'dgl'"),
         ("gcn", {"batchnorm": "plain"}, {}, "gkd_model.batchnorm: does not apply. Set gnn.batchnorm: true"),

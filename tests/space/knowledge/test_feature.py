@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -467,3 +468,24 @@ def test_keys_that_do_not_apply(key: str, values: dict[str, object], applies: bo
     (found,) = [k for k in FeatureTerm.keys if k.name == key]
     assert found.unless is not None
     assert (found.unless(values) is None) == applies
+
+
+@pytest.mark.parametrize("nodes", ["all", "train"])
+def test_a_projector_that_convolves_takes_the_edges_of_its_layer_where_graphs_move(nodes: str) -> None:
+    """As if each pair of layers stood alone on two graphs that do not move."""
+    mask = torch.tensor([True, True, True, False, True])
+    where = Graph(torch.zeros(2, 0, dtype=torch.long), 5, train_mask=mask)
+    links = [torch.randint(0, 5, (2, 9)) for _ in range(4)]
+    learner, source = seen(where, 3, 3), seen(where, 4, 4)
+    moved = [where.moved(each) for each in links]
+    learner, source = replace(learner, graphs=tuple(moved[:2])), replace(source, graphs=tuple(moved[2:]))
+    term = build(learner, source, projector="gnn", nodes=nodes)
+    for row, column in ((1, 1), (2, 1), (1, 2)):
+        weights = torch.zeros(2, 2)
+        weights[row - 1, column - 1] = 1.0
+        ours, theirs = (
+            replace(learner, graph=moved[row - 1], graphs=()),
+            replace(source, graph=moved[column + 1], graphs=()),
+        )
+        assert torch.equal(term(learner, source, weights), term(ours, theirs, weights))
+        assert not torch.equal(term(learner, source, weights), term(replace(ours, graph=where), theirs, weights))

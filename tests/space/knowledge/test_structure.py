@@ -200,7 +200,7 @@ def test_golden_distributions_of_node_0() -> None:
     for loops, wanted in ((True, {0: 0.458500, 1: 0.277146, 2: 0.264354}), (False, {1: 0.511812, 2: 0.488188})):
         observation = seen(graph, A)
         one = term(self_loops=loops)
-        domain = one._domain(observation, observation)
+        domain = one._domain(observation, observation, 1, 1)
         found = one._structure(observation, observation, 1, domain).exp()
         assert isinstance(domain, structure.EdgeSet)
         incoming = {int(u): p for (u, v), p in zip(domain.index.t().tolist(), found.tolist(), strict=True) if v == 0}
@@ -252,7 +252,7 @@ def test_the_median_scale_is_a_constant_of_each_side() -> None:
     term(kernel_scale="median").distance(seen(graph, by_median), target, 1, 1).backward()
     # the same target, the learner's own median written as a number
     one = term(kernel_scale="median")
-    domain = one._domain(target, target)
+    domain = one._domain(target, target, 1, 1)
     log_q = one._structure(target, target, 1, domain)
     number = term(kernel_scale=median(apart))
     observation = seen(graph, by_number)

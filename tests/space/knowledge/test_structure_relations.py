@@ -113,6 +113,13 @@ def test_a_graph_without_types_is_refused_before_training() -> None:
     term().require(graph_of([(0, 1)], 2))
 
 
+def test_a_layer_with_a_graph_of_its_own_has_no_relations() -> None:
+    graph = relational([(0, 1, 0)], 2)
+    moving = replace(seen(graph, torch.rand(2, 3)), graphs=(graph_of([(1, 0)], 2),))
+    with pytest.raises(UserError, match="nor have those of a graph that moves"):
+        term(relations="each").distance(moving, seen(graph, torch.rand(2, 3)), 1, 1)
+
+
 @pytest.mark.parametrize(("domain", "told"), [("all_pairs", "are no edges"), ("union", "takes each pair once")])
 def test_relations_mean_nothing_where_pairs_have_none(domain: str, told: str) -> None:
     (key,) = (key for key in StructureTerm.keys if key.name == "relations")

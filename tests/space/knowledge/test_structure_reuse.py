@@ -62,7 +62,7 @@ def test_chunks_change_neither_value_nor_gradient(counted: Counted, monkeypatch:
 def test_nothing_of_size_edges_by_width_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph(torch.randint(40, (2, 2000)), 40)
     own, theirs = torch.randn(40, 16, requires_grad=True), torch.randn(40, 16)
-    pairs = term()._domain(seen(graph, own), seen(graph, theirs))
+    pairs = term()._domain(seen(graph, own), seen(graph, theirs), 1, 1)
     assert isinstance(pairs, structure.EdgeSet)
     unordered = pairs.unordered[0].num_pairs
     sizes: list[int] = []

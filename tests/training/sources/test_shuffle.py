@@ -14,6 +14,7 @@ from gkd_plugin.commands.explain import explain
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.models.rng import random_state
+from gkd_plugin.ops.neighbours import nearest_graph
 from gkd_plugin.space.observation import Graph, Observation
 from gkd_plugin.training.sources.shuffle import draw_permutation, shuffle_rows
 from tests import toy
@@ -163,3 +164,15 @@ def test_explain_says_it(tmp_path: Path) -> None:
     assert "taught by what the sources say of another item" in " ".join(
         str(explain(toy.config(tmp_path, **keys))).split()
     )
+
+
+def test_a_graph_that_moves_goes_with_the_states() -> None:
+    """The neighbours of item i are the items in whose places the neighbours of pi(i) now stand."""
+    rows = torch.randn(6, 2)
+    graph = Graph(torch.zeros(2, 0).long(), 6)
+    seen = Observation(rows, {"layer": (rows,)}, graph, graphs=(graph.moved(nearest_graph(rows, 2)),))
+    found = shuffle_rows(seen, 3)
+    assert found.graph is graph
+    again = nearest_graph(found.hidden["layer"][0], 2)
+    assert {*map(tuple, found.graphs[0].edge_index.t().tolist())} == {*map(tuple, again.t().tolist())}
+    assert not torch.equal(again, seen.graphs[0].edge_index)

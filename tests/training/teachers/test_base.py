@@ -20,8 +20,14 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.models.observed import ObservedModel, Sample
 from gkd_plugin.models.rng import RandomStreams
-from gkd_plugin.space.observation import Task
-from gkd_plugin.training.teachers.base import ModelTeacher, ModuleTeacher, Record, warn_of_probabilities
+from gkd_plugin.space.observation import Observation, Task
+from gkd_plugin.training.teachers.base import (
+    ModelTeacher,
+    ModuleTeacher,
+    Record,
+    check_observation,
+    warn_of_probabilities,
+)
 from gkd_plugin.training.teachers.file import StoredTeacher
 from tests import toy
 from tests.running import SOFT
@@ -161,6 +167,18 @@ def test_modules_with_something_wrong(answer: Any, words: str, tmp_path: Path) -
     with pytest.raises(UserError, match=words):
         run(toy.config(tmp_path, "narrow", **SOFT), teacher=module, quiet=True)
     assert not (tmp_path / "results" / "narrow").exists()
+
+
+def test_a_module_gives_a_graph_for_each_of_its_layers_or_none() -> None:
+    batch = sample()
+    graph, states = batch.graph("train"), torch.randn(48, 2)
+    hidden = {"conv": (states, states)}
+    for count in (0, 2):
+        seen = Observation(states, hidden, graph, graphs=(graph.moved(graph.edge_index),) * count)
+        assert check_observation(seen, batch, ("conv",), "teacher=: the module") is seen
+    seen = Observation(states, hidden, graph, graphs=(graph.moved(graph.edge_index),))
+    with pytest.raises(UserError, match="teacher=: the module gives 1 graphs for 2 layers; each needs its own"):
+        check_observation(seen, batch, ("conv",), "teacher=: the module")
 
 
 @pytest.mark.usefixtures("work_folder")

@@ -51,7 +51,31 @@ def test_the_store_changes_no_bit_and_saves_the_forward(tmp_path: Path, monkeypa
         assert report.results[0].answers == without.results[0].answers
         assert same(weights(report.folder), weights(without.folder))
     (file,) = kept("logits")
-    assert set(torch.load(file, weights_only=True)) == {"key", "content", "logits", "labels", "hidden"}
+    assert set(torch.load(file, weights_only=True)) == {"key", "content", "logits", "labels", "hidden", "graphs"}
+
+
+@pytest.mark.parametrize("learner", ["edgeconv", "gcn"])
+def test_graphs_that_move_are_kept_and_nothing_of_a_step_is(
+    learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen(name: str) -> Path:
+        own = {"gkd_model": {"k": 2}} if learner == "edgeconv" else {}
+        union = {"weight": 10.0, "tap": "layer", "domain": "union"}
+        return student(tmp_path, name, kd_structure=union, model={"type": learner}, gnn={"layers_post_mp": 1}, **own)
+
+    teach(tmp_path, model={"type": "edgeconv"}, gkd_model={"k": 4}, gnn={"layers_post_mp": 1})
+    without = run(listen("without"), quiet=True)
+    seen = forwards(monkeypatch)
+    monkeypatch.setenv(VARIABLE, "kept")
+    reports = [run(listen(name), quiet=True) for name in ("first", "second")]
+    assert seen.count(16) == 1
+    for report in reports:
+        assert same(weights(report.folder), weights(without.folder))
+    (file,) = kept("logits")
+    graphs = torch.load(file, weights_only=True)["graphs"]
+    assert len(graphs) == len(torch.load(file, weights_only=True)["hidden"]["layer"])
+    assert all(edges.shape == (2, 48 * 5) for edges in graphs)
+    assert kept("value") == [], "one file for each step"
 
 
 @pytest.mark.parametrize("holding", ["logits", "value"])

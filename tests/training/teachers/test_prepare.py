@@ -243,6 +243,22 @@ def test_parts_index_the_rows_of_the_whole_graph_by_node_id(loaders: Loaders, mo
     assert read == [48]
 
 
+def test_parts_have_their_share_of_each_layers_graph_where_it_moves() -> None:
+    teach(model={"type": "edgeconv"}, gkd_model={"k": 3}, gnn={"dim_inner": 16})
+    with running(sampled, **LAYERS, kd_response={"weight": 1.0, "nodes": "all"}) as trainer:
+        taught = teacher_of(trainer)
+        for sample in trainer.feeds[0]:
+            seen, ids = taught.observe(sample, ("conv",)), sample.batch.n_id.tolist()
+            assert taught._last is not None
+            full = taught._last[2]
+            assert len(seen.graphs) == len(full.graphs) == len(full.hidden["conv"]) > 1
+            for part, whole in zip(seen.graphs, full.graphs, strict=True):
+                named = {(ids[u], ids[v]) for u, v in part.edge_index.t().tolist()}
+                inside = {(u, v) for u, v in whole.edge_index.t().tolist() if u in ids and v in ids}
+                assert named == inside and part.num_nodes == len(ids)
+        trainer.updates.epoch(trainer.feeds[0], 0)
+
+
 def test_parts_without_a_whole_graph_are_read_one_by_one() -> None:
     teach()
 
