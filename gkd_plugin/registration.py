@@ -5,6 +5,7 @@ failing import leaves nothing half done, and every step may run twice.
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,7 @@ from gkd_plugin.config.kd_keys import extend_cfg_kd, set_cfg_kd
 from gkd_plugin.data import keys as data_keys
 from gkd_plugin.data.loaders import LOADERS
 from gkd_plugin.data.metrics import METRICS
+from gkd_plugin.data.relations import fill_share
 from gkd_plugin.models import aux_layers, networks
 from gkd_plugin.training.graphgym import MODE, dispatching, distill
 
@@ -48,6 +50,7 @@ def _set_cfg(node: Any) -> None:
     for name, keys in GROUPS.items():
         node[name] = CfgNode({key.name: None for key in keys})
     _complete_train(node)
+    node.share.relations, node.share.node_types = 0, []
 
 
 def _complete_train(node: Any) -> None:
@@ -64,6 +67,24 @@ def _extend_cfg() -> None:
         if name not in cfg:
             cfg[name] = CfgNode({key.name: None for key in keys})
     _complete_train(cfg)
+    if "relations" not in cfg.share:
+        cfg.share.relations, cfg.share.node_types = 0, []
+
+
+def _install_share() -> None:
+    """The host notes in ``cfg.share`` what networks must know of the data; types of edges and nodes are noted beside it."""
+    module = import_module("torch_geometric.graphgym.loader")
+    note = module.set_dataset_info
+    if hasattr(note, "gkd_standard"):
+        return
+
+    @wraps(note)
+    def set_dataset_info(dataset: Any) -> None:
+        note(dataset)
+        fill_share(dataset)
+
+    set_dataset_info.gkd_standard = note  # type: ignore[attr-defined]
+    module.set_dataset_info = set_dataset_info  # type: ignore[attr-defined]
 
 
 def _install_dispatch() -> None:
@@ -96,4 +117,5 @@ def register_all() -> None:
             _place(registry, name, answer)
     _place_in_front(register.loader_dict, LOADERS)
     aux_layers.install()
+    _install_share()
     _install_dispatch()

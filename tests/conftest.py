@@ -63,6 +63,17 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return copy
 
 
+@pytest.fixture(scope="session")
+def hetero_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``dataset.dir`` with AIFB, DBLP and IMDB, as PyG's examples lay them out."""
+    out = tmp_path_factory.mktemp("hetero")
+    prepare = _folder("GKD_DATA_DIR") / "prepare.py"
+    subprocess.run([sys.executable, str(prepare), "copy", "--out", str(out), "AIFB", "DBLP", "IMDB"], check=True)
+    for path in out.rglob("*"):
+        path.chmod(path.stat().st_mode | 0o200)
+    return out
+
+
 @pytest.fixture
 def data_dir(data_sets: Callable[..., Path]) -> Path:
     """A ``dataset.dir`` with Cora, CiteSeer and PubMed."""

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch_geometric import datasets
 
 from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.run import run
@@ -19,11 +21,14 @@ from gkd_plugin.study.check import check_points
 from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
 from tests.conftest import FOLDERS
+from tests.data.test_entities import write
+from tests.data.test_relations import Loaded, library
 
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
 DEEP = sorted(packed_configs().glob("deep/*.yaml"))
 MOVING = sorted(packed_configs().glob("moving/*.yaml"))
-CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP) - set(MOVING))
+RELATIONS = sorted(packed_configs().glob("relations/*.yaml"))
+CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP) - set(MOVING) - set(RELATIONS))
 GRIDS = sorted(path for path in packed_configs().glob("grids/*.txt") if "configs_gen.py" in path.read_text())
 NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
 NAMES |= {"mixtures": "Cora", "deep": "digits"}
@@ -53,6 +58,16 @@ def taught_by(path: Path) -> Path | None:
 ALONE = [path for path in CONFIGS if taught_by(path) is None]
 TAUGHT = [path for path in CONFIGS if taught_by(path) is not None]
 TEACHERS = sorted({path for path in map(taught_by, TAUGHT) if path is not None})
+
+
+@pytest.fixture
+def small_relations(tmp_path, monkeypatch):
+    """A ``dataset.dir``: AIFB of six nodes by files, and DBLP and IMDB of nine nodes."""
+    masks = {f"{part}_mask": torch.arange(4) % 3 == number for number, part in enumerate(("train", "val", "test"))}
+    for name in ("DBLP", "IMDB"):
+        monkeypatch.setattr(datasets, name, lambda root: Loaded(library(**masks)))
+    write(tmp_path / "data" / "Entities")
+    return tmp_path / "data"
 
 
 def test_every_data_set_has_every_preset():
@@ -137,6 +152,27 @@ def test_mixtures_run(data_sets, tmp_path):
             assert values[f"s1_kd_{group.name}"] > 0
     maps = (tmp_path / "lsp_ahead_and_peers" / "0" / "attention.json").read_text().splitlines()
     assert {json.loads(line)["source"] for line in maps} == {"1", "2"}
+
+
+@pytest.mark.parametrize("path", [path for path in RELATIONS if taught_by(path)], ids=name)
+def test_relations_run_with_every_preset_of_their_grid(path, small_relations, tmp_path):
+    teacher = taught_by(path)
+    values, larger = (yaml.safe_load(file.read_text()) for file in (path, teacher))
+    assert {key: values[key] for key in ("dataset", "train", "out_dir")} == {
+        key: larger[key] for key in ("dataset", "train", "out_dir")
+    }
+    found = expand(read_values(path), path.stem, read_grid(path.parent / "presets.txt"))
+    configs = check_points(found.points, path)
+    assert len(configs) == 10 and {w for config in configs.values() for w in config.plan.warnings} == set()
+    places = ("dataset.dir", str(small_relations), "out_dir", str(tmp_path), "metric_best", "accuracy", *SHORT)
+    assert not run(teacher, overrides=places, quiet=True).failures
+    taught = ("kd.teacher_cfg", "none", "kd.teacher", teacher.stem)
+    for preset in sorted({config.values["kd"]["preset"] for config in configs.values()}):
+        few = taught if preset != "supervised" else taught[:2]
+        report = run(path, overrides=[*places, "kd.preset", preset, *few], name=preset, quiet=True)
+        assert not report.failures
+        told = [text for text in report.results[0].warnings if "has no validation split" in text]
+        assert len(told) == (path.stem == "aifb")
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,7 @@ WHOLE = {  # tests of no single module, and why
     "commands/test_run_teacher.py": "a student with a teacher found by name, from a file to the rows; what is refused",
     "config/test_properties.py": "what holds for every configuration, read, explained and switched off",
     "space/knowledge/test_shared_memory.py": "what any term remembers on observations that others read too",
+    "space/knowledge/test_structure_relations.py": "the key relations of structure.py, with an oracle of its own",
     "space/knowledge/test_structure_moving.py": "structure, heads and measures where graphs move; test_structure.py has fixed ones",
     "space/knowledge/test_structure_reuse.py": "memory and reuse in structure.py; test_structure.py has its values",
     "fuzz/test_fuzz.py": "whatever is broken, each command ends with one message",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
 from torch_geometric.graphgym.loader import load_dataset
@@ -51,3 +53,23 @@ def test_a_loader_that_refuses_every_other_format_does_not_hide_ours(format: str
     register_all()
     cfg.dataset.format, cfg.dataset.name = format, "digits"
     assert type(load_dataset()).__name__ == kind
+
+
+def test_the_host_notes_types_of_the_data_beside_their_widths() -> None:
+    from torch_geometric.graphgym import loader
+
+    first = loader.set_dataset_info
+    register_all()
+    assert loader.set_dataset_info is first  # once
+    for data, expected in (
+        (Data(x=torch.ones(2, 3), edge_index=torch.zeros(2, 4).long(), edge_type=torch.arange(4)), (4, [])),
+        (Data(x=torch.ones(2, 3), edge_index=torch.zeros(2, 4).long()), (0, [])),
+        (
+            Data(num_nodes=2, node_type=torch.tensor([0, 1]), type_row=torch.zeros(2).long(), x_1=torch.ones(1, 7)),
+            (0, [[0, 1], [7, 1]]),
+        ),
+    ):
+        dataset = InMemoryDataset()
+        dataset.data, dataset.slices = dataset.collate([data])
+        loader.set_dataset_info(dataset)
+        assert (cfg.share.relations, cfg.share.node_types) == expected

@@ -94,6 +94,8 @@ class DataDescription(Printable):
             grid.add_row(word, escape(text))
         keys = ", ".join(f"{key}: {value}" for key, value in self.keys.items())
         grid.add_row("to use it", escape(f"dataset: {{{keys}}}"))
+        if self.summary.by_type:
+            grid.add_row("", escape(f"model: {{type: {_choose_network(self.summary)}}}"))
         yield Padding(grid, (0, 0, 0, 2))
         if self.refusal:
             yield f"[bold red]a run would refuse it:[/] {escape(self.refusal)}"
@@ -126,6 +128,8 @@ def describe_data(
         summary = summarize(load_whole(own))
         if not name.endswith((".yaml", ".yml")) and summary.labels is not None:
             _fit_task(own, summary.labels, overrides)
+            if summary.by_type and "model.type" not in [str(word) for word in overrides[::2]]:
+                own.model.type = _choose_network(summary)
         refusal = _find_refusal(own)
     keys = {key: str(own.dataset[key]) for key in ("format", "name", "dir", "task", "task_type")}
     return DataDescription(keys["name"], _find_place(own), summary, keys, refusal)
@@ -138,6 +142,11 @@ def _fit_task(own: CfgNode, labels: Labels, overrides: Sequence[Any]) -> None:
         own.dataset.task = labels.task
     if "dataset.task_type" not in words:
         own.dataset.task_type = labels.task_type if known is None else known.task_type
+
+
+def _choose_network(summary: DataSummary) -> str:
+    """A network that reads features by type."""
+    return "rgcn" if summary.edge_types else "gcn"
 
 
 def _find_refusal(own: CfgNode) -> str | None:
@@ -207,6 +216,9 @@ def _describe(summary: DataSummary) -> Iterator[tuple[str, str]]:
 
 
 def _describe_features(summary: DataSummary) -> str:
+    if any(width for _, width in summary.by_type):
+        parts = [f"{width:,} of {count:,} nodes" if width else f"none of {count:,}" for count, width in summary.by_type]
+        return f"by type of node: {', '.join(parts)}"
     if not summary.features:
         return "none"
     text = f"{summary.features:,} of type {summary.feature_type}, {summary.nonzero:.1%} not 0"

@@ -94,6 +94,8 @@ HOST_VALUES: dict[str, Kind] = {
     "share.dim_in": _count(0),
     "share.dim_out": _count(0),
     "share.num_splits": _count(0, 3),
+    "share.relations": _count(0),
+    "share.node_types": Several(Several(_count(0))),
     "dataset.name": Text(),
     "dataset.format": Text(),
     "dataset.dir": Folder(),

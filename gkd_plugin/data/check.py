@@ -293,6 +293,12 @@ def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
 def _check_features(source: Served, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
     x = source.get("x")
+    if x is None and own.share.get("node_types") and own.model.type == "gnn" and not own.dataset.node_encoder:
+        names = ", ".join(NETWORKS)
+        yield (
+            "its nodes have features by type, or none, and no common table x, which model.type: gnn reads. "
+            f"Networks that map each type: {names} (model.type)."
+        )
     if x is None or x.layout != torch.strided or own.dataset.node_encoder or own.model.type not in ("gnn", *NETWORKS):
         return
     if x.dtype != torch.float32:

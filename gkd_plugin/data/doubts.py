@@ -23,13 +23,14 @@ _MOST = 5  # classes that a message names
 
 
 def find_doubts(loaders: Sequence[Any], own: CfgNode) -> list[str]:
-    """All warnings about the data.
+    """All warnings about the data, and what our loaders did to them that a reader of scores must know.
 
     Args:
         loaders (sequence): Loaders for train, validation and test.
         own (CfgNode): The configuration that they were made for.
     """
-    return [*find_shared_items(loaders, own), *_find_unseen_classes(loaders, own)]
+    done: tuple[str, ...] = getattr(getattr(loaders[0], "dataset", None), "gkd_notes", ())
+    return [*done, *find_shared_items(loaders, own), *_find_unseen_classes(loaders, own)]
 
 
 def _find_unseen_classes(loaders: Sequence[Any], own: CfgNode) -> Iterator[str]:

@@ -22,7 +22,7 @@ from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.lock import hold_data
-from gkd_plugin.data.names import DATA_SETS, find_folder, find_name
+from gkd_plugin.data.names import DATA_SETS, RELATIONS, find_folder, find_name
 from gkd_plugin.data.sampling import sample_parts, serving_whole
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
@@ -204,7 +204,11 @@ def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
         text = f"dataset.dir: there is no '{name}' in {folder}, and fetching it failed ({what}). "
     source = os.environ.get("GKD_DATA_DIR")
     if source and (Path(source) / "prepare.py").is_file():
-        todo = f"copy it with: python {Path(source) / 'prepare.py'} copy --layout graphgym --out {dataset.dir} {name}"
+        known = DATA_SETS.get(find_name(name)) if dataset.format == FORMAT else None
+        layout = (
+            "" if known is not None and known.group == RELATIONS else "--layout graphgym "
+        )  # the host knows none of them
+        todo = f"copy it with: python {Path(source) / 'prepare.py'} copy {layout}--out {dataset.dir} {name}"
     else:
-        todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {name}/."
+        todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {folder.relative_to(dataset.dir)}/."
     return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])

@@ -6,6 +6,7 @@ import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.graphgym.loader import create_loader, get_loader
 from torch_geometric.loader import DataLoader
@@ -21,14 +22,17 @@ from gkd_plugin.data.links import TRAIN, VAL, split_links
 from gkd_plugin.data.names import DATA_SETS, encode_categories, find_name, load_named
 from gkd_plugin.data.own import FILE, find_file, load_file, load_function, names_function, report_no_file
 from gkd_plugin.data.protocol import TRANSDUCTIVE, HeldOutNodes, hold_out
+from gkd_plugin.data.relations import flatten
 from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
-from gkd_plugin.data.splits import per_class_split, random_split
+from gkd_plugin.data.splits import hold_out_validation, per_class_split, random_split
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, Problem, UserError, nearest
 from gkd_plugin.host import cfg
 
 FORMAT = "gkd"
 MASKS = ("train_mask", "val_mask", "test_mask")
+HELD_OUT = 0.2
+"""Share of the training nodes that validate where a data set has training and test nodes only."""
 
 
 def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None:
@@ -64,6 +68,7 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     dataset = (
         load_function(name, dataset_dir, seed) if names_function(name) else _load(name, osp.join(dataset_dir, name))
     )
+    dataset = flatten(name, dataset)
     meshes = isinstance(dataset, Meshes)
     if isinstance(dataset, Meshes):
         dataset = dataset.draw(values, seed)
@@ -72,11 +77,15 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     if not cfg.dataset.node_encoder:  # which reads them as they are
         encode_categories(dataset, DATA_SETS.get(name))
     if values["protocol"] != TRANSDUCTIVE:
-        return hold_out(_split_nodes(name, _take_one_graph(name, dataset), values, seed), values, seed)
+        data, notes = _split_nodes(name, _take_one_graph(name, dataset), values, seed)
+        held = hold_out(data, values, seed)
+        held.gkd_notes = notes
+        return held
     if meshes:
         return dataset
     if len(dataset) == 1:
-        dataset.data, dataset.slices = dataset.collate([_split_nodes(name, dataset[0], values, seed)])
+        data, dataset.gkd_notes = _split_nodes(name, dataset[0], values, seed)
+        dataset.data, dataset.slices = dataset.collate([data])
     else:
         _split_graphs(name, dataset, values, seed)
     return dataset
@@ -119,19 +128,26 @@ def _require_kind(name: str, values: Mapping[str, Any], kinds: Sequence[str], wh
         raise ConfigError([Problem(f"{SPLITS}.kind", found, f"Allowed: {', '.join(kinds)}.")])
 
 
-def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
-    """``data`` with three masks; of several given splits, the one at ``seed`` modulo their number."""
+def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) -> tuple[Data, tuple[str, ...]]:
+    """``data`` with three masks, and what a reader of its scores must know; of several given splits, the one at ``seed``
+    modulo their number.
+    """
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
-        data = NormalizeFeatures()(data)
-    if cfg.dataset.task == "link_pred":
-        return _split_pairs(name, data, values, seed)
+        data = NormalizeFeatures([key for key in data.keys() if key == "x" or key.startswith("x_")])(data)
     public = all(mask in data for mask in MASKS)
+    if values["kind"] in (None, "public") and "train_mask" in data and "test_mask" in data and not public:
+        count = int(data.train_mask.sum())
+        data = hold_out_validation(data, HELD_OUT, seed)
+        return data, (
+            f"dataset.name: '{name}' has no validation split: {int(data.val_mask.sum())} of its {count} training nodes "
+            f"({HELD_OUT:.0%}, of every class alike) validate, drawn by seed {seed}.",
+        )
     if not public:
         _require_kind(name, values, ("random", "per_class"), "has no split")
     if values["kind"] in ("random", "per_class") or not public:
-        return _draw(data, values, seed)
+        return _draw(data, values, seed), ()
     if values["seed"] != "run" and all(data[mask].dim() == 1 for mask in MASKS):
         found = f"{values['seed']}, but {name} has one split of its own"
         raise ConfigError(
@@ -140,7 +156,7 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     for mask in MASKS:
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]
-    return data
+    return data, ()
 
 
 def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
@@ -169,6 +185,14 @@ def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any]
 
 
 def _draw(data: Data, values: Mapping[str, Any], seed: int) -> Data:
+    """A split of the items; where only some nodes are predicted, of those."""
+    predicted = data.get("predicted")
+    if predicted is not None:
+        nodes = predicted.nonzero().view(-1)
+        drawn = _draw(Data(y=data.y[nodes], num_nodes=nodes.numel()), values, seed)
+        for mask in MASKS:
+            data[mask] = torch.zeros_like(predicted).index_put_((nodes,), drawn[mask])
+        return data
     per_class = values["kind"] == "per_class"
     train, val = (
         default if values[key] is None else values[key]

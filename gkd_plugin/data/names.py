@@ -15,14 +15,16 @@ from torch_geometric.transforms import Constant
 
 from gkd_plugin.data.clouds import Meshes
 from gkd_plugin.data.ogb import load_ogb_nodes
+from gkd_plugin.data.relations import ENTITIES, load_entities, load_mag
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.errors import ConfigError, Problem
 
-CITATION, SHOPS, WEB, HETEROPHILOUS, MOLECULES, CLOUDS, MANY = (
+CITATION, SHOPS, WEB, HETEROPHILOUS, RELATIONS, MOLECULES, CLOUDS, MANY = (
     "citation and co-author graphs",
     "products bought together",
     "social and web graphs",
     "heterophilous graphs",
+    "graphs with relations (model.type: rgcn)",
     "molecules (dataset.task: graph)",
     "point clouds (dataset.task: graph)",
     "many graphs",
@@ -172,6 +174,10 @@ def _ogb_nodes(name: str, group: str, directed: bool) -> Known:
     return Known(lambda root: load_ogb_nodes(root, name, directed), group, needs="ogb", place=place)
 
 
+def _entities(name: str) -> Known:
+    return Known(lambda root: load_entities(Path(root).parent, name), RELATIONS, place=f"{ENTITIES}/{name.lower()}")
+
+
 def _heterophilous(name: str) -> Known:
     return Known(lambda root: datasets.HeterophilousGraphDataset(root, name), HETEROPHILOUS)
 
@@ -216,6 +222,11 @@ DATA_SETS: dict[str, Known] = {
     "minesweeper": _heterophilous("Minesweeper"),
     "tolokers": _heterophilous("Tolokers"),
     "questions": _heterophilous("Questions"),
+    "AIFB": _entities("AIFB"),
+    "MUTAG": _entities("MUTAG"),
+    "DBLP": Known(lambda root: datasets.DBLP(root), RELATIONS),
+    "IMDB": Known(lambda root: datasets.IMDB(root), RELATIONS),
+    "ogbn-mag": Known(load_mag, RELATIONS),
     "PPI": Known(_load_ppi, MANY, task_type="classification_multilabel", many=True),
     "GeometricShapes": Known(_load_shapes, CLOUDS, task="graph", many=True),
     "ModelNet10": _modelnet("10"),

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Data, HeteroData, InMemoryDataset
 
 from gkd_plugin.data.trust import know_storages
 from gkd_plugin.errors import Problem, UserError, describe_error, find_place, nearest, quote
 
 FILE = "data.pt"
-ALLOWED = "Allowed: a Data, a list of Data, or an InMemoryDataset (torch_geometric.data)."
+ALLOWED = "Allowed: a Data, a HeteroData, a list of Data, or an InMemoryDataset (torch_geometric.data)."
 _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -170,8 +170,10 @@ def make_dataset(found: Any, text: str) -> InMemoryDataset:
         if len(found) == 0:
             raise UserError(f"{text} a data set without any graph.")
         return found
-    graphs = [found] if isinstance(found, Data) else list(found) if isinstance(found, (list, tuple)) else []
-    other = next((each for each in graphs if not isinstance(each, Data)), None)
+    graphs = (
+        [found] if isinstance(found, (Data, HeteroData)) else list(found) if isinstance(found, (list, tuple)) else []
+    )
+    other = next((each for each in graphs if not isinstance(each, (Data, HeteroData))), None)
     if other is not None:
         raise UserError(f"{text} a {type(found).__name__} with a {type(other).__name__} in it. {ALLOWED}")
     if not graphs:

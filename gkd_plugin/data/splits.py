@@ -91,6 +91,36 @@ def per_class_split(data: Data, train: int = 20, val: int = 30, seed: int = 0, l
     return data
 
 
+def hold_out_validation(data: Data, share: float = 0.2, seed: int = 0) -> Data:
+    """A copy of ``data`` in which a share of its training nodes is the validation set; of every class alike, where nodes have one.
+
+    Args:
+        data (Data): A graph with a ``train_mask``.
+        share (float): Share of the training nodes; one node at least.
+        seed (int): The same seed takes the same nodes.
+
+    Raises:
+        UserError: If fewer than two training nodes are there.
+    """
+    data = data.clone()
+    nodes = data.train_mask.nonzero().view(-1)
+    if nodes.numel() < 2:
+        raise UserError(f"split: {nodes.numel()} training nodes leave none for validation. Two are needed.")
+    generator = torch.Generator().manual_seed(seed)
+    nodes = nodes[torch.randperm(nodes.numel(), generator=generator)]
+    y = data.y[nodes]
+    if y.dim() == 1 and not y.is_floating_point():
+        parts = [nodes[y == label] for label in y.unique()]
+    else:
+        parts = [nodes]
+    taken = torch.cat([part[: round(share * part.numel())] for part in parts])
+    taken = taken if taken.numel() else nodes[:1]
+    data.val_mask = torch.zeros_like(data.train_mask)
+    data.val_mask[taken] = True
+    data.train_mask = data.train_mask & ~data.val_mask
+    return data
+
+
 def _node_split(data: Data, seed: int, **options: object) -> Data:
     """PyG's own split, which draws from the global stream, under a stream of its own."""
     with torch.random.fork_rng(devices=[]):

@@ -43,11 +43,13 @@ class DataSummary:
             without an edge to another one.
         edge_types (int): Relations, 0 where edges have no type.
         features (int): Columns of x, 0 without features.
+        by_type (tuple): For each type of nodes its number of nodes and the width of its own table of features (0: none); empty
+            where all nodes share x.
         feature_type (str): Their type, ``float32`` say.
         nonzero (float): Share of features that are not 0.
         bad_features (int): NaN or infinite ones.
         repeated_rows (int): Nodes with the same features as one before them.
-        labels (Labels, optional): What is to be predicted.
+        labels (Labels, optional): What is to be predicted, of the nodes that are predicted at all.
         splits (dict): Nodes or graphs of each split.
         absent (dict): Classes that are in no item of a split, by split.
         homophily (float, optional): Share of edges between nodes of one class (edge homophily, as
@@ -71,6 +73,7 @@ class DataSummary:
     splits: dict[str, int]
     absent: dict[str, tuple[int, ...]]
     homophily: float | None
+    by_type: tuple[tuple[int, int], ...] = ()
 
 
 def summarize(dataset: InMemoryDataset) -> DataSummary:
@@ -91,13 +94,17 @@ def summarize(dataset: InMemoryDataset) -> DataSummary:
     linked[edges[:, ~loops].view(-1)] = True
     x = data.get("x")
     x = x if isinstance(x, Tensor) and x.layout == torch.strided and x.numel() else None
-    labels = _describe_labels(data.get("y"), nodes, graphs)
+    y, predicted = data.get("y"), data.get("predicted")
+    if not isinstance(y, Tensor) or not isinstance(predicted, Tensor):
+        predicted = None
+    labels = _describe_labels(y if predicted is None else y[predicted], nodes, graphs, predicted)
     marks = _mark_splits(dataset, data, graphs)
     one_class = labels is not None and labels.task == "node" and labels.task_type == "classification"
     homophily = None
     if one_class and edges.size(1):
         y = data.y.view(-1)
-        homophily = float((y[edges[0]] == y[edges[1]]).double().mean())
+        ends = edges if predicted is None else edges[:, predicted[edges].all(dim=0)]
+        homophily = float((y[ends[0]] == y[ends[1]]).double().mean()) if ends.size(1) else None
     types = data.get("edge_type")
     return DataSummary(
         graphs=graphs,
@@ -115,9 +122,19 @@ def summarize(dataset: InMemoryDataset) -> DataSummary:
         repeated_rows=0 if x is None else _count_repeated_rows(x),
         labels=labels,
         splits={part: int(mark.sum()) for part, mark in marks.items()},
-        absent=_find_absent(data.get("y"), labels, marks),
+        absent=_find_absent(data.get("y"), labels, marks, predicted),
         homophily=homophily,
+        by_type=_describe_types(data),
     )
+
+
+def _describe_types(data: Any) -> tuple[tuple[int, int], ...]:
+    kinds = data.get("node_type")
+    if not isinstance(kinds, Tensor) or "type_row" not in data or "x" in data:
+        return ()
+    tables = [data.get(f"x_{number}") for number in range(int(kinds.max()) + 1 if kinds.numel() else 0)]
+    counts = torch.bincount(kinds, minlength=len(tables)).tolist()
+    return tuple((n, 0 if table is None else int(table.size(1))) for n, table in zip(counts, tables, strict=True))
 
 
 def _count_nodes(dataset: InMemoryDataset, graphs: int) -> Tensor:
@@ -154,7 +171,8 @@ def _count_repeated_rows(x: Tensor) -> int:
     return int(len(rows) - len({hash((row + 0).tobytes()) for row in rows}))  # -0.0 is 0.0
 
 
-def _describe_labels(y: Any, nodes: int, graphs: int) -> Labels | None:
+def _describe_labels(y: Any, nodes: int, graphs: int, predicted: Tensor | None = None) -> Labels | None:
+    nodes = nodes if predicted is None else int(predicted.sum())
     if not isinstance(y, Tensor) or y.dim() not in (1, 2) or not y.numel():
         return None
     if len(y) not in (nodes, graphs) and y.dim() == 1 and y.numel() % graphs == 0:  # rows of numbers, put end to end
@@ -191,11 +209,14 @@ def _mark_splits(dataset: InMemoryDataset, data: Any, graphs: int) -> dict[str, 
     return marks
 
 
-def _find_absent(y: Any, labels: Labels | None, marks: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def _find_absent(
+    y: Any, labels: Labels | None, marks: dict[str, Tensor], predicted: Tensor | None
+) -> dict[str, tuple[int, ...]]:
     if labels is None or labels.task_type != "classification":
         return {}
     y = y.view(-1).long()
-    classes = set(y[y >= 0].unique().tolist())
+    counted = y if predicted is None else y[predicted]
+    classes = set(counted[counted >= 0].unique().tolist())
     absent = {}
     for part, mark in marks.items():
         if len(mark) == len(y) and (lacking := classes - set(y[mark].unique().tolist())):

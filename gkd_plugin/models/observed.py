@@ -78,6 +78,8 @@ class Sample:
                 batch=self.batch.get("batch"),
                 node_id=self.batch.get("n_id"),
                 pairs=pairs,
+                edge_type=self.batch.get("edge_type"),
+                predicted=self.batch.get("predicted") if self.task.level == "node" else None,
             )
         return self._graphs[key]
 

@@ -23,11 +23,13 @@ class EdgeSet:
         index (Tensor): The pairs, ``[2, P]``.
         num_nodes (int): N.
         is_draw (bool): Whether it belongs to one step only, as the edges of a graph that moves do.
+        kinds (Tensor, optional): The relation of each pair, ``[P]``, where each relation has softmaxes of its own.
     """
 
     index: Tensor
     num_nodes: int
     is_draw: bool = False
+    kinds: Tensor | None = None
 
     def __hash__(self) -> int:
         return hash((self.num_nodes, self.num_pairs))
@@ -37,7 +39,11 @@ class EdgeSet:
             return True
         if not isinstance(other, EdgeSet) or self.num_nodes != other.num_nodes:
             return False
-        return self.index.device == other.index.device and torch.equal(self.index, other.index)
+        if self.index.device != other.index.device or not torch.equal(self.index, other.index):
+            return False
+        if self.kinds is None or other.kinds is None:
+            return self.kinds is other.kinds
+        return torch.equal(self.kinds, other.kinds)
 
     @property
     def num_pairs(self) -> int:
@@ -70,11 +76,42 @@ class EdgeSet:
         """Which pairs are no self-loops, bool ``[P]``."""
         return self.index[0] != self.index[1]
 
+    @cached_property
+    def _numbered(self) -> tuple[Tensor, Tensor, int]:
+        """For each relation that occurs a number from 0, ``[P]``; the pairs of each, ``[R]``; and R."""
+        assert self.kinds is not None
+        _, numbers, counts = torch.unique(self.kinds, return_inverse=True, return_counts=True)
+        return numbers, counts, counts.numel()
+
+    @cached_property
+    def _relational(self) -> dict[int, tuple[Tensor, int]]:
+        """The group of each pair by its end (0 or 1) and its relation, and the number of groups; empty ones take no room."""
+        numbers, _, count = self._numbered
+        found = {}
+        for end in (0, 1):
+            codes, group = torch.unique(self.index[end] * count + numbers, return_inverse=True)
+            found[end] = (group, codes.numel())
+        return found
+
     def log_softmax(self, values: Tensor, over: str) -> Tensor:
-        """The logarithm of the softmax over each node's incoming (``in_edges``) or outgoing (``out_edges``) pairs."""
-        group = self.index[1 if over == "in_edges" else 0]
-        found = compiled.log_softmax(values, group, self.num_nodes) if self.is_inside else None
-        return log_softmax(values, group, self.num_nodes) if found is None else found
+        """The logarithm of the softmax over each node's incoming (``in_edges``) or outgoing (``out_edges``) pairs, for each
+        relation alone where pairs have ``kinds``.
+        """
+        end = 1 if over == "in_edges" else 0
+        group, count = (self.index[end], self.num_nodes) if self.kinds is None else self._relational[end]
+        found = compiled.log_softmax(values, group, count) if self.is_inside else None
+        return log_softmax(values, group, count) if found is None else found
+
+    def reduce(self, shares: Tensor, how: str) -> Tensor:
+        """One number of all pairs' shares, as :func:`reduce` has it; where pairs have ``kinds``, the mean over the relations
+        that occur.
+        """
+        if self.kinds is None or not self.num_pairs:
+            return reduce(shares, how, self.num_nodes)
+        numbers, counts, relations = self._numbered
+        if how == "pair_mean":
+            return (shares / counts.index_select(0, numbers)).sum() / relations
+        return reduce(shares, how, self.num_nodes) / relations
 
 
 @dataclass(frozen=True)
@@ -105,6 +142,10 @@ class AllPairs:
     def is_draw(self) -> bool:
         """Whether it was drawn for one step only."""
         return self.nodes is not None
+
+    def reduce(self, shares: Tensor, how: str) -> Tensor:
+        """One number of all pairs' shares (:func:`reduce`)."""
+        return reduce(shares, how, self.num_nodes)
 
     def rows(self, states: Tensor) -> Tensor:
         """The states of the sampled nodes."""
@@ -140,9 +181,23 @@ def edges(edge_index: Tensor, num_nodes: int, loops: bool, is_draw: bool = False
     return EdgeSet(index, num_nodes, is_draw)
 
 
+def relational_edges(edge_index: Tensor, edge_type: Tensor, num_nodes: int, loops: bool) -> EdgeSet:
+    """The same with the relation of each edge; a node's self-loop is there once in every relation that it takes part in."""
+    index, kinds = remove_self_loops(edge_index, edge_type)
+    if loops and kinds.numel():
+        count = int(kinds.max()) + 1
+        codes = torch.unique((index * count + kinds).flatten())
+        own = codes // count
+        index = torch.cat((index, own.expand(2, -1)), dim=1)
+        kinds = torch.cat((kinds, codes % count))
+    return EdgeSet(index, num_nodes, kinds=kinds)
+
+
 def within(pairs: EdgeSet, mask: Tensor) -> EdgeSet:
     """The pairs with both ends in a set of nodes, bool ``[N]``."""
-    return EdgeSet(pairs.index[:, mask[pairs.index[0]] & mask[pairs.index[1]]], pairs.num_nodes, pairs.is_draw)
+    kept = mask[pairs.index[0]] & mask[pairs.index[1]]
+    kinds = None if pairs.kinds is None else pairs.kinds[kept]
+    return EdgeSet(pairs.index[:, kept], pairs.num_nodes, pairs.is_draw, kinds)
 
 
 def union(first: EdgeSet, second: EdgeSet) -> EdgeSet:

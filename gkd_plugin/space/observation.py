@@ -38,6 +38,9 @@ class Graph:
         batch (Tensor, optional): The graph each node belongs to, ``[N]``.
         node_id (Tensor, optional): Ids of the nodes in the whole graph where this is a sampled part, ``[N]``.
         pairs (Tensor, optional): The decoded node pairs of edge tasks, ``[2, P]``.
+        edge_type (Tensor, optional): The relation of each edge, ``[E]``.
+        predicted (Tensor, optional): Which nodes are predicted at all, bool ``[N]``; ``None`` for all. Where there are several
+            types of nodes, only one has labels.
         memo (dict): What was derived from this graph and may be used again (edge sets with self-loops, say).
         lasts (bool): Whether it is that of a batch; ``False`` for a graph that a layer made of its features.
     """
@@ -48,6 +51,8 @@ class Graph:
     batch: Tensor | None = None
     node_id: Tensor | None = None
     pairs: Tensor | None = None
+    edge_type: Tensor | None = None
+    predicted: Tensor | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     lasts: bool = True
 

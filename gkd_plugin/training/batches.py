@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
@@ -140,8 +141,9 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
     kept = (order >= round(share * pairs.size(1)))[number].nonzero().view(-1)
     cut = copy.copy(batch)
     for key in batch.keys():
-        # the labelled pairs of edge tasks are no edges that messages pass, though there may be as many of them
-        if batch.is_edge_attr(key) and not key.startswith(SPLITS):
+        # neither the labelled pairs of edge tasks nor a table of one node type (x_0) are edges that messages pass, though there
+        # may be as many of them
+        if batch.is_edge_attr(key) and not key.startswith((*SPLITS, "x_")):
             cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
     return Sample(cut, sample.task, whole=sample, fixed=sample.fixed)
 
@@ -177,7 +179,7 @@ def whole_graph(feeds: Sequence[SplitLoader]) -> Sample | None:
         return first.single
     with first.streams.use("whole"):
         part = first.peek().batch
-    rows, x = part.get("n_id"), part.get("x")
+    rows, x = part.get("n_id"), _identify(part)
     if rows is None or x is None:
         return None
     data = getattr(first.loader, "data", None)  # where PyG's samplers keep it
@@ -188,10 +190,18 @@ def whole_graph(feeds: Sequence[SplitLoader]) -> Sample | None:
             yield first._sample(Batch.from_data_list([data]))  # a copy of everything
 
     for whole in list_candidates():
-        theirs = whole.batch.get("x")
+        theirs = _identify(whole.batch)
         if theirs is not None and int(rows.max()) < len(theirs) and torch.equal(theirs[rows], x):
             return whole
     return None
+
+
+def _identify(batch: Any) -> Tensor | None:
+    """What tells one node from another: its features, or where they lie in the tables of each type."""
+    x, kinds, rows = (batch.get(key) for key in ("x", "node_type", "type_row"))
+    if x is None and kinds is not None and rows is not None:
+        return torch.stack((kinds, rows), dim=1)
+    return x if isinstance(x, Tensor) else None
 
 
 def make_split_loaders(

@@ -44,7 +44,7 @@ def test_groups_and_keys_are_those_of_the_reference():
         *layered,
     }
     assert set(names("kd_structure")) == {
-        *"weight source schedule kernel kernel_scale normalize domain self_loops samples distribution".split(),
+        *"weight source schedule kernel kernel_scale normalize domain relations self_loops samples distribution".split(),
         *"softmax_over non_edge_weight divergence reduction".split(),
         *layered,
     }

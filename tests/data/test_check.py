@@ -419,6 +419,23 @@ def test_masks_of_graphs_that_are_not_the_same_share_nothing() -> None:
     assert len(find_shared_items(sampled, cfg)) == 3
 
 
+def test_the_hosts_network_is_refused_where_features_lie_by_type() -> None:
+    data = toy.community(0)
+    del data.x
+    data.node_type, data.type_row = torch.zeros_like(data.y), torch.arange(len(data.y))
+    serve([data])
+    cfg.model.type = "gnn"
+    told = (
+        r"its nodes have features by type, or none, and no common table x, which model.type: gnn reads.*gcn, gat.*rgcn"
+    )
+    with pytest.raises(UserError, match=told):
+        load(cfg)
+    cfg.model.type = "rgcn"
+    load(cfg)
+    cfg.model.type, cfg.dataset.node_encoder = "gnn", True  # a user's own encoder may read the types
+    load(cfg)
+
+
 def test_a_class_that_is_tested_and_was_never_trained_on() -> None:
     data = toy.community(0)
     serve([data])

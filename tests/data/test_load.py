@@ -82,6 +82,10 @@ def test_the_folder_of_the_environment_is_named(tmp_path, monkeypatch):
     use("Cora", tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"prepare\.py copy --layout graphgym --out .*nowhere Cora"):
         load(cfg)
+    use("AIFB", tmp_path / "nowhere")  # which the host's layout does not know
+    cfg.dataset.format = "gkd"
+    with pytest.raises(UserError, match=r"in .*nowhere/Entities/aifb, and .*prepare\.py copy --out .*nowhere AIFB"):
+        load(cfg)
 
 
 @pytest.mark.parametrize("name", ["ind.cora.allx", "ind.cora.graph", "ind.cora.y"])

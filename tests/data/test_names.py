@@ -75,6 +75,7 @@ IN_PARTS = {  # classes that give one split at a time
     "ZINC_full": ("ZINC", {"subset": False}),
 }
 OGB = {"ogbn-arxiv", "ogbn-products"}
+RELATIONS = {"AIFB", "MUTAG", "DBLP", "IMDB", "ogbn-mag"}  # in test_relations.py
 MESHES = {"GeometricShapes", "ModelNet10", "ModelNet40"}  # in test_clouds.py
 NODES = 40
 
@@ -150,7 +151,7 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, answer: Callable[..., In
 
 
 def test_every_name_is_tried_here() -> None:
-    assert {*CALLS, *IN_PARTS, *OGB, *MESHES} == set(DATA_SETS)
+    assert {*CALLS, *IN_PARTS, *OGB, *RELATIONS, *MESHES} == set(DATA_SETS)
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if DATA_SETS[name].task == "node"])

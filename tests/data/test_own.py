@@ -164,10 +164,12 @@ def test_a_function_is_asked_by_every_run(module: str, configure: Any) -> None:
         ("own_pkg.sets:constant", r"something that is no function under the name 'constant'"),
         ("own_pkg.sets:fails", r"raised an error \(IndexError: list index out of range; .*sets.py, line \d+\)"),
         ("own_pkg.sets:needs", r"raised an error \(TypeError: .*argument"),
-        ("own_pkg.sets:empty", r"returned an empty list .*Allowed: a Data, a list of Data, or an InMemoryDataset"),
+        (
+            "own_pkg.sets:empty",
+            r"returned an empty list .*Allowed: a Data, a HeteroData, a list of Data, or an InMemoryDataset",
+        ),
         ("own_pkg.sets:nothing", r"returned a NoneType \(None\). Allowed"),
         ("own_pkg.sets:text", r"returned a str \('Cora'\). Allowed"),
-        ("own_pkg.sets:hetero", r"returned a HeteroData"),
         ("own_pkg.sets:mixed", r"returned a list with a str in it. Allowed"),
         ("own_pkg.sets:unlike", r"graphs of different kinds: graphs 0 and 1 do not both have edge_index, y"),
         ("own_pkg.sets:shapes", r"returned graphs that do not fit together"),
@@ -177,6 +179,13 @@ def test_a_function_is_asked_by_every_run(module: str, configure: Any) -> None:
 def test_what_cannot_be_used(name: str, told: str, module: str) -> None:
     with pytest.raises(UserError, match=told):
         load_function(name, "", 0)
+
+
+def test_a_graph_of_several_types_must_say_which_is_predicted(module: str, configure: Any) -> None:
+    assert isinstance(load_function(f"{module}:hetero", "", 0)[0], HeteroData)  # what is made of it: test_relations.py
+    configure(f"{module}:hetero")
+    with pytest.raises(UserError, match=r"none has labels \(y\)\. Exactly one is predicted"):
+        create_loader()
 
 
 def test_no_labels(module: str, configure: Any) -> None:
@@ -287,7 +296,6 @@ def test_nothing_in_a_file_runs(tmp_path: Path) -> None:
         ({"x": torch.ones(2, 2)}, "holds a dict"),
         (torch.ones(3), "holds a Tensor"),
         ([], "holds an empty list"),
-        (HeteroData(), "holds a HeteroData"),
         (b"", "cannot be read"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from gkd_plugin.data.splits import per_class_split, planetoid_split, random_split
+from gkd_plugin.data.splits import hold_out_validation, per_class_split, planetoid_split, random_split
 from gkd_plugin.errors import UserError
 
 MASKS = ("train_mask", "val_mask", "test_mask")
@@ -86,3 +86,15 @@ def test_per_class_split_of_the_largest_component():
     kept = per_class_split(data, train=1, val=1, largest_component=True)
     assert kept.x.view(-1).tolist() == [0, 1, 2, 3, 4, 5]
     assert sizes(kept) == [2, 2, 2]
+
+
+def test_a_held_out_share_needs_two_nodes_and_takes_one_at_least() -> None:
+    data = Data(y=torch.rand(6), num_nodes=6, train_mask=torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.bool))
+    state = torch.get_rng_state()
+    held = hold_out_validation(data, 0.2, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (int(held.train_mask.sum()), int(held.val_mask.sum())) == (1, 1)
+    assert "val_mask" not in data and int(data.train_mask.sum()) == 2
+    data.train_mask[0] = False
+    with pytest.raises(UserError, match="1 training nodes leave none for validation"):
+        hold_out_validation(data)

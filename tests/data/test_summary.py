@@ -9,8 +9,10 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import contains_isolated_nodes, contains_self_loops, homophily, is_undirected
 
+from gkd_plugin.data.relations import make_homogeneous
 from gkd_plugin.data.split_graphs import OwnSplit, SplitGraphs
-from gkd_plugin.data.summary import DataSummary, summarize
+from gkd_plugin.data.summary import DataSummary, Labels, summarize
+from tests.data.test_relations import Loaded, library
 
 
 class Several(InMemoryDataset):
@@ -157,3 +159,14 @@ def test_nothing_is_written() -> None:
     assert isinstance(summarize(Several([graph])), DataSummary)
     assert all(torch.equal(graph[key], value) for key, value in before.items())
     assert torch.signbit(graph.x[0, 0])
+
+
+def test_of_several_types_of_nodes_only_the_predicted_are_labelled() -> None:
+    graph = library(train_mask=torch.tensor([True, False, False, False]))
+    graph["paper", "cites", "paper"].edge_index = torch.tensor([[0, 1, 1], [1, 3, 2]])
+    found = summarize(Loaded(make_homogeneous(graph)))
+    assert found.labels == Labels("node", "classification", 3, (1, 2, 1))
+    assert found.by_type == ((2, 0), (4, 3), (3, 2)) and found.features == 0
+    assert found.homophily == pytest.approx(1 / 3)  # of the three citations
+    assert found.splits == {"train": 1} and found.absent == {"train": (1, 2)}
+    assert summarize(Loaded(make_homogeneous(library()))).homophily == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gkd_plugin.ops import edges
+from gkd_plugin.ops.edges import EdgeSet, relational_edges, within
 
 
 @st.composite
@@ -172,3 +173,34 @@ def test_reductions(how: str, wanted: float) -> None:
     assert edges.reduce(shares, how, 8).item() == wanted
     assert edges.reduce(shares.view(2, 2), how, 8).item() == wanted
     assert edges.reduce(shares[:0], how, 8).item() == 0
+
+
+def test_relations_have_groups_of_their_own_and_loops_where_they_lead() -> None:
+    index, kinds = torch.tensor([[0, 2, 3, 0, 1], [1, 1, 1, 0, 2]]), torch.tensor([4, 4, 9, 4, 9])
+    bare = relational_edges(index, kinds, 5, False)
+    assert bare.index.tolist() == [[0, 2, 3, 1], [1, 1, 1, 2]] and bare.kinds is not None
+    assert bare.kinds.tolist() == [4, 4, 9, 9]
+    with_loops = relational_edges(index, kinds, 5, True)
+    assert with_loops.kinds is not None
+    loops = zip(
+        with_loops.index[0, 4:].tolist(), with_loops.index[1, 4:].tolist(), with_loops.kinds[4:].tolist(), strict=True
+    )
+    assert sorted(loops) == [(0, 0, 4), (1, 1, 4), (1, 1, 9), (2, 2, 4), (2, 2, 9), (3, 3, 9)]
+    values = torch.tensor([0.0, 0.0, 5.0, -3.0])
+    half = math.log(0.5)
+    torch.testing.assert_close(bare.log_softmax(values, "in_edges"), torch.tensor([half, half, 0.0, 0.0]))
+    torch.testing.assert_close(bare.log_softmax(values, "out_edges"), torch.zeros(4))
+    shares = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    found = [float(bare.reduce(shares, how)) for how in ("sum", "pair_mean", "node_mean")]
+    assert found == [15 / 2, (3 / 2 + 12 / 2) / 2, pytest.approx(15 / 5 / 2)]
+    inside = within(bare, torch.tensor([True, True, True, False, True]))
+    assert inside.kinds is not None and inside.kinds.tolist() == [4, 4, 9]
+    assert bare == relational_edges(index.clone(), kinds.clone(), 5, False)
+    assert bare != relational_edges(index, kinds.flip(0), 5, False)
+    assert bare != EdgeSet(bare.index, 5) and EdgeSet(bare.index, 5) != bare
+
+
+def test_a_graph_without_edges_has_no_relation() -> None:
+    nothing = relational_edges(torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=torch.long), 3, True)
+    assert nothing.num_pairs == 0
+    assert float(nothing.reduce(nothing.log_softmax(torch.empty(0), "in_edges"), "pair_mean")) == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.space.observation import Task
-from gkd_plugin.training.batches import SplitLoader, make_split_loaders
+from gkd_plugin.training.batches import SplitLoader, hide_edges, make_split_loaders, whole_graph
 from tests.toy import Toy, community
 
 NODE, CPU = Task("node", "multiclass"), torch.device("cpu")
@@ -78,3 +79,24 @@ def test_splits_that_are_masks_of_one_graph_share_a_sample() -> None:
     many = Toy(graphs(3))
     feeds = make_split_loaders([DataLoader(data) for data in (many, many)], NODE, CPU, RandomStreams(1))
     assert feeds[0].single is feeds[1].single is None
+
+
+def test_hidden_edges_take_their_relations_along_and_leave_tables_of_features() -> None:
+    torch.manual_seed(0)
+    index = torch.randint(0, 5, (2, 8))
+    data = Data(edge_index=index, edge_type=torch.arange(8), num_nodes=5, x_0=torch.rand(8, 2), y=torch.zeros(5))
+    cut = hide_edges(Sample(Batch.from_data_list([data]), Task("node", "multiclass")), 0.5, 1).batch
+    assert 0 < cut.num_edges < 8 and cut.x_0.shape == (8, 2)
+    assert torch.equal(index[:, cut.edge_type], cut.edge_index)
+
+
+def test_parts_of_a_graph_without_common_features_are_known_by_their_types() -> None:
+    data = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=4, y=torch.zeros(4).long())
+    data.node_type, data.type_row, data.x_1 = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]), torch.rand(2, 3)
+    part = data.subgraph(torch.tensor([1, 3]))
+    part.n_id = torch.tensor([1, 3])
+    served = [SplitLoader(each, NODE, CPU, RandomStreams(1)) for each in ([part], DataLoader([data]))]
+    found = whole_graph(served)
+    assert found is not None and found.batch.num_nodes == 4
+    part.n_id = torch.tensor([0, 3])  # of another graph
+    assert whole_graph(served) is None

@@ -14,6 +14,7 @@ from gkd_plugin.models.networks.gcn import GCN
 from gkd_plugin.models.networks.gcnii import GCNII
 from gkd_plugin.models.networks.mlp import MLP
 from gkd_plugin.models.networks.network import GROUP, Network, refuse_unread
+from gkd_plugin.models.networks.rgcn import RGCN
 from gkd_plugin.models.networks.sage import SAGE
 from gkd_plugin.schema import Key
 
@@ -25,6 +26,7 @@ NETWORKS: dict[str, type[Network]] = {
     "sage": SAGE,
     "gcnii": GCNII,
     "mlp": MLP,
+    "rgcn": RGCN,
     "edgeconv": EdgeConv,
 }
 

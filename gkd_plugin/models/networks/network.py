@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from gkd_plugin import groups
 from gkd_plugin.errors import ConfigError, Problem
 from gkd_plugin.host import cfg
+from gkd_plugin.models.networks.node_types import NodeTypeInput
 from gkd_plugin.models.networks.parts import STAGES, GraphReadOut, HiddenLayer, NodeReadOut, OnNodes, Stage
 from gkd_plugin.schema import Choice, Key, Number
 
@@ -63,7 +64,9 @@ class Network(nn.Module):
         if found:
             raise ConfigError(found)
         self.values = groups.read(cfg, GROUP, self.keys)
-        self.encoder = FeatureEncoder(dim_in)
+        types = cfg.share.get("node_types")
+        by_type = types and not cfg.dataset.node_encoder
+        self.encoder = NodeTypeInput(types, cfg.gnn.dim_inner) if by_type else FeatureEncoder(dim_in)
         width = self.encoder.dim_in
         if self.values["input_dropout"] > 0:
             self.input_dropout = OnNodes(nn.Dropout(self.values["input_dropout"]), edges=False)
@@ -75,7 +78,8 @@ class Network(nn.Module):
         last = self.last(width, dim_out)
         graphs = cfg.dataset.task == "graph"
         self.post_mp = GraphReadOut(last, cfg.model.graph_pooling) if graphs else NodeReadOut(last)
-        self.encoder.apply(init_weights)  # users' encoders begin as in the host's network
+        if not by_type:
+            self.encoder.apply(init_weights)  # users' encoders begin as in the host's network
 
     def hidden_width(self) -> int:
         """The width of every hidden layer."""

@@ -17,6 +17,7 @@ from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space import axes
 from gkd_plugin.space.knowledge.base import Symbols, Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, make_goal, response_loss
+from gkd_plugin.space.knowledge.rows import select
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
 
 
@@ -180,9 +181,10 @@ class AuxiliaryTerm(Term):
         soft: Tensor = zero
         target = source.logits.detach().to(learner.logits)
         loss, temperature = LOSS_BY_TASK[self.task.kind], float(self.group.get("temperature", 1.0))
-        goal = make_goal(target.view(target.size(0), -1), loss, temperature)
+        index = select(learner.graph, "all", "kd_auxiliary", answers=True) if self.task.level == "node" else None
+        goal = make_goal(_take(target, index), loss, temperature)
         for number, rows in logits.items():
-            soft = soft + self.factors[number] * response_loss(rows.view(rows.size(0), -1), goal, loss, temperature)
+            soft = soft + self.factors[number] * response_loss(_take(rows, index), goal, loss, temperature)
         return {"weight": label / self.mass, "soft_weight": soft / self.mass}
 
     def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
@@ -199,6 +201,12 @@ class AuxiliaryTerm(Term):
         mask = learner.graph.train_mask if self.task.level == "node" else None
         pred, true = (rows, learner.labels) if mask is None else (rows[mask], learner.labels[mask])
         return host.task_loss(pred, true)[0]
+
+
+def _take(logits: Tensor, index: Tensor | None) -> Tensor:
+    """A table of the logits that mean something."""
+    table = logits.view(logits.size(0), -1)
+    return table if index is None else table[index]
 
 
 def measure_smoothing(seen: Observation) -> dict[str, float]:

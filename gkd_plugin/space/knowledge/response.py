@@ -325,7 +325,7 @@ class ResponseTerm(Term):
 
     def require(self, graph: Graph) -> None:
         if self.task.level == "node":
-            select(graph, str(self.group["nodes"]), "kd_response.nodes")
+            select(graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
 
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         logits = learner.logits.view(learner.logits.size(0), -1)
@@ -351,7 +351,7 @@ class ResponseTerm(Term):
         target = source.logits.detach().to(like).view(like.shape)
         rows = counted = weights = None
         if self.task.level == "node":
-            rows = select(graph, str(self.group["nodes"]), "kd_response.nodes")
+            rows = select(graph, str(self.group["nodes"]), "kd_response.nodes", answers=True)
             target = target if rows is None else target[rows]
         if self.confidence > 0:
             counts = measure_certainty(read_distributions(target, self.loss)) >= self.confidence

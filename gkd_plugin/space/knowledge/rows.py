@@ -12,18 +12,21 @@ from gkd_plugin.space.observation import Graph, Observation
 NODES = {"all": "all nodes", "train": "training nodes", "unlabeled": "nodes outside the training mask"}
 
 
-def select(graph: Graph, nodes: str, key: str) -> Tensor | None:
+def select(graph: Graph, nodes: str, key: str, answers: bool = False) -> Tensor | None:
     """Indices of the nodes that are compared, or ``None`` for all of them.
 
     Args:
         graph (Graph): The learner's graph.
         nodes (str): ``all``, ``train`` or ``unlabeled`` (outside the training mask).
         key (str): The configuration key, for the message.
+        answers (bool): Whether logits are compared: those of nodes that are never predicted mean nothing.
 
     Raises:
         UserError: If ``unlabeled`` finds no node. A sampled part of a graph may have none.
     """
-    mask = graph.train_mask
+    mask, among = graph.train_mask, graph.predicted if answers else None
+    if nodes == "all" and among is not None:
+        return graph.remember(("nodes", nodes, answers), lambda: among.nonzero().view(-1))
     if nodes == "all" or (nodes == "train" and mask is None):
         return None
     if mask is None:
@@ -31,8 +34,8 @@ def select(graph: Graph, nodes: str, key: str) -> Tensor | None:
             f"{key}: unlabeled, but the graph has no training mask, so all its nodes count as training nodes. "
             "Allowed here: train, all."
         )
-    wanted = mask if nodes == "train" else ~mask
-    index = graph.remember(("nodes", nodes), lambda: wanted.nonzero().view(-1))
+    wanted = mask if nodes == "train" else ~mask if among is None else ~mask & among
+    index = graph.remember(("nodes", nodes, answers), lambda: wanted.nonzero().view(-1))
     if nodes == "unlabeled" and index.numel() == 0 and graph.node_id is None:
         raise UserError(
             f"{key}: unlabeled, but all {graph.num_nodes} nodes are in the training mask. Allowed here: train, all."

@@ -42,6 +42,14 @@ def _no_softmax(values: Mapping[str, Any]) -> str | None:
     return "the distribution none has no softmax" if values.get("distribution") == "none" else None
 
 
+def _no_relations(values: Mapping[str, Any]) -> str | None:
+    reasons = {
+        "all_pairs": "most pairs of the domain all_pairs are no edges, and have no relation",
+        "union": "the domain union takes each pair once, whatever its relations",
+    }
+    return reasons.get(str(values.get("domain")))
+
+
 def _no_matrix(values: Mapping[str, Any]) -> str | None:
     applies = values.get("domain") == "all_pairs" and values.get("distribution") == "none"
     return None if applies else "it weighs raw kernel values of all_pairs (domain all_pairs, distribution none)"
@@ -61,6 +69,11 @@ class StructureTerm(LayerTerm):
     ``reduction: node_mean``, the mean over *all* nodes. ``distribution: none`` compares the kernel values themselves,
     as GSP and GKD do.
 
+    ``relations: each`` has a distribution for every relation :math:`r` of the graph (``edge_type``), over the neighbours
+    :math:`\mathcal{N}_r(v)`, and :math:`D = \frac{1}{R} \sum_r D_r` is the mean over the R relations that have a pair at all;
+    each :math:`D_r` is reduced as ``reduction`` says, ``pair_mean`` over the pairs of r. With ``self_loops`` a node is its own
+    neighbour in every relation that it takes part in.
+
     Args:
         group (GroupPlan): The resolved ``kd_structure`` group.
         learner, source (Outline): Depths and widths; the widths may differ.
@@ -71,7 +84,8 @@ class StructureTerm(LayerTerm):
         - **output:** a scalar
 
     Raises:
-        UserError: If the source has other nodes than the learner, or ``domain: all_pairs`` needs too large a matrix.
+        UserError: If the source has other nodes than the learner, ``domain: all_pairs`` needs too large a matrix, or
+            the edges of ``relations: each`` have no types.
 
     .. code-block:: yaml
 
@@ -97,6 +111,14 @@ class StructureTerm(LayerTerm):
             "edges",
             Choice(("edges", "union", "all_pairs", "train_edges")),
             "the learner's edges, learner's and source's, all pairs of sampled nodes, or edges between training nodes",
+        ),
+        Key(
+            "relations",
+            "all",
+            Choice(("all", "each")),
+            "all: one distribution over a node's neighbours, whatever the relation; each: one for every relation "
+            "(edge_type), mean over relations",
+            unless=_no_relations,
         ),
         Key("self_loops", False, Flag(), "whether each node counts once as its own neighbour"),
         Key(
@@ -141,6 +163,7 @@ class StructureTerm(LayerTerm):
         self.scale: float | Tensor | str | None = group.get("kernel_scale")
         self.normalize: str = group["normalize"]
         self.domain: str = group["domain"]
+        self.each: bool = group.get("relations") == "each"
         self.loops: bool = group["self_loops"]
         self.samples: int | None = group.get("samples")
         self.softmax_over: str | None = group.get("softmax_over")  # None: raw kernel values
@@ -179,6 +202,8 @@ class StructureTerm(LayerTerm):
         over = {"node_mean": "mean over nodes", "pair_mean": "mean over pairs", "sum": "sum over pairs"}[
             group["reduction"]
         ]
+        if group.get("relations") == "each":
+            neighbours, over = f"{neighbours} within each relation", f"{over}, then over relations"
         text = f"{gap} of each node's softmax over {neighbours}, {over}"
         if group["distribution"] == "none":
             text = f"squared difference of kernel values between each node and {neighbours}, {over}"
@@ -189,6 +214,13 @@ class StructureTerm(LayerTerm):
         text += {"l2": "; rows of length 1", "batchnorm": "; rows batch-normalised"}.get(group["normalize"], "")
         factor = group.get("non_edge_weight", 1.0)
         return text if factor == 1 else f"{text}; differences where there is no edge times {show(factor)}"
+
+    def require(self, graph: Graph) -> None:
+        if self.each and graph.edge_type is None:
+            raise UserError(
+                f"kd_{self.name}.relations: each, but the edges of these data have no types (edge_type), nor have those of "
+                "a graph that moves. Allowed here: all; or a data set with relations, such as AIFB and DBLP (dataset.format: gkd)."
+            )
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         self._same_nodes(learner, source, column)
@@ -202,7 +234,7 @@ class StructureTerm(LayerTerm):
         if isinstance(domain, AllPairs) and self.non_edge_weight != 1:
             factors = self._edge_factors(learner, row, domain, own)
             own, target = factors * own, factors * target
-        return edges.reduce(self.divergence.function(own, target), self.reduction, learner.graph.num_nodes)
+        return domain.reduce(self.divergence.function(own, target), self.reduction)
 
     @property
     def _is_plain(self) -> bool:
@@ -244,7 +276,8 @@ class StructureTerm(LayerTerm):
         if self.domain == "all_pairs":
             return self._all_pairs(learner)
         graph, loops = learner.graph_of(row), self.loops
-        own, mask = _edges(graph, loops), graph.train_mask
+        self.require(graph)
+        own, mask = _edges(graph, loops, self.each), graph.train_mask
         if self.domain == "union":
             if learner.graphs and not source.graphs:
                 tell(
@@ -255,7 +288,7 @@ class StructureTerm(LayerTerm):
             holder: Observation | Graph = learner if own.is_draw or theirs.is_draw else graph
             return holder.remember(("union", own, theirs), lambda: edges.union(own, theirs))
         if self.domain == "train_edges" and mask is not None:
-            return graph.remember(("train_edges", loops), lambda: edges.within(own, mask))
+            return graph.remember(("train_edges", loops, self.each), lambda: edges.within(own, mask))
         return own
 
     def _all_pairs(self, learner: Observation) -> AllPairs:
@@ -288,7 +321,9 @@ class StructureTerm(LayerTerm):
         states = seen.layer(self.tap, layer)
         if isinstance(domain, AllPairs) or domain.is_draw or not self.built_in:
             return self._compute(states, domain)
-        parts = ("structure", self.tap, layer, self.recipe, domain.num_nodes, domain.index)
+        parts: tuple[Any, ...] = ("structure", self.tap, layer, self.recipe, domain.num_nodes, domain.index)
+        if domain.kinds is not None:
+            parts = (*parts, domain.kinds)
         return seen.derive(parts, lambda: self._compute(states, domain))
 
     def _compute(self, states: Tensor, domain: EdgeSet | AllPairs) -> Tensor:
@@ -330,10 +365,16 @@ class StructureTerm(LayerTerm):
         )
 
 
-def _edges(graph: Graph, loops: bool) -> EdgeSet:
-    return graph.remember(
-        ("edges", loops), lambda: edges.edges(graph.edge_index, graph.num_nodes, loops, not graph.lasts)
-    )
+def _edges(graph: Graph, loops: bool, each: bool = False) -> EdgeSet:
+    """A graph's edges, with their relations where each relation counts alone."""
+    kinds = graph.edge_type if each else None
+
+    def make() -> EdgeSet:
+        if kinds is None:
+            return edges.edges(graph.edge_index, graph.num_nodes, loops, not graph.lasts)
+        return edges.relational_edges(graph.edge_index, kinds, graph.num_nodes, loops)
+
+    return graph.remember(("edges", loops, each), make)
 
 
 def _compare(rows: Tensor, domain: EdgeSet, kernel: Kernel, scale: Any) -> Tensor:

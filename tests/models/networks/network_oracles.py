@@ -112,6 +112,30 @@ def slow_gcnii(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tens
     return h @ last.t() + last_bias
 
 
+def slow_rgcn(network: nn.Module, batch: Batch, values: dict[str, Any]) -> Tensor:
+    h = batch.x
+    edges = list(zip(*batch.edge_index.tolist(), batch.edge_type.tolist(), strict=True))
+    layers = [*network.mp.children(), network.post_mp]
+    for number, layer in enumerate(layers, 1):
+        part = {name.split("model.")[-1]: p.detach() for name, p in layer.named_parameters()}
+        weight = part["weight"]
+        if values["bases"]:
+            weight = torch.stack([sum(a * v for a, v in zip(row, weight, strict=True)) for row in part["comp"]])
+        elif weight.dim() == 4:
+            weight = torch.stack([torch.block_diag(*blocks) for blocks in weight])
+        rows = []
+        for v in range(batch.num_nodes):
+            row = h[v] @ part["root"] + part["bias"]
+            for kind in range(len(weight)):
+                near = [h[u] for u, w, r in edges if w == v and r == kind]
+                if near:
+                    row = row + torch.stack(near).mean(dim=0) @ weight[kind]
+            rows.append(row)
+        h = torch.stack(rows)
+        h = F.elu(h) if number < len(layers) else h
+    return h
+
+
 def slow_neighbours(h: Tensor, k: int, cloud: list[int]) -> list[list[int]]:
     """For each point the ``k`` nearest others of its cloud, of equally near ones the first."""
     found = []
@@ -160,5 +184,6 @@ EQUATIONS: dict[str, tuple[Callable[..., Tensor], list[dict[str, Any]]]] = {
             {"heads": 3, "out_heads": 2, "residual": "dgl"},
         ],
     ),
+    "rgcn": (slow_rgcn, [{}, {"bases": 2}, {"bases": 5}, {"blocks": 1}]),
 }
 """The slow version of each network, and the keys of ``gkd_model`` under which the two are compared."""

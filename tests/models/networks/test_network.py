@@ -31,6 +31,7 @@ from tests.models.networks.network_oracles import EQUATIONS
 
 PLAIN = {"batchnorm": False, "l2norm": False, "dropout": 0.0}
 Build = Callable[..., nn.Module]
+RELATIONS = 3
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Any:
         cfg.clear()
         set_cfg(cfg)
         cfg[GROUP] = CfgNode({**{key.name: None for key in KEYS}, **(own or {})})
-        cfg.model.type, cfg.gnn.head = kind, "node"
+        cfg.model.type, cfg.gnn.head, cfg.share.relations = kind, "node", RELATIONS
         for key, value in {**PLAIN, **gnn}.items():
             cfg.gnn[key] = value
         return create_model(to_device=False, dim_in=dim_in, dim_out=dim_out).model
@@ -68,7 +69,9 @@ def toy(dtype: torch.dtype = torch.float32, nodes: int = 6, edges: str = "01 10 
                 train_mask=torch.arange(nodes) < 2,
             )
         )
-    return Batch.from_data_list(parts)
+    batch = Batch.from_data_list(parts)
+    batch.edge_type = torch.arange(batch.num_edges) % RELATIONS
+    return batch
 
 
 # ---------------------------------------------------------------------------------------------------- published sizes
@@ -103,6 +106,26 @@ SIZES = {
     "G-CRD student of two layers": gat(4, 4, "pyg", 1, 64, 182_714),
     # (d + 1) h + (h + 1) C, the count of every two-layer GCN and MLP
     "GCN-16": ("gcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 23_063),
+    # R d h + d h + h [first: a matrix for each relation, one for the node, a bias], R h C + h C + C [last], R = 3
+    "RGCN-16": ("rgcn", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 16}, 4 * 1433 * 16 + 16 + 4 * 16 * 7 + 7),
+    # the same with 2 bases: 2 d h + 2 R [of which each relation's matrix is a sum] + d h + h, and so on
+    "RGCN-16 of 2 bases": (
+        "rgcn",
+        1433,
+        7,
+        {"bases": 2},
+        {"layers_mp": 1, "dim_inner": 16},
+        (3 * 1433 * 16 + 2 * 3 + 16) + (3 * 16 * 7 + 2 * 3 + 7),
+    ),
+    # 4 blocks in hidden layers: R h^2 / 4, after a linear layer d h + h
+    "RGCN-16 of 4 blocks": (
+        "rgcn",
+        1433,
+        7,
+        {"blocks": 4},
+        {"layers_pre_mp": 1, "layers_mp": 1, "dim_inner": 16},
+        (1433 * 16 + 16) + (3 * 16 * 4 + 16 * 16 + 16) + (4 * 16 * 7 + 7),
+    ),
     "MLP-128": ("mlp", 1433, 7, {}, {"layers_mp": 1, "dim_inner": 128}, 184_455),
     # plain batch normalisation has no parameters, and there is no bias before it: d h + h^2 + (h + 1) C
     "GKD's GCN-8": (
@@ -314,6 +337,16 @@ def test_input_dropout_drops_features_in_training_only(build: Build) -> None:
         ("gcn", {"batchnorm": "plain"}, {}, "gkd_model.batchnorm: does not apply. Set gnn.batchnorm: true"),
         ("gcnii", {}, {"stage_type": "skipsum"}, "gnn.stage_type: 'skipsum'. gcnii has stack"),
         ("gcnii", {}, {"layers_pre_mp": 2}, "gnn.layers_pre_mp: 2"),
+        ("rgcn", {"bases": 2, "blocks": 2}, {}, "gkd_model.bases: set beside blocks. Keep one of"),
+        ("rgcn", {"blocks": 3}, {}, "gkd_model.blocks: 3 for gnn.dim_inner: 16. It must divide"),
+        (
+            "rgcn",
+            {"blocks": 4},
+            {},
+            "gkd_model.blocks: 4 for widths 5 and 16. It must divide them; gnn.layers_pre_mp: 1",
+        ),
+        ("rgcn", {"bases": -1}, {}, "gkd_model.bases: -1 is not allowed"),
+        ("gcn", {"bases": 2}, {}, "gkd_model.bases: does not apply"),
         ("sage", {}, {"layers_post_mp": 2}, "gnn.layers_post_mp: 2. sage ends in one layer"),
         ("sage", {}, {"stage_type": "skipsum"}, "gnn.stage_type: skipsum adds 5 channels to the 16 of layer 1"),
     ],
@@ -398,6 +431,7 @@ def test_two_epochs_on_cora_lower_the_loss(build: Build, data_dir: Path, kind: s
     build("gnn")
     cfg.dataset.dir = str(data_dir)
     (batch,) = create_loader()[0]
+    batch.edge_type = torch.arange(batch.num_edges) % RELATIONS
     network = build(kind, batch.num_features, 7, own, dim_inner=16, **gnn)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     losses = []

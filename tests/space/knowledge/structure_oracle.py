@@ -138,3 +138,44 @@ def share(keys: Mapping[str, Any], own: float, target: float, is_edge: bool) -> 
         return p * (own - target)
     middle = (p + q) / 2
     return sum(0.5 * x * (math.log(x) - math.log(middle)) for x in (p, q) if x > 0)
+
+
+def relational_oracle(group: GroupPlan, learner: tuple[Matrix, Graph], source: tuple[Matrix, Graph]) -> float:
+    """``relations: each`` by loops: every relation as a graph of its own, the mean over those with a pair.
+
+    With self-loops, a relation's nodes are those that take part in it. The median distance is that of all pairs.
+    """
+    keys, graph = group.values, learner[1]
+    assert graph.edge_type is not None
+    mask = [True] * graph.num_nodes if graph.train_mask is None else graph.train_mask.tolist()
+    relations: dict[int, list[tuple[int, int]]] = {}
+    for (u, v), kind in zip(graph.edge_index.t().tolist(), graph.edge_type.tolist(), strict=True):
+        if u != v:
+            relations.setdefault(kind, []).append((u, v))
+    found = []
+    for pairs in relations.values():
+        loops = [(v, v) for v in sorted({v for pair in pairs for v in pair})] if keys["self_loops"] else []
+        kept = [(u, v) for u, v in pairs + loops if keys["domain"] != "train_edges" or (mask[u] and mask[v])]
+        if kept:
+            alone = {**keys, "self_loops": False}
+            # loops would be taken for self-loops of the graph, so each pair's value is computed here
+            found.append(_one_relation(alone, kept, learner[0], source[0], graph.num_nodes))
+    return sum(found) / max(len(found), 1)
+
+
+def _one_relation(
+    keys: Mapping[str, Any], pairs: list[tuple[int, int]], own: Matrix, theirs: Matrix, nodes: int
+) -> float:
+    end = 1 if keys.get("softmax_over") == "in_edges" else 0
+    sides = []
+    for rows in (normalized(own, keys["normalize"]), normalized(theirs, keys["normalize"])):
+        values = [kernel_value(keys["kernel"], rows[u], rows[v], keys.get("kernel_scale")) for u, v in pairs]
+        if keys["distribution"] == "softmax":
+            total = {
+                v: sum(math.exp(x) for x, p in zip(values, pairs, strict=True) if p[end] == v)
+                for v in {p[end] for p in pairs}
+            }
+            values = [x - math.log(total[p[end]]) for x, p in zip(values, pairs, strict=True)]
+        sides.append(values)
+    shares = [share(keys, a, b, True) for a, b in zip(*sides, strict=True)]
+    return sum(shares) / max({"node_mean": nodes, "pair_mean": len(pairs), "sum": 1}[keys["reduction"]], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -230,3 +231,15 @@ def test_a_task_on_graphs_with_labels_of_nodes(head: str) -> None:
                 torch.testing.assert_close(rows[v], affine(term.heads[str(number)].map, node.layer("layer", number)[v]))
     losses = [-rows.log_softmax(-1)[torch.arange(N), node.labels].mean() for rows in found.values()]
     torch.testing.assert_close(term(seen, seen)["weight"], sum(losses))
+
+
+def test_soft_targets_are_those_of_nodes_that_are_predicted() -> None:
+    task = Task("node", "multiclass")
+    learner, source = observe(task, 1), observe(task, 2)
+    term = make(task, weight=0.0, soft_weight=1.0, temperature=2.0)
+    predicted = torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    graph = replace(learner.graph, predicted=predicted, memo={})
+    found = term(replace(learner, graph=graph, memo={}), source)["soft_weight"]
+    q = (source.logits[predicted] / 2).log_softmax(-1)
+    heads = [(rows[predicted] / 2).log_softmax(-1) for rows in term.logits(learner).values()]
+    torch.testing.assert_close(found, sum(4 * (q.exp() * (q - p)).sum() / 4 for p in heads))

@@ -82,6 +82,18 @@ def oracle(logits: Tensor, target: Tensor, loss: str, tau: float, kept: list[int
     return total / len(kept)
 
 
+@pytest.mark.parametrize(("nodes", "kept"), [("all", [0, 1, 3]), ("train", [0, 2]), ("unlabeled", [1, 3])])
+def test_only_nodes_that_are_predicted_are_asked(nodes: str, kept: list[int]) -> None:
+    """Of several types of nodes one is predicted; what the head says of the others means nothing."""
+    generator = torch.Generator().manual_seed(4)
+    rows, target = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    predicted = torch.tensor([True, True, False, True, False])
+    graph = Graph(torch.empty(2, 0, dtype=torch.long), 5, torch.tensor(TRAIN), predicted=predicted)
+    learner, source = (Observation(logits, {}, graph) for logits in (rows, target))
+    expected = oracle(rows, target, "kl", 1.0, kept)
+    assert build(learner, source, nodes=nodes)(learner, source).item() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("nodes", ["all", "train", "unlabeled"])
 @pytest.mark.parametrize("tau", [1.0, 4.0])
 @pytest.mark.parametrize("loss", LOSSES)
