@@ -136,6 +136,8 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
         data = NormalizeFeatures([key for key in data.keys() if key == "x" or key.startswith("x_")])(data)
+    if cfg.dataset.task == "link_pred":
+        return _split_pairs(name, data, values, seed), ()
     public = all(mask in data for mask in MASKS)
     if values["kind"] in (None, "public") and "train_mask" in data and "test_mask" in data and not public:
         count = int(data.train_mask.sum())
@@ -163,8 +165,8 @@ def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     if all(f"{part}_edge_index" in data for part in PARTS) and values["kind"] in (None, "public"):
         return data
     _require_kind(name, values, ("random",), "has no split of pairs")
-    shares = (default if values[key] is None else values[key] for key, default in (("train", TRAIN), ("val", VAL)))
-    return split_links(name, data, *shares, seed)
+    train, val = (default if values[key] is None else values[key] for key, default in (("train", TRAIN), ("val", VAL)))
+    return split_links(name, data, train, val, seed)
 
 
 def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
