@@ -18,6 +18,8 @@ from tests import toy
 
 pytestmark = pytest.mark.usefixtures("work_folder")
 SEEDS = 3
+NODE = 0.07  # one of 16, whose two best classes tie on some processors
+COUNTED = ("accuracy", "precision", "recall", "f1", "auc", "agreement")
 
 
 def train(name: str, stack: bool, repeat: int = SEEDS, **groups: Any) -> RunReport:
@@ -36,10 +38,11 @@ def compare(alone: RunReport, together: RunReport) -> None:
         for ours, theirs in zip(read(together, split), read(alone, split), strict=True):
             assert ours.keys() == theirs.keys()
             for key in set(ours) - {"time_iter", "time_used", "eta", "eta_hours", "time_epoch"}:
-                assert ours[key] == pytest.approx(theirs[key], rel=2e-3, abs=2e-3), (split, key)
+                slack = NODE if key.rsplit("_", 1)[-1] in COUNTED else 2e-3
+                assert ours[key] == pytest.approx(theirs[key], rel=2e-3, abs=slack), (split, key)
     for ours, theirs in zip(together.results, alone.results, strict=True):
         for name, answer in theirs.answers.items():
-            assert ours.answers[name].test == pytest.approx(answer.test, abs=0.07)  # one of 16 nodes
+            assert ours.answers[name].test == pytest.approx(answer.test, abs=NODE)
 
 
 CASES: dict[str, dict[str, Any]] = {
