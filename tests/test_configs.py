@@ -28,7 +28,9 @@ MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
 DEEP = sorted(packed_configs().glob("deep/*.yaml"))
 MOVING = sorted(packed_configs().glob("moving/*.yaml"))
 RELATIONS = sorted(packed_configs().glob("relations/*.yaml"))
-CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - set(MIXTURES) - set(DEEP) - set(MOVING) - set(RELATIONS))
+TASKS = [path for folder in ("ppi", "tasks", "large") for path in sorted(packed_configs().glob(f"{folder}/*.yaml"))]
+OTHERS = {*MIXTURES, *DEEP, *MOVING, *RELATIONS, *TASKS}
+CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - OTHERS)
 GRIDS = sorted(path for path in packed_configs().glob("grids/*.txt") if "configs_gen.py" in path.read_text())
 NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
 NAMES |= {"mixtures": "Cora", "deep": "digits"}
@@ -173,6 +175,42 @@ def test_relations_run_with_every_preset_of_their_grid(path, small_relations, tm
         assert not report.failures
         told = [text for text in report.results[0].warnings if "has no validation split" in text]
         assert len(told) == (path.stem == "aifb")
+
+
+EXCERPTS = {  # the file that a grid is tried on: its teacher, its data set here, what makes it small, and what is run
+    "ppi/two_layers": ("teacher", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("lsp",)),
+    "ppi/five_layers": ("teacher", "PPI", (), ()),
+    "tasks/graphs": ("teacher_graphs", "TU_ENZYMES", SHORT, ("soft_target", "fitnet", "mutual")),
+    "tasks/links": ("teacher_links", "Cora", SHORT, ("soft_target", "fitnet", "mutual")),
+    "large/soft_target": ("teacher", "PubMed", ("dataset.name", "PubMed", *SHORT), ("soft_target", "lsp")),
+}
+
+
+@pytest.mark.parametrize("base", EXCERPTS)
+def test_task_runs_with_the_points_of_its_grid(base, data_sets, tmp_path):
+    path, (taught, data, excerpt, presets) = packed_configs() / f"{base}.yaml", EXCERPTS[base]
+    teacher, grid = path.parent / f"{taught}.yaml", path.parent / "methods.txt"
+    question, named, size, *_ = grid.read_text().splitlines()
+    assert question.startswith("# ") and f"{path.stem}.yaml" in named and "Time: " in size
+    found = expand(read_values(path), path.stem, read_grid(grid))
+    assert len(found.points) == int(re.search(r"Size: (\d+)", size)[1]) and found.duplicates == 0
+    configs = check_points(found.points, path)
+    assert {text for config in configs.values() for text in config.plan.warnings} == set()
+    own, larger = read_values(path), read_values(teacher)
+    for key in ("dataset", "train", "out_dir"):
+        assert own[key] == larger[key]
+    places = ("dataset.dir", str(data_sets(data)), "out_dir", str(tmp_path), *excerpt)
+    if presets:
+        assert not run(teacher, overrides=places, quiet=True, name="teacher").failures
+    for config in configs.values():
+        keys = config.values["kd"]
+        if keys["preset"] not in presets:
+            continue
+        words = [word for key in ("preset", "students") if keys.get(key) for word in (f"kd.{key}", str(keys[key]))]
+        words += ["kd.teacher_cfg", "none", *(["kd.teacher", "teacher"] if config.plan["teacher_cfg"] else [])]
+        assert not run(path, overrides=[*places, *words], name=keys["preset"], quiet=True).failures
+        values = rows(tmp_path / keys["preset"] / "0", "train")[-1]
+        assert all(f"s1_kd_{group.name}" in values for group in config.plan.active)
 
 
 @pytest.fixture(scope="module")

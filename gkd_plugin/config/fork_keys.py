@@ -18,7 +18,7 @@ CLIP, LARGEST, ACCUMULATE = "clip_grad_norm", "clip_grad_norm_value", "batch_acc
 _KNOWN = {
     "train": (
         "batch_size sampler sample_node node_per_graph radius eval_period skip_train_eval ckpt_period enable_ckpt "
-        "auto_resume epoch_resume ckpt_clean iter_per_epoch walk_length neighbor_sizes mode"
+        "auto_resume epoch_resume ckpt_clean iter_per_epoch walk_length neighbor_sizes mode train_parts"
     ).split(),
     "optim": "optimizer base_lr weight_decay momentum scheduler steps lr_decay max_epoch".split(),
 }
