@@ -433,6 +433,36 @@ def report(folder: Path, out: Path | None, open_page: bool) -> None:
     show(write_report(folder, out, open_page))
 
 
+@main.command("export")
+@imports
+@click.argument("run", metavar="RUN")
+@click.option("--out", required=True, metavar="DIR", help="A folder that is not there, or empty.")
+@click.option("--seed", type=int, metavar="N", help="The number of a seed's folder.  [default: the best by validation]")
+def export_(run: str, out: str, seed: int | None) -> None:
+    """Write the selected student of RUN alone: weights, configuration, model card, programs for torch and ONNX."""
+    with loading():
+        from gkd_plugin.commands.export import export
+
+    show(export(run, out, seed))
+
+
+@main.command()
+@imports
+@click.argument("folder", metavar="RUN | DIR")
+@click.option("--teacher", metavar="NAME", help="The run beside which it is measured.  [default: the run's own teacher]")
+@click.option("--seed", type=int, metavar="N", help="The number of a seed's folder.  [default: the best by validation]")
+@click.option("--out", metavar="F", help="Also write the numbers to a JSON file that is not there yet.")
+def card(folder: str, teacher: str | None, seed: int | None, out: str | None) -> None:
+    """Measure what the student of RUN costs beside its teacher, or the runs of a study in DIR beside one another."""
+    with loading():
+        from gkd_plugin.study.card import make_card, write_numbers
+
+    result = make_card(folder, teacher, seed)
+    show(result)
+    if out is not None:
+        write_numbers(result, out)
+
+
 @main.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path), metavar="[DIR]")
 @click.option("--configs", is_flag=True, help="Also copy our configurations and grids into DIR/graphgym_configs.")

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     from gkd_plugin.commands.check import Checks
     from gkd_plugin.commands.data import DataDescription, DataListing
+    from gkd_plugin.commands.export import Exported
     from gkd_plugin.commands.list import Listing
     from gkd_plugin.commands.report import RunReport
     from gkd_plugin.config.explain import Explanation
     from gkd_plugin.config.load import Source
     from gkd_plugin.models.trained import TrainedStudent
+    from gkd_plugin.study.card import RunCard
+    from gkd_plugin.study.front import StudyCard
     from gkd_plugin.study.overview import Overview
     from gkd_plugin.training.trainer import Progress
 
@@ -35,9 +38,11 @@ __version__ = "0.1.0"
 __all__ = [  # without list, which `import *` would put in the place of Python's own
     "RunFailed",
     "UserError",
+    "card",
     "check",
     "describe_data",
     "explain",
+    "export",
     "hookimpl",
     "load_student",
     "register_all",
@@ -46,6 +51,13 @@ __all__ = [  # without list, which `import *` would put in the place of Python's
     "run",
     "unregister_plugin",
 ]
+
+
+def card(run: str | Path, teacher: str | None = None, seed: int | None = None) -> RunCard | StudyCard:
+    """Measures what a run's student costs beside its teacher, or a study's runs; see :func:`gkd_plugin.study.card.make_card`."""
+    from gkd_plugin.study.card import make_card
+
+    return make_card(run, teacher, seed)
 
 
 def check(cfg: Source, overrides: Sequence[Any] = ()) -> Checks:
@@ -69,6 +81,13 @@ def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:
     from gkd_plugin.commands.explain import explain as command
 
     return command(cfg, overrides)
+
+
+def export(run: str | Path, out: str | Path, seed: int | None = None) -> Exported:
+    """Writes the selected student of a run into a folder of its own; see :func:`gkd_plugin.commands.export.export`."""
+    from gkd_plugin.commands.export import export as command
+
+    return command(run, out, seed)
 
 
 def list(axis: str | None = None) -> Listing:
@@ -107,7 +126,7 @@ def run(
 
 
 def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
-    """The selected student of a finished run; see :func:`gkd_plugin.commands.results.load_student`."""
+    """The selected student of a finished run, or of a folder that ``export`` wrote; see :func:`gkd_plugin.commands.results.load_student`."""
     from gkd_plugin.commands.results import load_student as command
 
     return command(run, student)

@@ -13,6 +13,7 @@ LAYERS = [
     ["gkd_cli"],
     ["study"],
     ["commands"],
+    ["deploy"],
     ["training"],
     ["config"],
     ["models", "data"],

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.graphgym.model_builder import create_model
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.observed import infer_task
 
 
@@ -54,6 +57,36 @@ class TrainedStudent(nn.Module):
         with host.scoped(self.kd_cfg):
             logits: Tensor = self.model(data)[0]
         return logits
+
+
+def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> TrainedStudent:
+    """A trained student in evaluation mode.
+
+    Args:
+        own (CfgNode): The configuration it was made from.
+        weights (mapping): Its weights, as a run's ``student_<n>.pt`` has them.
+        where (Path): The folder that they come from, for messages.
+
+    Raises:
+        UserError: If its network cannot be built here, or the weights are those of another one.
+    """
+    try:
+        with host.scoped(own):
+            network: nn.Module = create_model(to_device=False).model
+    except Exception as error:  # users' networks may raise anything
+        raise UserError(
+            f"{where}: its network (model.type: {own.model.type}) cannot be built here ({describe_error(error)}). Register "
+            "its parts first, as its own run did: import the module that calls register_network, register_layer, ..."
+        ) from error
+    module = TrainedStudent(network, own)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{where}: its weights are not those of the network that its configuration describes (model.type: "
+            f"{own.model.type}; {describe_error(error)})."
+        ) from error
+    return module.eval()
 
 
 def _name_pairs(data: Data) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.graphgym import register
 from torch_geometric.nn import GCN2Conv, Linear
@@ -18,10 +19,11 @@ from gkd_plugin.schema import Key, Number
 
 
 class Start(NamedTuple):
-    """What every GCNII layer reads again: the first representation and the normalised adjacency matrix."""
+    """What every GCNII layer reads again: the first representation and the normalised adjacency matrix, or its entries."""
 
     x: Tensor
     adjacency: Tensor
+    weight: Tensor | None = None
 
 
 class LinearIn(nn.Module):
@@ -37,6 +39,10 @@ class LinearIn(nn.Module):
         x = self.act(self.linear(batch.x))
         # 64 layers would each normalise the same edges; a sparse product is several times faster than a scatter
         edge_index, weight = gcn_norm(batch.edge_index, num_nodes=x.size(0), dtype=x.dtype)
+        if torch.compiler.is_compiling():  # torch.export knows no sorting into compressed rows
+            batch.gcnii_start = Start(x, edge_index, weight)
+            batch.x = self.dropout(x)
+            return batch
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse")
             adjacency = to_torch_csr_tensor(edge_index.flip(0), weight, (x.size(0), x.size(0)))
@@ -54,7 +60,7 @@ class InitialResidual(nn.Module):
 
     def forward(self, batch: Any) -> Any:
         start = batch.gcnii_start
-        batch.x = self.model(batch.x, start.x, start.adjacency)
+        batch.x = self.model(batch.x, start.x, start.adjacency, start.weight)
         return batch
 
 

@@ -1,0 +1,108 @@
+"""The seed of a run that is put into use: the best by validation, unless the user names another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gkd_plugin.errors import UserError
+from gkd_plugin.training.result import RESULT, RunResult, Score
+from gkd_plugin.training.run_folder import finished_seeds, seed_folders
+from gkd_plugin.training.seed_files import find_damage
+from gkd_plugin.training.result import read_result
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One seed of a run beside all finished ones.
+
+    Args:
+        run (Path): The run's folder.
+        folder (Path): The seed's folder.
+        result (RunResult): Its result.
+        results (tuple of RunResult): Those of all finished seeds, this one among them.
+        named (bool): Whether the user named the seed, by its folder or its number.
+    """
+
+    run: Path
+    folder: Path
+    result: RunResult
+    results: tuple[RunResult, ...]
+    named: bool
+
+    @property
+    def number(self) -> int:
+        """The student that is kept of a cohort: the one that answers; of an ensemble, the best by validation."""
+        answering = self.result.answering
+        return answering[0] if len(answering) == 1 else self.result.best_student
+
+    @property
+    def score(self) -> Score:
+        """That student's own score."""
+        return self.result.answers[f"s{self.number}"]
+
+    def tests(self) -> list[float]:
+        """The test score, in each finished seed, of the student that would be kept of it."""
+        return [Chosen(self.run, self.folder, result, self.results, True).score.test for result in self.results]
+
+
+def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
+    """A finished seed of a run.
+
+    Args:
+        run (str or Path): The run's folder, or that of one seed.
+        seed (int, optional): The number of its folder. (default: the best by validation; the one that ``run`` names)
+
+    Raises:
+        UserError: If there is no such folder, no finished seed in it, or the one asked for is damaged.
+    """
+    folder = Path(run).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"{run}: there is no such folder. Name the folder of a run, such as results/NAME.")
+    if (folder / RESULT).is_file():  # one seed's
+        if seed is not None and folder.name != str(seed):
+            raise UserError(f"{run} is the folder of seed {folder.name}, and --seed asks for {seed}. Name the run: {folder.parent}.")
+        return _choose(folder.parent, folder, True)
+    found = {int(path.name): path for path in seed_folders(folder)}
+    finished = {number: path for number, path in found.items() if (path / RESULT).is_file()}
+    if not finished:
+        raise UserError(_explain(folder, bool(found)))
+    if seed is not None:
+        if seed not in finished:
+            known = ", ".join(map(str, finished))
+            raise UserError(f"--seed: {folder} has no finished seed {seed}; finished: {known}.")
+        return _choose(folder, finished[seed], True)
+    whole = finished_seeds(folder)
+    if not whole:
+        return _choose(folder, next(iter(finished.values())), False)  # says what is damaged
+    ranked = {path: _rank(_read(path)) for path in whole}
+    return _choose(folder, max(ranked, key=lambda path: ranked[path]), False)
+
+
+def _choose(run: Path, folder: Path, named: bool) -> Chosen:
+    if damage := find_damage(folder):
+        raise UserError(damage)
+    return Chosen(run, folder, _read(folder), tuple(_read(path) for path in finished_seeds(run)), named)
+
+
+def _read(folder: Path) -> RunResult:
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def _rank(result: RunResult) -> float:
+    """Larger is better; NaN is worst."""
+    number = result.answering[0] if len(result.answering) == 1 else result.best_student
+    value = result.answers[f"s{number}"].val * (1 if result.better else -1)
+    return value if value == value else float("-inf")
+
+
+def _explain(folder: Path, seeds: bool) -> str:
+    if seeds:
+        return f"{folder} is not finished: no seed in it has a {RESULT}. The same gkd run command again finishes it."
+    runs = sorted(path.name for path in folder.iterdir() if path.is_dir() and seed_folders(path))
+    if runs:
+        some = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
+        return f"{folder} is a folder of runs. Name one of them: {some} (gkd report {folder} says which are good)."
+    return f"{folder} contains no finished run. Name the folder of a run (results/NAME) or of one seed (results/NAME/0)."
