@@ -20,6 +20,7 @@ from gkd_plugin.training.batches import make_split_loaders
 
 PAIRS = "edge_label_index"
 _LABELS = ("_mask", "_label", "_edge_index", "_index_edge")
+BATCH = 64  # graphs in a batch, and pairs, where these are predicted
 _EDGES = 300  # of an example: enough to be a graph, few enough to be quick
 
 
@@ -42,6 +43,29 @@ def read_graphs(own: CfgNode, seed: int) -> list[Data]:
         )[-1]
         graphs = [graph for sample in test.samples() for graph in sample.batch.to_data_list()]
     return graphs
+
+
+def choose_graph(graphs: Sequence[Data], level: str) -> tuple[Data, str]:
+    """What one pass reads: the graph; of several the first; of graphs that are predicted as a whole a batch.
+
+    Args:
+        graphs (sequence of Data): The data.
+        level (str): ``node``, ``edge`` or ``graph``: what is predicted.
+
+    Returns:
+        tuple: The graph, and what it is in words.
+    """
+    graph: Data = copy.copy(graphs[0])
+    text = "the whole graph"
+    if level == "graph":
+        graph = Batch.from_data_list(list(graphs[:BATCH]))
+        text = f"a batch of {min(BATCH, len(graphs))} test graphs"
+    elif len(graphs) > 1:
+        text = "the first test graph"
+    if level == "edge":
+        graph[PAIRS] = torch.randint(0, int(graph.num_nodes), (2, BATCH), generator=torch.Generator().manual_seed(0))
+        text += f" and {BATCH} pairs"
+    return graph, f"{text} ({graph.num_nodes:,} nodes, {graph.num_edges:,} edges)"
 
 
 def make_examples(graphs: Sequence[Data], level: str) -> tuple[Batch, Batch]:
