@@ -449,7 +449,9 @@ def export_(run: str, out: str, seed: int | None) -> None:
 @main.command()
 @imports
 @click.argument("folder", metavar="RUN | DIR")
-@click.option("--teacher", metavar="NAME", help="The run beside which it is measured.  [default: the run's own teacher]")
+@click.option(
+    "--teacher", metavar="NAME", help="The run beside which it is measured.  [default: the run's own teacher]"
+)
 @click.option("--seed", type=int, metavar="N", help="The number of a seed's folder.  [default: the best by validation]")
 @click.option("--out", metavar="F", help="Also write the numbers to a JSON file that is not there yet.")
 def card(folder: str, teacher: str | None, seed: int | None, out: str | None) -> None:

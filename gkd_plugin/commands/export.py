@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.deploy.chosen import Chosen, choose_seed
-from gkd_plugin.deploy.folder import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, load_safetensors, writing, write_student
+from gkd_plugin.deploy.folder import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, load_safetensors, write_student, writing
 from gkd_plugin.deploy.graphs import find_inputs, make_examples, read_graphs
 from gkd_plugin.deploy.model_card import Contents, write_card
 from gkd_plugin.deploy.onnx_file import write_onnx

@@ -30,13 +30,17 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     folder = Path(run)
     if is_export(folder):
         if student is not None:
-            raise UserError(f"{folder} is an exported student, the only one in its folder: leave student={student} out.")
+            raise UserError(
+                f"{folder} is an exported student, the only one in its folder: leave student={student} out."
+            )
         return read_export(folder)
     result = read_result(folder)
     if result is None:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder. Give a seed's folder, such as results/NAME/0.")
-        raise UserError(f"{folder} contains no finished run (no {RESULT}). Give a seed's folder, such as {folder}/0, or what gkd export wrote.")
+        raise UserError(
+            f"{folder} contains no finished run (no {RESULT}). Give a seed's folder, such as {folder}/0, or what gkd export wrote."
+        )
     number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
     path = folder / f"student_{number}.pt"
     if not path.is_file():

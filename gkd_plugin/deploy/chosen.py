@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.result import RESULT, RunResult, Score
+from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
 from gkd_plugin.training.run_folder import finished_seeds, seed_folders
 from gkd_plugin.training.seed_files import find_damage
-from gkd_plugin.training.result import read_result
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
         raise UserError(f"{run}: there is no such folder. Name the folder of a run, such as results/NAME.")
     if (folder / RESULT).is_file():  # one seed's
         if seed is not None and folder.name != str(seed):
-            raise UserError(f"{run} is the folder of seed {folder.name}, and --seed asks for {seed}. Name the run: {folder.parent}.")
+            raise UserError(
+                f"{run} is the folder of seed {folder.name}, and --seed asks for {seed}. Name the run: {folder.parent}."
+            )
         return _choose(folder.parent, folder, True)
     found = {int(path.name): path for path in seed_folders(folder)}
     finished = {number: path for number, path in found.items() if (path / RESULT).is_file()}
@@ -105,4 +106,6 @@ def _explain(folder: Path, seeds: bool) -> str:
     if runs:
         some = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
         return f"{folder} is a folder of runs. Name one of them: {some} (gkd report {folder} says which are good)."
-    return f"{folder} contains no finished run. Name the folder of a run (results/NAME) or of one seed (results/NAME/0)."
+    return (
+        f"{folder} contains no finished run. Name the folder of a run (results/NAME) or of one seed (results/NAME/0)."
+    )

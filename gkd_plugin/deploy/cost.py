@@ -17,7 +17,15 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 aten = torch.ops.aten
-_ADDING = ("scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_", "index_add", "index_add_", "segment_reduce")
+_ADDING = (
+    "scatter_add",
+    "scatter_add_",
+    "scatter_reduce",
+    "scatter_reduce_",
+    "index_add",
+    "index_add_",
+    "segment_reduce",
+)
 _PRODUCTS = ("mm", "addmm", "_sparse_mm", "_sparse_addmm")
 WARM_UP, MOST = 3, 100  # passes that are not counted, and at most as many that are
 
@@ -76,20 +84,16 @@ def count_work(call: Callable[[], Any]) -> Work:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         return add_up(max(value.numel() for value in tensors[1:]))  # after the place that is added to
 
+    def multiply(*args: Any, **kwargs: Any) -> int:
+        left, right = [value for value in args if isinstance(value, Tensor)][-2:]
+        if left.layout != torch.strided:
+            return add_up(left._nnz() * right.shape[1])
+        return int(2 * left.shape[0] * left.shape[1] * right.shape[1])
+
     formulas: dict[Any, Any] = {getattr(aten, name): gather for name in _ADDING if hasattr(aten, name)}
-    for name in _PRODUCTS:
-        if not hasattr(aten, name):
-            continue
-
-        def multiply(*args: Any, packet: Any = getattr(aten, name), **kwargs: Any) -> int:
-            left, right = [value for value in args if isinstance(value, Tensor)][-2:]
-            if left.layout != torch.strided:
-                return add_up(left._nnz() * right.shape[1])
-            return int(2 * left.shape[0] * left.shape[1] * right.shape[1])
-
-        formulas[getattr(aten, name)] = multiply
-    for formula in formulas.values():
-        formula._get_raw = True  # torch hands over the tensors, not their shapes alone
+    formulas |= {getattr(aten, name): multiply for name in _PRODUCTS if hasattr(aten, name)}
+    for formula in (gather, multiply):
+        vars(formula)["_get_raw"] = True  # torch then hands over the tensors, not their shapes alone
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         call()
     return Work(counter.get_total_flops() // 2, messages)
@@ -146,7 +150,7 @@ def measure_peak(call: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         clock(call, device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return int(torch.cuda.max_memory_allocated(device) - before)
     with torch.no_grad(), _Held() as tensors:
         call()
     return tensors.most
@@ -156,7 +160,7 @@ class _Held(TorchDispatchMode):
     """Adds up the tensors that operators make and that are still there; what an operator needs inside is not seen."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.held = self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -17,7 +17,11 @@ from gkd_plugin.models.trained import TrainedStudent, build_student
 from gkd_plugin.training.stored_config import own_cfg
 
 WEIGHTS, CONFIG, CARD, PROGRAM, ONNX = "weights.safetensors", "cfg.yaml", "card.md", "model.pt2", "model.onnx"
-_PLACES = {"out_dir": "results", "run_dir": "results", "cfg_dest": "config.yaml"}  # the host's defaults: no paths of ours
+_PLACES = {
+    "out_dir": "results",
+    "run_dir": "results",
+    "cfg_dest": "config.yaml",
+}  # the host's defaults: no paths of ours
 
 
 def is_export(folder: Path) -> bool:
@@ -88,7 +92,9 @@ def writing(out: Path) -> Iterator[Path]:
         UserError: If something lies in ``out``, or the disk refuses.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out: {out} is there and not empty. Nothing is overwritten: name another folder, or remove it.")
+        raise UserError(
+            f"--out: {out} is there and not empty. Nothing is overwritten: name another folder, or remove it."
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

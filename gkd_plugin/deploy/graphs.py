@@ -38,9 +38,7 @@ def read_graphs(own: CfgNode, seed: int) -> list[Data]:
     own.seed = seed
     loaders = load(own)
     with host.scoped(own):
-        test = make_split_loaders(
-            per_split(loaders), infer_task(own), torch.device("cpu"), RandomStreams(seed)
-        )[-1]
+        test = make_split_loaders(per_split(loaders), infer_task(own), torch.device("cpu"), RandomStreams(seed))[-1]
         graphs = [graph for sample in test.samples() for graph in sample.batch.to_data_list()]
     return graphs
 
@@ -118,7 +116,11 @@ def find_inputs(student: TrainedStudent, graph: Batch, level: str) -> list[str]:
         level (str): ``node``, ``edge`` or ``graph``.
     """
     always = {"graph": ["batch"], "edge": [PAIRS]}.get(level, [])
-    keys = [key for key in graph.keys() if isinstance(graph[key], Tensor) and key not in ("x", "edge_index", "y", "ptr", PAIRS)]
+    keys = [
+        key
+        for key in graph.keys()
+        if isinstance(graph[key], Tensor) and key not in ("x", "edge_index", "y", "ptr", PAIRS)
+    ]
     optional = [key for key in keys if key not in always and not key.endswith(_LABELS)]
     with torch.no_grad():
         full = student(graph)

@@ -60,7 +60,12 @@ def write_card(chosen: Chosen, own: CfgNode, plan: dict[str, Any], graphs: Seque
 
 
 def _describe(own: CfgNode) -> str:
-    kinds = {"node": "every node of a graph", "graph": "a whole graph", "edge": "a pair of nodes", "link_pred": "a pair of nodes"}
+    kinds = {
+        "node": "every node of a graph",
+        "graph": "a whole graph",
+        "edge": "a pair of nodes",
+        "link_pred": "a pair of nodes",
+    }
     what = {"regression": "numbers"}.get(str(own.dataset.task_type), "logits")
     return f"A small graph network that gives {what} for {kinds.get(own.dataset.task, own.dataset.task)}, exported by gkd_plugin."
 
@@ -68,7 +73,10 @@ def _describe(own: CfgNode) -> str:
 def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: Contents) -> str:
     layers = f"{own.gnn.layers_mp} layers"
     kind = f"{own.gnn.layer_type}, " if own.model.type == "gnn" else ""
-    nodes, edges = (sum(int(count) for count in counts) for counts in zip(*((g.num_nodes, g.num_edges) for g in graphs), strict=True))
+    nodes, edges = (
+        sum(int(count) for count in counts)
+        for counts in zip(*((g.num_nodes, g.num_edges) for g in graphs), strict=True)
+    )
     several = f"{len(graphs):,} test graphs, " if len(graphs) > 1 else ""
     rows = {
         "network": f"`model.type: {own.model.type}` ({kind}{layers}, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
@@ -84,7 +92,13 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
 
 def _tell_scores(chosen: Chosen) -> str:
     score, metric, tests = chosen.score, chosen.result.metric, chosen.tests()
-    how = "named by hand" if chosen.named else f"the best of {len(tests)} by validation" if len(tests) > 1 else "the only one"
+    how = (
+        "named by hand"
+        if chosen.named
+        else f"the best of {len(tests)} by validation"
+        if len(tests) > 1
+        else "the only one"
+    )
     lines = [
         f"| {metric} | validation | test |\n| --- | --- | --- |",
         f"| this student (seed folder {chosen.folder.name}, {how}) | {_show(score.val)} | {_show(score.test)} |",
@@ -95,7 +109,9 @@ def _tell_scores(chosen: Chosen) -> str:
     text = "\n".join(lines)
     notes = ["The epoch was selected by validation; the test split was read once, at that epoch."]
     if len(tests) > 1 and not chosen.named:
-        notes.append("The seed was chosen by validation, too: as an estimate for new training runs take the mean over seeds.")
+        notes.append(
+            "The seed was chosen by validation, too: as an estimate for new training runs take the mean over seeds."
+        )
     if len(tests) == 1:
         notes.append("One seed says nothing about how other seeds vary.")
     if len(chosen.result.parameters) > 1:
@@ -112,7 +128,11 @@ def _tell_scores(chosen: Chosen) -> str:
 
 
 def _tell_teacher(chosen: Chosen, plan: dict[str, Any]) -> str:
-    groups = {key: value for key, value in plan.items() if isinstance(value, dict) and key.startswith("kd_") and _weighs(value)}
+    groups = {
+        key: value
+        for key, value in plan.items()
+        if isinstance(value, dict) and key.startswith("kd_") and _weighs(value)
+    }
     preset = (plan.get("kd") or {}).get("preset")
     method = f"Method: `kd.preset: {preset}`." if preset else "Method: no preset."
     if groups:
@@ -122,7 +142,9 @@ def _tell_teacher(chosen: Chosen, plan: dict[str, Any]) -> str:
     lines = []
     teacher = chosen.result.teacher
     if teacher:
-        known = [f"validation {teacher.get('metric', _UNKNOWN)} {_show(teacher['val'])}"] if _has(teacher, "val") else []
+        known = (
+            [f"validation {teacher.get('metric', _UNKNOWN)} {_show(teacher['val'])}"] if _has(teacher, "val") else []
+        )
         known += [f"test {chosen.result.metric} {_show(teacher['test'])}"] if _has(teacher, "test") else []
         lines.append(f"Teacher: {teacher.get('name', _UNKNOWN)} ({', '.join(known) or 'score unknown'}).")
         if (share := chosen.result.agreement.get(f"s{chosen.number}")) is not None:
@@ -146,13 +168,13 @@ def _tell_loading(contents: Contents) -> str:
     arguments = ", ".join(contents.inputs)
     parts = [
         "## How to load it\n\nWith gkd_plugin, from "
-        f"`{WEIGHTS}` and `{CONFIG}`:\n\n```python\nimport gkd_plugin\n\nstudent = gkd_plugin.load_student(\"THIS FOLDER\")\n"
+        f'`{WEIGHTS}` and `{CONFIG}`:\n\n```python\nimport gkd_plugin\n\nstudent = gkd_plugin.load_student("THIS FOLDER")\n'
         "logits = student(data)  # a torch_geometric Data, or x, edge_index\n```"
     ]
     if PROGRAM in contents.there:
         parts.append(
             f"With torch alone, from `{PROGRAM}`, for any number of nodes and edges. Like a pickle, open such a file only if you "
-            f"trust where it comes from:\n\n```python\nimport torch\n\nprogram = torch.export.load(\"{PROGRAM}\").module()\n"
+            f'trust where it comes from:\n\n```python\nimport torch\n\nprogram = torch.export.load("{PROGRAM}").module()\n'
             f"logits = program({arguments})\n```"
         )
     if ONNX in contents.there:

@@ -53,7 +53,7 @@ class Positional(nn.Module):
         self.student, self.names = copy.deepcopy(student), tuple(names[2:])
         for module in self.student.modules():
             if callable(pooling := getattr(module, "pooling_fun", None)):
-                module.pooling_fun = _count_graphs(pooling)
+                vars(module)["pooling_fun"] = _count_graphs(pooling)
 
     def forward(self, x: Tensor, edge_index: Tensor, *further: Tensor) -> Tensor:
         out: Tensor = self.student(x, edge_index, **dict(zip(self.names, further, strict=True)))
@@ -86,7 +86,10 @@ def export_program(student: TrainedStudent, names: Sequence[str], graph: Data) -
     with torch.no_grad(), quiet(), _watching(traced.student) as inside:
         try:
             found = torch.export.export(
-                traced, arguments, dynamic_shapes=(*shapes[:2], *([tuple(shapes[2:])] if shapes[2:] else [])), strict=False
+                traced,
+                arguments,
+                dynamic_shapes=(*shapes[:2], *([tuple(shapes[2:])] if shapes[2:] else [])),
+                strict=False,
             )
         except Exception as error:  # torch has a class of its own for each reason, and a network may raise anything
             where = f"in {inside[-1]}: " if inside else ""
@@ -124,7 +127,10 @@ def compare(found: Tensor, student: TrainedStudent, names: Sequence[str], graph:
     with torch.no_grad():
         expected = student(*(graph[name] for name in names[:2]), **{name: graph[name] for name in names[2:]})
     if found.shape != expected.shape:
-        raise NotExportable(f"it gives {list(found.shape)} logits on a graph of another size, the student {list(expected.shape)}")
+        raise NotExportable(
+            f"it gives {list(found.shape)} logits on a graph of another size, the student {list(expected.shape)}"
+        )
+    found = found.detach()
     difference = float((found - expected).abs().max()) if expected.numel() else 0.0
     largest = float(expected.abs().max()) if expected.numel() else 0.0
     if not difference <= TOLERANCE * max(1.0, largest):
@@ -134,7 +140,7 @@ def compare(found: Tensor, student: TrainedStudent, names: Sequence[str], graph:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """torch prints pages about what it cannot trace; one sentence of ours says it."""
+    """Keeps back the pages that torch prints about what it cannot trace; one sentence of ours says it."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -118,8 +119,8 @@ def measure_neighbourhoods(
             part = take_neighbourhood(graph, node, hops[name][0])[0]
             sizes[name].append((int(part.num_nodes), int(part.num_edges)))
             there = part.to(device)
-            clock(lambda student=student, there=there: student(there), device)  # to warm up
-            times[name].append(clock(lambda student=student, there=there: student(there), device))
+            clock(partial(student, there), device)  # to warm up
+            times[name].append(clock(partial(student, there), device))
     found = {}
     for name, measured in sizes.items():
         columns = [tuple(np.quantile(column, (0.5, 0.95)).tolist()) for column in zip(*measured, strict=True)]

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ class RunCard(Printable):
             yield row(f"time, {device}", [time.median for time in times], [_show_time(time) for time in times])
             if all(device in each.node_latency for each in both):
                 times = [each.node_latency[device] for each in both]
-                yield row(f"time of one node, {device}", [time.median for time in times], [_show_time(time) for time in times])
+                yield row(
+                    f"time of one node, {device}", [time.median for time in times], [_show_time(time) for time in times]
+                )
             yield plain(f"peak memory, {device}, bytes", [each.peak[device] for each in both])
         reaches = [each.reach for each in both]
         if any(reaches):
@@ -152,7 +155,9 @@ class RunCard(Printable):
             for part in ("nodes", "edges"):
                 sizes = [getattr(reach, part) if reach is not None else None for reach in reaches]
                 texts = [f"{size[0]:,.0f} / {size[1]:,.0f}" if size is not None else "all" for size in sizes]
-                yield row(f"{part} of these, median / 95 %", [size[0] if size is not None else None for size in sizes], texts)
+                yield row(
+                    f"{part} of these, median / 95 %", [size[0] if size is not None else None for size in sizes], texts
+                )
 
 
 def make_card(folder: str | Path, teacher: str | None = None, seed: int | None = None) -> RunCard | StudyCard:
@@ -173,7 +178,9 @@ def make_card(folder: str | Path, teacher: str | None = None, seed: int | None =
     if not path.is_dir() or is_run(path) or (path / RESULT).is_file():
         return _make_run_card(choose_seed(path, seed), teacher)
     if teacher is not None or seed is not None:
-        raise UserError(f"{path} is not the folder of a run: --teacher and --seed belong to one run. Name it, or leave them out.")
+        raise UserError(
+            f"{path} is not the folder of a run: --teacher and --seed belong to one run. Name it, or leave them out."
+        )
     return make_study_card(path)
 
 
@@ -232,33 +239,33 @@ def _make_run_card(chosen: Chosen, named: str | None) -> RunCard:
     )
 
 
-def _measure(students: dict[str, TrainedStudent], graph: Data, level: str, notes: list[str]) -> dict[str, dict[str, Any]]:
-    cpu = torch.device("cpu")
-    costs: dict[str, dict[str, Any]] = {
-        name: {"work": count_work(lambda student=student: student(graph)), "latency": {}, "node_latency": {}, "peak": {}, "reach": None}
-        for name, student in students.items()
-    }
+def _measure(
+    students: dict[str, TrainedStudent], graph: Data, level: str, notes: list[str]
+) -> dict[str, dict[str, Any]]:
     nodes = _sample_nodes(graph) if level == "node" else []
-    hops = {name: find_hops(student, graph, nodes) for name, student in students.items()} if nodes else {}
-    for name in [name for name, found in hops.items() if found is None]:
-        del hops[name]
-        notes.append(f"{name}: no neighbourhood gives the answers of the whole graph: it reads all of it")
-    for device in [cpu, *([torch.device("cuda")] if torch.cuda.is_available() else [])]:
-        label = device.type
-        there = copy.copy(graph).to(device) if device.type != "cpu" else graph
-        for student in students.values():
-            student.to(device)
-        calls = {name: lambda student=student: student(there) for name, student in students.items()}
+    hops: dict[str, tuple[int, bool]] = {}
+    costs: dict[str, dict[str, Any]] = {}
+    for name, student in students.items():
+        work = count_work(partial(student, graph))
+        costs[name] = {"work": work, "latency": {}, "node_latency": {}, "peak": {}, "reach": None}
+        found = find_hops(student, graph, nodes) if nodes else None
+        if found is not None:
+            hops[name] = found
+        elif nodes:
+            notes.append(f"{name}: no neighbourhood gives the answers of the whole graph, all of which is read")
+    for label in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        device = torch.device(label)
+        there = copy.copy(graph).to(device)
+        calls = {name: partial(student.to(device), there) for name, student in students.items()}
         for name, timing in time_in_turns(calls, device).items():
             costs[name]["latency"][label] = timing
             costs[name]["peak"][label] = measure_peak(calls[name], device)
         if hops:
-            some = {name: students[name] for name in hops}
-            times, reaches = measure_neighbourhoods(some, hops, graph, nodes, device)
+            times, reaches = measure_neighbourhoods({name: students[name] for name in hops}, hops, graph, nodes, device)
             for name, timing in times.items():
                 costs[name]["node_latency"][label], costs[name]["reach"] = timing, reaches[name]
     for student in students.values():
-        student.to(cpu)
+        student.cpu()
     if not torch.cuda.is_available():
         notes.append("no GPU here: measured on the CPU alone")
     return costs
@@ -267,7 +274,11 @@ def _measure(students: dict[str, TrainedStudent], graph: Data, level: str, notes
 def _sample_nodes(graph: Data) -> list[int]:
     """Some test nodes, by a fixed draw."""
     mask = graph.get("test_mask")
-    nodes = mask.nonzero().view(-1) if isinstance(mask, torch.Tensor) and bool(mask.any()) else torch.arange(graph.num_nodes)
+    nodes = (
+        mask.nonzero().view(-1)
+        if isinstance(mask, torch.Tensor) and bool(mask.any())
+        else torch.arange(graph.num_nodes)
+    )
     order = torch.randperm(len(nodes), generator=torch.Generator().manual_seed(0))[:SAMPLE]
     found: list[int] = nodes[order].tolist()
     return found
@@ -308,4 +319,4 @@ def _show_time(time: Timing) -> str:
 def _show_hops(reach: Reach | None) -> str:
     if reach is None:
         return "all"
-    return f"{reach.hops} (its normalisation reads the degrees of the rim)" if reach.rim else str(reach.hops)
+    return f"{reach.hops} (with degrees at the rim)" if reach.rim else str(reach.hops)

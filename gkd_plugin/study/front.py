@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,14 @@ class StudyCard(Printable):
             "beside it"
         )
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-        heads = ("run", f"validation {self.metric}{unit}", f"test{unit} [95 %]", "parameters", f"time ({self.device}{threads})", "best of")
+        heads = (
+            "run",
+            f"validation {self.metric}{unit}",
+            f"test{unit} [95 %]",
+            "parameters",
+            f"time ({self.device}{threads})",
+            "best of",
+        )
         for head in heads:
             table.add_column(escape(head), overflow="fold")
         for run in self.front:
@@ -123,7 +131,8 @@ def make_study_card(folder: str | Path) -> StudyCard:
     results = read_study(folder)
     table = pareto(results).to_dict("records")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data, notes = list_data_sets(results), []
+    data = list_data_sets(results)
+    notes: list[str] = []
     if not table:
         raise UserError(f"{folder} has no finished run with a validation score. gkd status says what there is.")
     runs: list[Costed] = []
@@ -135,8 +144,11 @@ def make_study_card(folder: str | Path) -> StudyCard:
                 str(row["name"]),
                 place,
                 float(row["parameters"]),
-                *(float(row[key]) for key in ("val", "test", "test_low", "test_high")),
-                times[row["name"]],
+                val=float(row["val"]),
+                test=float(row["test"]),
+                low=float(row["test_low"]),
+                high=float(row["test_high"]),
+                latency=times[row["name"]],
             )
             for row in rows
             if row["name"] in times
@@ -163,7 +175,7 @@ def _time(results: StudyResults, names: Sequence[str], device: torch.device, not
             notes.append(f"{name} is left out: {error}")
             continue
         students[name] = student.to(device)
-    return time_in_turns({name: lambda student=student: student(graph) for name, student in students.items()}, device)
+    return time_in_turns({name: partial(student, graph) for name, student in students.items()}, device)
 
 
 def _find_front(points: Sequence[tuple[float, float]], better: bool) -> list[bool]:

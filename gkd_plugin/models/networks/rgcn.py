@@ -71,10 +71,29 @@ class RelationalConv(RGCNConv):  # type: ignore[misc]
     relation that has an edge, which are few where there are many relations.
     """
 
-    def forward(self, x: Tensor, links: Links) -> Tensor:
-        weight = self.weight
+    def _weigh(self) -> Tensor:
+        weight: Tensor = self.weight
         if self.num_bases is not None:
             weight = (self.comp @ weight.view(self.num_bases, -1)).view(self.num_relations, *weight.shape[1:])
+        return weight
+
+    def propagate_all(self, x: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
+        """The same in operators that ``torch.export`` can trace: every node goes through the map of every relation.
+
+        Args:
+            x (Tensor): ``[N, d]``.
+            edge_index, edge_type (Tensor): The edges, ``[2, E]``, and the relation of each, ``[E]``.
+        """
+        (source, target), nodes = edge_index, x.size(0)
+        mapped = torch.stack([_send(x, matrix) for matrix in self._weigh().unbind(0)])
+        place = edge_type * nodes + target
+        near = x.new_zeros(self.num_relations * nodes).index_add(0, place, x.new_ones(place.size(0)))
+        sent = mapped[edge_type, source] * near.reciprocal()[place].unsqueeze(1)
+        out: Tensor = (x @ self.root).index_add(0, target, sent)
+        return out if self.bias is None else out + self.bias
+
+    def forward(self, x: Tensor, links: Links) -> Tensor:
+        weight = self._weigh()
         parts = x.index_select(0, links.senders).split(links.counts)
         # all matrices at once: the gradient of each single one would be as large as that of all
         own = weight.unbind(0)
@@ -107,6 +126,10 @@ class OnRelations(nn.Module):
                 "model.type: rgcn reads the relation of every edge (edge_type, [edges], whole numbers from 0), which this graph "
                 "does not have."
             )
+
+        if torch.compiler.is_compiling():
+            batch.x = self.model.propagate_all(x, edges, kinds)
+            return batch
 
         def make() -> Links:
             if kinds.numel() and not 0 <= int(kinds.min()) <= int(kinds.max()) < relations:
