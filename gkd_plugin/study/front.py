@@ -153,8 +153,8 @@ def make_study_card(folder: str | Path) -> StudyCard:
             for row in rows
             if row["name"] in times
         ]
-        small = _find_front([(run.parameters, run.val) for run in made], results.better)
-        fast = _find_front([(run.latency.median, run.val) for run in made], results.better)
+        small = find_front([(run.parameters, run.val) for run in made], results.better)
+        fast = find_front([(run.latency.median, run.val) for run in made], results.better)
         runs += [replace(run, small=small[n], fast=fast[n]) for n, run in enumerate(made)]
     return StudyCard(results.name, results.metric, tuple(runs), device.type, torch.get_num_threads(), tuple(notes))
 
@@ -178,14 +178,18 @@ def _time(results: StudyResults, names: Sequence[str], device: torch.device, not
     return time_in_turns({name: partial(student, graph) for name, student in students.items()}, device)
 
 
-def _find_front(points: Sequence[tuple[float, float]], better: bool) -> list[bool]:
-    """Of (cost, score): whether a point is better than each that costs no more."""
+def find_front(points: Sequence[tuple[float, float]], better: bool) -> list[bool]:
+    """Whether nothing is as good for less, or better for as much.
+
+    Args:
+        points (sequence): Cost and score of each.
+        better (bool): Whether more of the score is better.
+    """
     sign = 1 if better else -1
     return [
-        all(
-            sign * score > sign * other or (other == score and cost < price)
-            for number, (price, other) in enumerate(points)
-            if number != own and price <= cost
+        not any(
+            price <= cost and sign * other >= sign * score and (price < cost or other != score)
+            for price, other in points
         )
-        for own, (cost, score) in enumerate(points)
+        for cost, score in points
     ]
