@@ -178,7 +178,8 @@ def make_dataset(found: Any, text: str) -> InMemoryDataset:
         raise UserError(f"{text} a {type(found).__name__} with a {type(other).__name__} in it. {ALLOWED}")
     if not graphs:
         what = f"an empty {type(found).__name__}" if isinstance(found, (list, tuple)) else f"a {type(found).__name__}"
-        raise UserError(f"{text} {what} ({quote(found)}). {ALLOWED}")
+        shown = "" if isinstance(found, (dict, torch.Tensor)) else f" ({quote(found)})"  # numbers would fill the screen
+        raise UserError(f"{text} {what}{shown}. {ALLOWED}")
     if any(graph.num_nodes is None for graph in graphs):
         raise UserError(f"{text} a graph whose number of nodes is unknown. Give it x, or num_nodes.")
     keys = [set(graph.keys()) for graph in graphs]
