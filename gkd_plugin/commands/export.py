@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def _write_programs(folder: Path, student: TrainedStudent, graphs: list[Data]) -
     try:
         program = export_program(student, names, first)
         program.example_inputs = None  # a file that is handed on holds none of the data
-        torch.export.save(program, folder / PROGRAM)
+        buffer = io.BytesIO()  # on a full disk torch itself would speak of its archive and not of the disk
+        torch.export.save(program, buffer)
+        (folder / PROGRAM).write_bytes(buffer.getbuffer())
         notes[PROGRAM] = _tell(check_program(folder / PROGRAM, student, names, other))
     except NotExportable as why:
         (folder / PROGRAM).unlink(missing_ok=True)

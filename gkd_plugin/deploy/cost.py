@@ -153,7 +153,8 @@ def measure_peak(call: Callable[[], Any], device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device) - before)
     with torch.no_grad(), _Held() as tensors:
         call()
-    return tensors.most
+    most: int = tensors.most
+    return most
 
 
 class _Held(TorchDispatchMode):

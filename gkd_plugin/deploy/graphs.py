@@ -39,8 +39,8 @@ def read_graphs(own: CfgNode, seed: int) -> list[Data]:
     loaders = load(own)
     with host.scoped(own):
         test = make_split_loaders(per_split(loaders), infer_task(own), torch.device("cpu"), RandomStreams(seed))[-1]
-        graphs = [graph for sample in test.samples() for graph in sample.batch.to_data_list()]
-    return graphs
+        batches = [sample.batch for sample in test.samples()]
+    return [graph for batch in batches for graph in (batch.to_data_list() if isinstance(batch, Batch) else [batch])]
 
 
 def choose_graph(graphs: Sequence[Data], level: str) -> tuple[Data, str]:

@@ -71,7 +71,7 @@ def _describe(own: CfgNode) -> str:
 
 
 def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: Contents) -> str:
-    layers = f"{own.gnn.layers_mp} layers"
+    layers = f"{own.gnn.layers_mp} layer{'s' if own.gnn.layers_mp != 1 else ''}"
     kind = f"{own.gnn.layer_type}, " if own.model.type == "gnn" else ""
     nodes, edges = (
         sum(int(count) for count in counts)

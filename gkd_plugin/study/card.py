@@ -152,11 +152,14 @@ class RunCard(Printable):
         reaches = [each.reach for each in both]
         if any(reaches):
             yield ["hops that one answer reads", *(_show_hops(reach) for reach in reaches)]
+            count = max(reach.count for reach in reaches if reach is not None)
             for part in ("nodes", "edges"):
                 sizes = [getattr(reach, part) if reach is not None else None for reach in reaches]
                 texts = [f"{size[0]:,.0f} / {size[1]:,.0f}" if size is not None else "all" for size in sizes]
                 yield row(
-                    f"{part} of these, median / 95 %", [size[0] if size is not None else None for size in sizes], texts
+                    f"{part} of these, median / 95 % of {count}",
+                    [size[0] if size is not None else None for size in sizes],
+                    texts,
                 )
 
 
@@ -294,6 +297,8 @@ def _find_teacher(chosen: Chosen, named: str | None, notes: list[str]) -> Chosen
         found = Path(name) if named and Path(name).is_dir() else find_folder(str(name), chosen.run)
         if found is None:
             raise UserError(f"there is no run '{name}'. Searched: {', '.join(map(str, list_places(chosen.run)))}.")
+        if found.is_file():
+            raise UserError(f"{found} holds logits and no network")
         same = (found / chosen.folder.name / RESULT).is_file()
         return choose_seed(found, int(chosen.folder.name) if same else None)
     except UserError as error:

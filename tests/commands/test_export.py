@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -126,6 +127,25 @@ def test_what_cannot_be_exported_is_named_and_the_rest_is_written(tmp_path: Path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {WEIGHTS, CONFIG, CARD}
     data = toy.community(1)
     assert torch.equal(load_student(tmp_path / "out")(data), load_student(tmp_path / "results" / "moving" / "0")(data))
+
+
+def test_missing_packages_of_onnx_are_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkd_plugin.deploy.onnx_file.find_spec", lambda name: None)
+    made = gkd_plugin.export(home / "results" / "small", tmp_path / "out")
+    assert "model.onnx: not written, it needs onnx, onnxscript, onnxruntime: pip install 'gkd_plugin[onnx]'" in str(
+        made
+    )
+    assert "not written, it needs onnx" in (tmp_path / "out" / CARD).read_text()
+
+
+def test_a_full_disk_is_one_message(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gkd_plugin.commands.export.write_student", fill)
+    with pytest.raises(UserError, match="cannot be written \\(No space left on device\\)"):
+        export(home / "results" / "small", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_student_of_an_ensemble_is_shown_with_its_own_score(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from torch import nn
 from torch_geometric.data import Data
 
 from gkd_plugin.deploy.cost import WARM_UP, count_bytes, count_work, measure_peak, time_in_turns
-from tests import toy
 from tests.deploy.test_program import build
 
 pytestmark = pytest.mark.usefixtures("toy_data")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from gkd_plugin.deploy.graphs import BATCH, PAIRS, choose_graph, find_inputs, make_examples, read_graphs
 from gkd_plugin.config.load import read_config
+from gkd_plugin.deploy.graphs import BATCH, PAIRS, choose_graph, find_inputs, make_examples, read_graphs
 from tests import toy
 from tests.deploy.test_program import build
 
