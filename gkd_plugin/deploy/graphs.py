@@ -19,7 +19,7 @@ from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.training.batches import make_split_loaders
 
 PAIRS = "edge_label_index"
-_LABELS = ("_mask", "_label", "_edge_index", "_index_edge")
+_PAIRS = ("edge_index", "edge_label", PAIRS)  # as train_edge_index
 BATCH = 64  # graphs in a batch, and pairs, where these are predicted
 _EDGES = 300  # of an example: enough to be a graph, few enough to be quick
 
@@ -94,9 +94,11 @@ def _take_part(data: Data, random: torch.Generator) -> Data:
     kept = torch.zeros(nodes, dtype=torch.bool)
     kept[data.edge_index[:, chosen].flatten()] = True
     kept[torch.randperm(nodes, generator=random)[:5]] = True
-    part = Data()
+    part = Data(num_nodes=int(kept.sum()))  # which data without x could only guess
     for key in data.keys():
         value = data[key]
+        if key != "edge_index" and key.endswith(_PAIRS):
+            continue  # the pairs of a split, which may have been drawn anywhere
         if key == "edge_index":
             place = kept.cumsum(0) - 1
             part.edge_index = place[value[:, chosen]]
@@ -121,11 +123,11 @@ def find_inputs(student: TrainedStudent, graph: Batch, level: str) -> list[str]:
         for key in graph.keys()
         if isinstance(graph[key], Tensor) and key not in ("x", "edge_index", "y", "ptr", PAIRS)
     ]
-    optional = [key for key in keys if key not in always and not key.endswith(_LABELS)]
+    optional = [key for key in keys if key not in always and not key.endswith(("_mask", *_PAIRS))]
     with torch.no_grad():
         full = student(graph)
         read = [key for key in optional if _differs(student, graph, key, full)]
-    return ["x", "edge_index", *read, *always]
+    return [*(["x"] if graph.x is not None else []), "edge_index", *read, *always]
 
 
 def _differs(student: TrainedStudent, graph: Batch, key: str, full: Tensor) -> bool:

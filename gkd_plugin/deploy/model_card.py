@@ -82,7 +82,8 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
         "network": f"`model.type: {own.model.type}` ({kind}{layers}, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
         "task": f"{own.dataset.task}, {own.dataset.task_type}, {own.share.dim_out} outputs",
         "data": f"{own.dataset.name} (`dataset.format: {own.dataset.format}`): {several}{nodes:,} nodes, {edges:,} edges",
-        "reads": ", ".join(f"`{name}`" for name in contents.inputs) + f"; `x` has {own.share.dim_in} columns",
+        "reads": ", ".join(f"`{name}`" for name in contents.inputs)
+        + (f"; `x` has {own.share.dim_in} columns" if "x" in contents.inputs else ""),
         "size": f"{contents.parameters:,} parameters, {contents.bytes:,} bytes",
         "from": f"run {chosen.run.name}, seed folder {chosen.folder.name} (seed {chosen.result.seed}), student {chosen.number} of "
         f"{len(chosen.result.parameters)}, epoch {chosen.score.epoch:g} of {chosen.result.epochs}",

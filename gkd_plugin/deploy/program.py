@@ -78,8 +78,8 @@ def export_program(student: TrainedStudent, names: Sequence[str], graph: Data) -
     """
     if not hasattr(torch.export.Dim, "DYNAMIC"):
         raise NotExportable(f"torch {torch.__version__} cannot leave the size of a graph open (2.6 can)")
-    if missing := [name for name in names if graph.get(name) is None]:
-        raise NotExportable(f"the data have no {', '.join(missing)}, and a program is called with x and edge_index")
+    if graph.x is None:
+        raise NotExportable("the data have no x, and a program is called with x and edge_index")
     traced = Positional(student, names).eval().requires_grad_(False)
     shapes = [{1 if name.endswith("_index") else 0: torch.export.Dim.DYNAMIC} for name in names]
     arguments = tuple(graph[name] for name in names)

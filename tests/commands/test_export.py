@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,6 +147,25 @@ def test_a_full_disk_is_one_message(home: Path, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match="cannot be written \\(No space left on device\\)"):
         export(home / "results" / "small", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("links", {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}}),
+        ("many", {"dataset": {"name": "many", "task": "node"}}),
+    ],
+)
+def test_other_tasks_from_a_run_to_a_program(name: str, groups: dict[str, Any], tmp_path: Path) -> None:
+    run(toy.values(tmp_path / "results", **groups, optim={"max_epoch": 1}), name=name, quiet=True)
+    made = export(tmp_path / "results" / name, tmp_path / "out")
+    assert PROGRAM in made.contents.there, str(made)
+    data, student = toy.community(2), load_student(tmp_path / "out")
+    further = {"edge_label_index": torch.tensor([[0, 1, 5], [2, 2, 9]])} if name == "links" else {}
+    program = torch.export.load(tmp_path / "out" / PROGRAM).module()
+    expected = student(data.x, data.edge_index, **further)
+    assert torch.allclose(program(data.x, data.edge_index, *further.values()), expected, atol=1e-6)
+    assert f"program({', '.join(['x', 'edge_index', *further])})" in (tmp_path / "out" / CARD).read_text()
 
 
 def test_the_student_of_an_ensemble_is_shown_with_its_own_score(tmp_path: Path) -> None:

@@ -27,6 +27,23 @@ def test_examples_are_parts_of_the_data() -> None:
     assert other.num_nodes > first.num_nodes and other.num_edges > first.num_edges > 0
 
 
+def test_pairs_of_splits_and_nodes_without_features() -> None:
+    first, other = make_examples([toy.links(0)], "edge")
+    assert {"x", "edge_index", PAIRS} <= set(first.keys()) and not [key for key in first.keys() if "train" in key]
+    assert int(other[PAIRS].max()) < other.num_nodes
+    student = build(dataset={"task": "link_pred"}, model={"edge_decoding": "dot"})
+    assert find_inputs(student, other, "edge") == ["x", "edge_index", PAIRS]
+    data = toy.community(0)
+    data.kind, data.num_nodes = torch.ones(48), 48
+    del data.x
+
+    class Bare(torch.nn.Module):
+        def forward(self, graph: Data) -> torch.Tensor:
+            return graph.kind[graph.edge_index[0]]
+
+    assert find_inputs(Bare(), make_examples([data], "node")[1], "node") == ["edge_index", "kind"]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_odd_data_give_examples(nodes: int) -> None:
     data = Data(x=torch.ones(nodes, 6), edge_index=torch.zeros(2, 0, dtype=torch.long))
