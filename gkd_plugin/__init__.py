@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from gkd_plugin.commands.check import Checks
     from gkd_plugin.commands.data import DataDescription, DataListing
+    from gkd_plugin.commands.distilled import Distilled
     from gkd_plugin.commands.list import Listing
     from gkd_plugin.commands.report import RunReport
     from gkd_plugin.config.explain import Explanation
@@ -37,6 +38,7 @@ __all__ = [  # without list, which `import *` would put in the place of Python's
     "UserError",
     "check",
     "describe_data",
+    "distill",
     "explain",
     "hookimpl",
     "load_student",
@@ -62,6 +64,19 @@ def describe_data(
     from gkd_plugin.commands.data import describe_data as command
 
     return command(name, dir, overrides)
+
+
+def distill(
+    teacher: nn.Module | Tensor | str | Path,
+    data: Any,
+    student: str | nn.Module = "gcn",
+    preset: str = "soft_target",
+    **options: Any,
+) -> Distilled:
+    """Trains a small network to do what a trained one does; see :func:`gkd_plugin.commands.distill.distill`."""
+    from gkd_plugin.commands.distill import distill as command
+
+    return command(teacher, data, student, preset, **options)
 
 
 def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:
