@@ -125,7 +125,9 @@ def distill(
         task=kind.describe(),
         student_name=chosen.name,
         preset=preset,
-        teacher_parameters=sum(each.numel() for each in teacher.parameters()) if isinstance(teacher, nn.Module) else None,
+        teacher_parameters=sum(each.numel() for each in teacher.parameters())
+        if isinstance(teacher, nn.Module)
+        else None,
         seconds=time.perf_counter() - began,
         kept=out is not None,
     )
@@ -155,7 +157,9 @@ def _choose_student(student: str | nn.Module, layers: str | None, shape: Mapping
     given = {name: value for name, value in shape.items() if value is not None}
     if isinstance(student, nn.Module):
         if given:
-            raise UserError(f"{', '.join(f'{name}=' for name in given)}: a module of your own has its shape already. Leave it out.")
+            raise UserError(
+                f"{', '.join(f'{name}=' for name in given)}: a module of your own has its shape already. Leave it out."
+            )
         return _take_module(student, layers)
     if not isinstance(student, str):
         raise UserError(f"student=: {quote(student)} is a {type(student).__name__}. {_list_students()}")
@@ -165,7 +169,9 @@ def _choose_student(student: str | nn.Module, layers: str | None, shape: Mapping
         raise UserError(f"layers=: the layers of student '{student}' are known. Leave it out.")
     shape = {**SHAPE, **given}
     if not isinstance(shape["depth"], int) or shape["depth"] < 1:
-        raise UserError(f"depth={quote(shape['depth'])}: the number of layers, with the last one, is a whole number from 1 on.")
+        raise UserError(
+            f"depth={quote(shape['depth'])}: the number of layers, with the last one, is a whole number from 1 on."
+        )
     gnn = {
         "layers_pre_mp": 0,
         "layers_mp": shape["depth"] - 1,
@@ -239,11 +245,17 @@ def _make_values(
         **{name: part for name, part in student.values.items() if name != "kd"},
         "kd": {"preset": preset, **student.values.get("kd", {})},
     }
+    if kind.task_type == "classification_multilabel":  # for which the host has no metric
+        values["custom_metrics"] = ["f1_micro"]
     pairs: list[Any] = []
     for name, content in keys.items():
         if (group := name.partition(".")[0]) in FIXED:
             raise UserError(f"{name}=: it is decided by {FIXED[group]}. Leave it out.")
-        inner = {f"{name}.{key}": value for key, value in content.items()} if isinstance(content, Mapping) else {name: content}
+        inner = (
+            {f"{name}.{key}": value for key, value in content.items()}
+            if isinstance(content, Mapping)
+            else {name: content}
+        )
         pairs += [word for pair in inner.items() for word in pair]
     return merge(values, pairs)
 
@@ -277,7 +289,11 @@ def _in_words_of_arguments() -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error)
-        for key, word in ((f"dataset.name: '{NAME}': ", "data=: "), (f"dataset.name: '{NAME}' ", "data=: it "), ("kd.teacher: ", "teacher=: ")):
+        for key, word in (
+            (f"dataset.name: '{NAME}': ", "data=: "),
+            (f"dataset.name: '{NAME}' ", "data=: it "),
+            ("kd.teacher: ", "teacher=: "),
+        ):
             text = text.replace(key, word)
         if text == str(error):
             raise

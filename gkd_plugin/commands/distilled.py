@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from gkd_plugin.commands.progress import merge_warnings
 from gkd_plugin.commands.report import PERCENT, RunReport, format_spread
 from gkd_plugin.printing import Printable
 
@@ -52,7 +53,8 @@ class Distilled(Printable):
         yield self._make_table()
         answer = self._answer
         if self.report.compared:
-            yield f"the teacher's part: {escape(self.report.difference(answer).text(self._scale))} (paired difference over seeds \\[95 %])"
+            gap = escape(self.report.difference(answer).text(self._scale))
+            yield f"with the teacher less without, paired over seeds, \\[95 %]: {gap}"
         alike = [share for share in self.report.agreement(answer) if not math.isnan(share)]
         if alike:
             yield f"decides as the teacher does on {format_spread(alike, 100.0)} % of the test items"
@@ -62,8 +64,8 @@ class Distilled(Printable):
         for report in (self.report, self.report.control):
             for seed, why in (report.failures if report is not None else {}).items():
                 yield f"seed {seed} failed: {escape(why)}"
-        for text in dict.fromkeys(text for result in self.report.results for text in result.warnings):
-            yield f"warning: {escape(text)}"
+        for text in merge_warnings({result.seed: result.warnings for result in self.report.results}):
+            yield f"warning: {escape(text.replace('kd.teacher: module has', 'the teacher has'))}"
         if self.kept:
             yield f"written to {escape(str(self.report.folder))}"
 

@@ -86,7 +86,10 @@ def read_handed(data: Any, task: str | None = None) -> HandedData:
         kind = infer_labels(graphs, task)
         if kind.level == "graph":
             raise UserError(_SPLITS_OF_GRAPHS.format(count=len(graphs)))
-        graphs = [_prepare(graph, kind, f"data[{number}]" if len(graphs) > 1 else "data") for number, graph in enumerate(graphs)]
+        graphs = [
+            _prepare(graph, kind, f"data[{number}]" if len(graphs) > 1 else "data")
+            for number, graph in enumerate(graphs)
+        ]
         for number, graph in enumerate(graphs):
             _check_masks(graph, f"data[{number}]" if len(graphs) > 1 else "data", len(graphs) == 1)
         graphs = _fill_unlabelled(graphs, kind)
@@ -113,7 +116,9 @@ def _find_parts(data: Any) -> dict[str, Any] | None:
     if isinstance(data, Mapping) and not isinstance(data, (Data, HeteroData)):
         if set(data) != set(PARTS):
             found = ", ".join(map(quote, data)) or "nothing"
-            raise UserError(f"data= is a mapping with {found}. Allowed: the keys {', '.join(PARTS)}, each with its graphs.")
+            raise UserError(
+                f"data= is a mapping with {found}. Allowed: the keys {', '.join(PARTS)}, each with its graphs."
+            )
         return dict(data)
     if isinstance(data, (tuple, list)) and len(data) == len(PARTS):
         if isinstance(data, tuple) or not any(isinstance(each, (Data, HeteroData)) for each in data):
@@ -124,15 +129,15 @@ def _find_parts(data: Any) -> dict[str, Any] | None:
 def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:
     """The graphs in what a caller gave, and the batch size of a loader."""
     size = getattr(found, "batch_size", None)
-    if isinstance(inner := getattr(found, "data", None), Data) and hasattr(found, "batch_sampler"):
-        found = inner  # a loader that samples one graph
-    elif hasattr(found, "batch_sampler"):
-        found = found.dataset
+    if hasattr(found, "batch_sampler"):  # a loader of graphs, or one that samples a graph
+        found = inner if isinstance(inner := getattr(found, "data", None), Data) else found.dataset
     if isinstance(found, Data):
         graphs: list[Any] = [found]
     elif isinstance(found, Sequence) and not isinstance(found, str):
         graphs = list(found)
-    elif hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, (Tensor, str, HeteroData)):
+    elif (
+        hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, (Tensor, str, HeteroData))
+    ):
         graphs = [found[number] for number in range(len(found))]
     else:
         raise UserError(f"{where} a {type(found).__name__}{_hint(found)}. {ALLOWED}")
@@ -155,7 +160,9 @@ def _prepare(graph: Data, kind: LabelKind, where: str) -> Data:
     for name in ("x", "edge_index"):
         if not isinstance(graph.get(name), Tensor):
             held = ", ".join(graph.keys()) or "nothing"
-            raise UserError(f"{where} has no {name} (it has {held}). Students read x [nodes, features] and edge_index [2, edges].")
+            raise UserError(
+                f"{where} has no {name} (it has {held}). Students read x [nodes, features] and edge_index [2, edges]."
+            )
     ours = copy.copy(graph).cpu()
     ours.y = kind.shape(ours.y)
     if kind.level == "node" and len(ours.y) != ours.x.size(0):

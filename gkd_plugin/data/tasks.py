@@ -66,7 +66,9 @@ def infer_labels(graphs: Sequence[Data], task: str | None) -> LabelKind:
             raise UserError(f"{where} has no labels y. Give each node (or each graph) its class in data.y.")
     columns = {_columns(graph.y) for graph in graphs}
     if len(columns) > 1:
-        raise UserError(f"data=: y has {' and '.join(map(str, sorted(columns)))} columns in different graphs. Give all the same.")
+        raise UserError(
+            f"data=: y has {' and '.join(map(str, sorted(columns)))} columns in different graphs. Give all the same."
+        )
     level, task_type = TASKS[task] if task is not None else (_infer_level(graphs), None)
     y = torch.cat([_rows(graph.y).cpu() for graph in graphs])
     if task_type is None:
@@ -91,7 +93,9 @@ def _infer_level(graphs: Sequence[Data]) -> str:
     if by_graph and not by_node:
         return "graph"
     if by_node:
-        raise UserError("data=: every graph has one node and one label, so labels may be of nodes or of graphs. " + _choose())
+        raise UserError(
+            "data=: every graph has one node and one label, so labels may be of nodes or of graphs. " + _choose()
+        )
     odd = next(number for number, count in enumerate(rows) if count not in (1, nodes[number]) or count != rows[0])
     raise UserError(
         f"data=: y of graph {odd} has {rows[odd]} rows, for {nodes[odd]} nodes. Give one row for each node, or one for each graph."
@@ -107,7 +111,8 @@ def _infer_type(y: Tensor, level: str) -> str:
         if not whole:
             return WORDS["regression"]
         raise UserError(
-            f"data=: y holds whole numbers as {_name(y)}, which may be classes or quantities. " + _choose(level, "multiclass", "regression")
+            f"data=: y holds whole numbers as {_name(y)}, which may be classes or quantities. "
+            + _choose(level, "multiclass", "regression")
         )
     if not bool(((known == 0) | (known == 1)).all()):
         if y.is_floating_point() and not whole:
@@ -138,6 +143,8 @@ def _count(y: Tensor, task_type: str) -> int:
         return int(y.size(1))
     known: Any = y[~y.isnan()] if y.is_floating_point() else y
     if y.is_floating_point() and bool((known != known.floor()).any()):
-        raise UserError(f"data=: y holds numbers such as {float(known[known != known.floor()][0]):g}, which are no classes.")
+        raise UserError(
+            f"data=: y holds numbers such as {float(known[known != known.floor()][0]):g}, which are no classes."
+        )
     known = known[known >= 0]
     return int(known.unique().numel())

@@ -91,7 +91,9 @@ class OwnNetwork(nn.Module):
         items = batch.num_graphs if self.level == "graph" else batch.num_nodes
         if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != items:
             got = f"a tensor {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-            raise UserError(f"student=: the module returned {got} for {items} {self.level}s. It must give logits of every one.")
+            raise UserError(
+                f"student=: the module returned {got} for {items} {self.level}s. It must give logits of every one."
+            )
         if self.binary and logits.dim() == 2 and logits.size(1) == 2:
             logits = join_logits(logits)
         return logits, batch.y

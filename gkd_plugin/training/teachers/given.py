@@ -50,7 +50,11 @@ class GivenTeacher(nn.Module):
         for number, states in enumerate(layers, 1):  # buffers, which are part of what tells one teacher from another
             self.register_buffer(f"layer_{number}", states)
         self.kind, self.needs_layers = kind, needs_layers
-        self.parts = match_parts(module, pattern, "teacher_layers=", "the teacher") if module is not None and pattern is not None else []
+        self.parts = (
+            match_parts(module, pattern, "teacher_layers=", "the teacher")
+            if module is not None and pattern is not None
+            else []
+        )
 
     def forward(self, batch: Any) -> Observation:
         device = batch.edge_index.device
@@ -86,15 +90,21 @@ class GivenTeacher(nn.Module):
         items = int(batch.num_graphs if self.kind.level == "graph" else batch.num_nodes)
         rows = 0 if logits.dim() == 0 else len(logits)
         if rows != items:
-            raise UserError(f"teacher=: it gives {rows} rows of logits for {items} {self.kind.level}s; every {self.kind.level} needs one.")
+            raise UserError(
+                f"teacher=: it gives {rows} rows of logits for {items} {self.kind.level}s; every {self.kind.level} needs one."
+            )
         columns = 1 if logits.dim() == 1 else int(logits.size(1)) if logits.dim() == 2 else 0
         fitting = {self.kind.width, 1} if self.kind.binary else {self.kind.width}
         if columns not in fitting:
             shape = list(logits.shape)
             asked = f"{self.kind.width} classes" if self.kind.width > 1 else "one number for each"
-            raise UserError(f"teacher=: it gives logits {shape} for {items} {self.kind.level}s, but data.y has {asked}.")
+            raise UserError(
+                f"teacher=: it gives logits {shape} for {items} {self.kind.level}s, but data.y has {asked}."
+            )
         if not logits.is_floating_point():
-            raise UserError(f"teacher=: it gives {logits.dtype}, such as predicted classes. Logits are floats, before any softmax.")
+            raise UserError(
+                f"teacher=: it gives {logits.dtype}, such as predicted classes. Logits are floats, before any softmax."
+            )
         if self.kind.binary and columns == 2:
             logits = join_logits(logits)
         return logits.float()
@@ -117,7 +127,9 @@ def make_teacher(
     if isinstance(teacher, nn.Module):
         return GivenTeacher(teacher, kind=kind, pattern=pattern, needs_layers=needs_layers)
     if pattern is not None:
-        raise UserError("teacher_layers= names parts of a module, and the teacher is none. A file holds its hidden states itself.")
+        raise UserError(
+            "teacher_layers= names parts of a module, and the teacher is none. A file holds its hidden states itself."
+        )
     if isinstance(teacher, np.ndarray):
         teacher = torch.from_numpy(np.array(teacher))
     layers: tuple[Tensor, ...] = ()
@@ -127,7 +139,9 @@ def make_teacher(
     if not isinstance(teacher, Tensor):
         raise UserError(f"teacher=: {type(teacher).__name__} {quote(teacher)}. {ALLOWED}")
     if kind.level == "graph":
-        raise UserError("teacher=: rows of logits teach node tasks only, and the data have a label for each graph. Give the module.")
+        raise UserError(
+            "teacher=: rows of logits teach node tasks only, and the data have a label for each graph. Give the module."
+        )
     if needs_layers is not None and not layers:
         raise UserError(needs_layers)
     return GivenTeacher(None, logits=teacher.detach().cpu(), layers=layers, kind=kind)
