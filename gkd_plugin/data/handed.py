@@ -59,13 +59,11 @@ class HandedData:
     Args:
         make (callable): Gives the data set anew; tensors are the caller's, and nobody writes into them.
         kind (LabelKind): What is predicted.
-        first (Data): The graph, or the first of them.
         batch_size (int, optional): That of the loader that it came from.
     """
 
     make: Callable[[], InMemoryDataset]
     kind: LabelKind
-    first: Data
     batch_size: int | None = None
 
 
@@ -81,34 +79,47 @@ def read_handed(data: Any, task: str | None = None) -> HandedData:
         UserError: If it is something else, lacks labels or a split, or the labels may mean several things.
     """
     parts = _find_parts(data)
-    if parts is None:
-        graphs, size = _list_graphs(data, "data=")
-        kind = infer_labels(graphs, task)
-        if kind.level == "graph":
-            raise UserError(_SPLITS_OF_GRAPHS.format(count=len(graphs)))
-        graphs = [
-            _prepare(graph, kind, f"data[{number}]" if len(graphs) > 1 else "data")
-            for number, graph in enumerate(graphs)
-        ]
-        for number, graph in enumerate(graphs):
-            _check_masks(graph, f"data[{number}]" if len(graphs) > 1 else "data", len(graphs) == 1)
-        graphs = _fill_unlabelled(graphs, kind)
-        return HandedData(lambda: OwnData([copy.copy(graph) for graph in graphs]), kind, graphs[0], size)
+    return _read_graphs(data, task) if parts is None else _read_splits(parts, task)
+
+
+def _read_graphs(data: Any, task: str | None) -> HandedData:
+    """Graphs whose nodes have masks."""
+    graphs, size = _list_graphs(data, "data=")
+    names = ["data"] if len(graphs) == 1 else [f"data[{number}]" for number in range(len(graphs))]
+    kind = infer_labels(graphs, task)
+    if kind.level == "graph":
+        raise UserError(
+            f"data= has {len(graphs)} graphs with one label each, and nothing says which of them your teacher was trained on. "
+            "Give the graphs of each split, as lists or loaders: data=(train, val, test)."
+        )
+    graphs = [_prepare(graph, kind, name) for graph, name in zip(graphs, names, strict=True)]
+    for graph, name in zip(graphs, names, strict=True):
+        _check_masks(graph, name, alone=len(graphs) == 1)
+        _fill_unlabelled(graph, kind)
+    _require_alike(graphs)
+    return HandedData(lambda: OwnData([copy.copy(graph) for graph in graphs]), kind, size)
+
+
+def _read_splits(parts: Mapping[str, Any], task: str | None) -> HandedData:
+    """Graphs that belong to one split each."""
     read = {part: _list_graphs(found, f"data={part}:") for part, found in parts.items()}
-    every = [graph for graphs, _ in read.values() for graph in graphs]
-    kind = infer_labels(every, task)
+    kind = infer_labels([graph for graphs, _ in read.values() for graph in graphs], task)
     split = {
         part: [_prepare(graph, kind, f"data={part}: graph {number}") for number, graph in enumerate(graphs)]
         for part, (graphs, _) in read.items()
     }
+    _require_alike([graph for graphs in split.values() for graph in graphs])
     form = OwnSplit if kind.level == "graph" else SplitGraphs
-    return HandedData(lambda: form(split), kind, split["train"][0], read["train"][1])
+    return HandedData(lambda: form(split), kind, read["train"][1])
 
 
-_SPLITS_OF_GRAPHS = (
-    "data= has {count} graphs with one label each, and nothing says which of them your teacher was trained on. Give the graphs of "
-    "each split, as lists or loaders: data=(train, val, test)."
-)
+def _require_alike(graphs: Sequence[Data]) -> None:
+    """Graphs of one data set have the same attributes, or they cannot be put together."""
+    for number, graph in enumerate(graphs):
+        if odd := {*graph.keys()} ^ {*graphs[0].keys()}:
+            raise UserError(
+                f"data=: graphs 0 and {number} do not both have {', '.join(sorted(odd))}. Give all the same attributes."
+            )
 
 
 def _find_parts(data: Any) -> dict[str, Any] | None:
@@ -144,9 +155,20 @@ def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:
     other = next((each for each in graphs if not isinstance(each, Data)), None)
     if other is not None:
         raise UserError(f"{where} a {type(found).__name__} with a {type(other).__name__} in it. {ALLOWED}")
+    for number, graph in enumerate(graphs):
+        _require_inputs(graph, f"{where} graph {number}" if len(graphs) > 1 else where.rstrip(":"))
     if not graphs:
         raise UserError(f"{where} an empty {type(found).__name__}. {ALLOWED}")
     return graphs, int(size) if isinstance(size, int) else None
+
+
+def _require_inputs(graph: Data, where: str) -> None:
+    for name in ("x", "edge_index"):
+        if not isinstance(graph.get(name), Tensor):
+            held = ", ".join(graph.keys()) or "nothing"
+            raise UserError(
+                f"{where} has no {name} (it has {held}). Students read x [nodes, features] and edge_index [2, edges]."
+            )
 
 
 def _hint(found: Any) -> str:
@@ -157,12 +179,6 @@ def _hint(found: Any) -> str:
 
 def _prepare(graph: Data, kind: LabelKind, where: str) -> Data:
     """A copy with containers of its own, on the CPU, and the labels in the host's form."""
-    for name in ("x", "edge_index"):
-        if not isinstance(graph.get(name), Tensor):
-            held = ", ".join(graph.keys()) or "nothing"
-            raise UserError(
-                f"{where} has no {name} (it has {held}). Students read x [nodes, features] and edge_index [2, edges]."
-            )
     ours = copy.copy(graph).cpu()
     ours.y = kind.shape(ours.y)
     if kind.level == "node" and len(ours.y) != ours.x.size(0):
@@ -201,13 +217,8 @@ def _check_masks(graph: Data, where: str, alone: bool) -> None:
             raise UserError(f"{where}.{name} has no node in it. Every split needs one.")
 
 
-def _fill_unlabelled(graphs: list[Data], kind: LabelKind) -> list[Data]:
+def _fill_unlabelled(graph: Data, kind: LabelKind) -> None:
     """Nodes of no split may lack a class (-1, say), which the host would count as one more."""
-    if kind.task_type != "classification":
-        return graphs
-    for graph in graphs:
-        none = graph.y < 0
-        if bool(none.any()):
-            inside = torch.stack([graph[name] for name in MASKS if name in graph]).any(dim=0)
-            graph.y = torch.where(none & ~inside, graph.y.new_zeros(()), graph.y)
-    return graphs
+    if kind.task_type == "classification" and bool((none := graph.y < 0).any()):
+        inside = torch.stack([graph[name] for name in MASKS if name in graph]).any(dim=0)
+        graph.y = torch.where(none & ~inside, graph.y.new_zeros(()), graph.y)

@@ -44,7 +44,8 @@ class LabelKind:
     def describe(self) -> str:
         """``node_multiclass, 7 classes``."""
         word = next(word for word, kind in WORDS.items() if kind == self.task_type)
-        what = {"multiclass": "classes", "multilabel": "labels each"}.get(word, "number each")
+        what = {"multiclass": "classes", "multilabel": "labels each"}.get(word, "numbers each")
+        what = what.replace("numbers", "number").replace("labels", "label") if self.width == 1 else what
         return f"{self.level}_{word}, {self.width} {what}"
 
 
