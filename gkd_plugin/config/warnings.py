@@ -38,6 +38,8 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
     yield from _warn_of_skips(cfg, gnn)
     yield from _warn_of_unused(plan)
     yield from _warn_of_peer_keys(plan)
+    yield from _warn_of_no_edges(plan, cfg)
+    yield from _warn_of_samplers(cfg, train)
     yield from _warn_of_machine(cfg, train)
     yield from find_unread(cfg)
 
@@ -112,6 +114,21 @@ def _warn_of_unused(plan: Plan) -> Iterator[str]:
         if named is not None and named(plan.kd) and not off and not any(listening(plan, name)):
             value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
             yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
+
+
+def _warn_of_no_edges(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
+    word = get_group(cfg, "model").get("type")
+    if float(plan["hide_edges"]) > 0 and word in ("mlp", "edgeconv"):
+        yield f"kd.hide_edges {plan['hide_edges']:g} has no effect on student 1: model.type {word} reads no edges of the data."
+
+
+def _warn_of_samplers(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterator[str]:
+    word = train.get("sampler", "full_batch")
+    if word != "full_batch" and get_group(cfg, "dataset").get("task") == "graph":
+        yield (
+            f"train.sampler {word} has no effect on whole graphs (dataset.task graph): they come in batches of train.batch_size. "
+            "Write full_batch."
+        )
 
 
 def _warn_of_peer_keys(plan: Plan) -> Iterator[str]:

@@ -275,6 +275,9 @@ def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
         ):
             yield "there are no labels: the graphs have no y. Give each node (or graph) a class in y."
         return
+    x = source.get("x")
+    if own.dataset.task == "node" and x is not None and len(y) != len(x):
+        yield f"y has {len(y)} rows for {len(x)} nodes. Allowed: one for each node."
     columns = y.size(1) if y.dim() == 2 else 1
     if kind == "classification" and columns > 1:
         yield f"y has {columns} labels for each item. Write dataset.task_type: classification_multilabel."
@@ -292,6 +295,15 @@ def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
 
 def _check_features(source: Served, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
+    for name in source.names():  # tables of types of nodes
+        if name.startswith("x_") and "type_row" in source.names() and (table := source.get(name)) is not None:
+            if table.dtype != torch.float32:
+                yield f"{name} is {_name_type(table)}, but the layers are float32. Give floats (.float()) in the loader."
+            elif not bool(torch.isfinite(table).all()):
+                count = int((~torch.isfinite(table)).sum())
+                yield f"{count} values of {name} are NaN or infinite. Fill them in the loader (.nan_to_num(0.0, 0.0, 0.0))."
+    if "n_id" in source.names():
+        yield "it has n_id, the name by which parts of a graph say which nodes they hold. Call it otherwise in the loader."
     x = source.get("x")
     if x is None and own.share.get("node_types") and own.model.type == "gnn" and not own.dataset.node_encoder:
         names = ", ".join(NETWORKS)

@@ -135,10 +135,17 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
+        if values["protocol"] != TRANSDUCTIVE and bool((data.x < 0).any()):
+            found = f"true, but {name} has features below 0: the smallest of all nodes, held-out ones too, is taken off first"
+            raise ConfigError(
+                [Problem(f"{SPLITS}.row_normalize", found, "Normalise them yourself, and remove the key.")]
+            )
         data = NormalizeFeatures([key for key in data.keys() if key == "x" or key.startswith("x_")])(data)
     if cfg.dataset.task == "link_pred":
         return _split_pairs(name, data, values, seed), ()
     public = all(mask in data for mask in MASKS)
+    if values["kind"] in (None, "public") and not public:
+        _require_whole_split(name, data)
     if values["kind"] in (None, "public") and "train_mask" in data and "test_mask" in data and not public:
         count = int(data.train_mask.sum())
         data = hold_out_validation(data, HELD_OUT, seed)
@@ -159,6 +166,24 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]
     return data, ()
+
+
+def _require_whole_split(name: str, data: Data) -> None:
+    """A split of which a part is missing is not thrown away in silence: its test nodes would be trained on."""
+    there = [mask for mask in MASKS if mask in data]
+    others = [key for key in data.keys() if key.endswith("_mask") and key not in MASKS]
+    if there and ("train_mask" not in there or "test_mask" not in there or any("val" in key for key in others)):
+        missing = ", ".join(mask for mask in MASKS if mask not in there)
+        beside = f" and {', '.join(others)}" if others else ""
+        raise ConfigError(
+            [
+                Problem(
+                    "dataset.name",
+                    f"'{name}' has {', '.join(there)}{beside}, but no {missing}",
+                    f"Give all three ({', '.join(MASKS)}), or write splits.kind: random or per_class, which draws another split.",
+                )
+            ]
+        )
 
 
 def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:

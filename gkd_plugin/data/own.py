@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
 
+from gkd_plugin.data.shape import require_shape
 from gkd_plugin.data.trust import know_storages
 from gkd_plugin.errors import Problem, UserError, describe_error, find_place, nearest, quote
+from gkd_plugin.host import cfg
 
 FILE = "data.pt"
 ALLOWED = "Allowed: a Data, a HeteroData, a list of Data, or an InMemoryDataset (torch_geometric.data)."
@@ -73,10 +75,11 @@ def load_function(name: str, dataset_dir: str, seed: int) -> InMemoryDataset:
     """
     function = _find_function(name)
     try:
-        answer = function(**_choose_arguments(function, {"dir": dataset_dir, "seed": seed}))
+        with torch.random.fork_rng(devices=[]):  # what it draws must not move the networks' first weights
+            answer = function(**_choose_arguments(function, {"dir": dataset_dir, "seed": seed}))
     except UserError:
         raise
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         text = f"dataset.name: '{name}' raised an error ({describe_error(error)}; {find_place(error)})."
         raise UserError(text) from error
     return make_dataset(answer, f"dataset.name: '{name}' returned")
@@ -178,7 +181,8 @@ def make_dataset(found: Any, text: str) -> InMemoryDataset:
         raise UserError(f"{text} a {type(found).__name__} with a {type(other).__name__} in it. {ALLOWED}")
     if not graphs:
         what = f"an empty {type(found).__name__}" if isinstance(found, (list, tuple)) else f"a {type(found).__name__}"
-        raise UserError(f"{text} {what} ({quote(found)}). {ALLOWED}")
+        shown = "" if isinstance(found, (dict, torch.Tensor)) else f" ({quote(found)})"  # numbers would fill the screen
+        raise UserError(f"{text} {what}{shown}. {ALLOWED}")
     if any(graph.num_nodes is None for graph in graphs):
         raise UserError(f"{text} a graph whose number of nodes is unknown. Give it x, or num_nodes.")
     keys = [set(graph.keys()) for graph in graphs]
@@ -188,6 +192,8 @@ def make_dataset(found: Any, text: str) -> InMemoryDataset:
             raise UserError(
                 f"{text} graphs of different kinds: graphs 0 and {number} do not both have {odd}. Give all the same."
             )
+    for graph in graphs:
+        require_shape(graph, text, cfg.dataset.task == "node" and len(graphs) == 1)
     try:
         return OwnData(graphs)
     except Exception as error:  # tensors of unlike shapes

@@ -249,17 +249,17 @@ def sample_parts(loaders: list[Any], own: CfgNode) -> list[Any]:
     Raises:
         UserError: If a package is missing.
     """
-    words = [own.train.sampler, *[own.val.sampler] * (len(loaders) - 1)]
-    if len(loaders[0].dataset) > 1 or set(words) == {"full_batch"}:  # the host samples nothing of several graphs
+    words = {0: own.train.sampler, 1: own.val.sampler}  # the test is never sampled: it has to be of all its nodes
+    words = {place: word for place, word in words.items() if word != "full_batch" and place < len(loaders)}
+    if len(loaders[0].dataset) > 1 or not words:  # the host samples nothing of several graphs
         return loaders
-    data, neighbours = loaders[0].dataset[0], None
-    found = list(loaders)
-    for place, word in enumerate(words):
-        if word == "full_batch":
-            continue
+    for place, word in words.items():
         problem = find_sampler_problem(word, own)
         if problem is not None:
             raise UserError(f"{'val' if place else 'train'}.sampler: '{word}' {problem[0]}. {problem[1]}")
+    data, neighbours = loaders[0].dataset[0], None
+    found = list(loaders)
+    for place, word in words.items():
         found[place] = make_sampler(data, word, own, neighbours)
         neighbours = getattr(found[place], "neighbours", neighbours)
     return found

@@ -86,7 +86,8 @@ def _count_parts(edge_index: Any, given: Mapping[str, Any], limit: float) -> int
         return 1
     tensors = [each for value in given.values() for each in (value if isinstance(value, tuple) else (value,))]
     rows = [t[:1].numel() * t.element_size() for t in tensors if isinstance(t, Tensor) and t.dim() > 1]
-    return math.ceil(_COPIES * edge_index.size(1) * max(rows, default=0) / limit)
+    count = edge_index.size(1)
+    return math.ceil(min(_COPIES * count * max(rows, default=0) / limit, count))
 
 
 def _read_sizes(layer: MessagePassing, by_node: Mapping[str, Any], size: Any) -> tuple[int, int] | None:

@@ -65,7 +65,7 @@ class Graph:
 
     def moved(self, edge_index: Tensor) -> Graph:
         """The same nodes under the edges of one layer, for as long as one observation lives."""
-        return replace(self, edge_index=edge_index, memo={}, lasts=False)
+        return replace(self, edge_index=edge_index, edge_type=None, memo={}, lasts=False)
 
 
 @dataclass(frozen=True, eq=False)

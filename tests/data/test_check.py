@@ -250,16 +250,16 @@ def test_a_split_of_graphs_under_another_name() -> None:
 LINKS: dict[str, tuple[Edit, str]] = {
     "no_test_pairs": (
         drop("test_edge_index"),
-        r"has no test_edge_index \(task: link_pred\).*must give train_, val_ and",
+        r"has no test_edge_index \(task: link_pred\).*or give train_, val_ and",
     ),
     "pairs_the_other_way": (
         put("val_edge_index", lambda d: d.val_edge_index.t()),
-        r"shape \[80, 2\]\. Allowed: \[2, p",
+        r"shape \[72, 2\]\. Allowed: \[2, p",
     ),
     "no_labels": (drop("val_edge_label"), r"val_edge_index has no val_edge_label"),
     "no_pairs": (put("test_edge_index", torch.empty(2, 0).long()), r"there is no pair in test_edge_index"),
-    "one_label": (put("val_edge_label", torch.ones(80).long()), r"all 80 pairs are of class 1"),
-    "a_third_label": (put("test_edge_label", torch.full((80,), 2)), r"pairs of the test split .*up to 2"),
+    "one_label": (put("val_edge_label", torch.ones(72).long()), r"all 72 pairs are of class 1"),
+    "a_third_label": (put("test_edge_label", torch.full((64,), 2)), r"pairs of the test split .*up to 2"),
     "labels_of_nodes": (put("y", torch.arange(48) % 7), r"counts the 7 values of y.*del data\.y"),
 }
 

@@ -22,6 +22,7 @@ from torch_geometric.graphgym.model_builder import create_model
 from torch_geometric.utils import to_networkx
 from yacs.config import CfgNode
 
+from gkd_plugin.data import loaders
 from gkd_plugin.data.keys import METRIC_KEYS, METRICS, SPLIT_KEYS, SPLITS
 from gkd_plugin.data.loaders import LOADERS, MASKS, create_loaders, load_gkd, per_split
 from gkd_plugin.data.metrics import METRICS as METRIC_FUNCTIONS
@@ -382,3 +383,24 @@ def test_micro_f1_with_one_class_per_node_is_the_accuracy(configure: Set) -> Non
     true, scores = torch.randint(4, (50,)), torch.randn(50, 4).log_softmax(dim=-1)
     accuracy = float((scores.argmax(dim=1) == true).double().mean())
     assert f1_micro([true], [scores], "classification_multi") == pytest.approx(accuracy)
+
+
+PARTIAL = [
+    (("val", "test"), "", "has val_mask, test_mask, but no train_mask"),
+    (("train",), "", "has train_mask, but no val_mask, test_mask"),
+    (("train", "test"), "valid_mask", "has train_mask, test_mask and valid_mask, but no val_mask"),
+]
+
+
+@pytest.mark.parametrize(("parts", "other", "said"), PARTIAL)
+def test_a_split_that_lacks_a_part_is_not_thrown_away(parts, other, said):
+    data = Data(x=torch.ones(8, 1), y=torch.arange(8) % 2, edge_index=torch.empty(2, 0).long())
+    for part in parts:
+        data[f"{part}_mask"] = torch.arange(8) < 4
+    if other:
+        data[other] = torch.arange(8) > 5
+    values = {key.name: key.default for key in SPLIT_KEYS}
+    with pytest.raises(ConfigError, match=said):
+        loaders._split_nodes("mine", data, values, 0)
+    drawn, _ = loaders._split_nodes("mine", data, {**values, "kind": "random"}, 0)  # asked for, so no accident
+    assert drawn.num_nodes == 8 and all(int(drawn[f"{part}_mask"].sum()) for part in ("train", "val", "test"))

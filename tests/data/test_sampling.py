@@ -123,6 +123,8 @@ def test_the_hosts_key_names_it_and_evaluation_sees_the_whole_graph(sampler, mon
     cfg.val.sampler = sampler
     loaders = load(cfg)
     assert loaders[1].neighbours is loaders[0].neighbours
+    (whole,) = loaders[2]
+    assert whole.num_nodes == graph.num_nodes  # a test score is of all test nodes
 
 
 def test_only_the_nodes_that_a_batch_is_made_for_are_trained_on(monkeypatch) -> None:

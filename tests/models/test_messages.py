@@ -81,6 +81,16 @@ def test_a_part_keeps_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(largest) > 20 and max(largest) <= 12_000 / 3 + 32 * int(torch.bincount(edge_index[1]).max())
 
 
+def test_a_limit_below_one_message_sends_to_one_node_at_a_time(sizes: list[int]) -> None:
+    layer = pyg.GCNConv(WIDTH, 4)
+    x, edge_index = random_graph(12, 40)
+    with torch.no_grad():
+        expected = layer(x, edge_index)
+        with sent_in_parts([layer], 1e-30):
+            assert torch.equal(layer(x, edge_index), expected)
+    assert set(sizes) == {1}
+
+
 def test_small_graphs_are_left_in_one_piece(sizes: list[int]) -> None:
     layer = pyg.GCNConv(WIDTH, 4)
     x, edge_index = random_graph(20, 50)
