@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gkd_plugin.commands.distilled import Distilled
+from gkd_plugin.commands.distilled import Distilled, say_arguments
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.files import merge
 from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
-from gkd_plugin.errors import UserError, nearest, quote
+from gkd_plugin.errors import RunFailed, UserError, nearest, quote
 from gkd_plugin.models.aux_layers import has_layer
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.models.own import OwnNetwork, TwoLogits, find_lasting, match_parts, offering, require_whole
@@ -27,6 +29,7 @@ from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.printing import warn
 from gkd_plugin.space import axes
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
+from gkd_plugin.training.run_folder import FAILED
 from gkd_plugin.training.teachers.given import make_teacher
 
 RUN = "student"
@@ -99,7 +102,13 @@ def distill(
     began = time.perf_counter()
     handed = read_handed(data, task)
     kind = handed.kind
-    taught = make_teacher(teacher, kind, pattern=teacher_layers, needs_layers=_check_preset(preset))
+    needs_layers = _check_preset(preset)
+    taught = make_teacher(teacher, kind, pattern=teacher_layers, needs_layers=needs_layers)
+    if needs_layers and layers is None and isinstance(student, nn.Module):
+        names = ", ".join(name for name, _ in student.named_modules() if name)
+        raise UserError(
+            f"preset='{preset}' compares layers. Name those of your student: layers='convs.*'. There are: {names}."
+        )
     chosen = _choose_student(student, layers, {"width": width, "depth": depth, "dropout": dropout})
     state = global_random_state()
     with contextlib.ExitStack() as stack:
@@ -109,7 +118,9 @@ def distill(
         stack.enter_context(handing(handed.make))
         if chosen.module is not None:
             stack.enter_context(offering(chosen.type, chosen.module, kind.level, kind.binary))
-        stack.enter_context(_in_words_of_arguments())
+        stack.enter_context(torch.inference_mode(False))  # a caller may be measuring his model just now
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_in_words_of_arguments(folder if out is None else None))
         report = run(values, repeat=seeds, name=RUN, control=control, quiet=quiet, teacher=taught)
         best = _find_best(report)
         small: nn.Module = load_student(report.folder / str(best - 1))
@@ -283,21 +294,24 @@ def _check_preset(preset: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _in_words_of_arguments() -> Iterator[None]:
-    """Mistakes that are found later speak of a configuration, which the caller has not written."""
+def _in_words_of_arguments(passing: Path | None) -> Iterator[None]:
+    """Mistakes that are found later speak of a configuration, which the caller has not written.
+
+    Args:
+        passing (Path, optional): The folder, where it is not kept: what a failed seed left there is part of the message.
+    """
     try:
         yield
     except UserError as error:
-        text = str(error)
-        for key, word in (
-            (f"dataset.name: '{NAME}': ", "data=: "),
-            (f"dataset.name: '{NAME}' ", "data=: it "),
-            ("kd.teacher: ", "teacher=: "),
-        ):
-            text = text.replace(key, word)
+        text = say_arguments(str(error))
         if text == str(error):
             raise
         raise UserError(text) from error
+    except RunFailed as error:
+        files = sorted(passing.glob(f"*/*/{FAILED}")) if passing is not None else []
+        traces = [trace for file in files[:1] if (trace := json.loads(file.read_text()).get("traceback"))]
+        text = re.sub(r"; its traceback is in \S+", "", str(error)) if files else str(error)
+        raise RunFailed("\n".join([text, *traces])) from None
 
 
 def _find_best(report: RunReport) -> int:

@@ -15,7 +15,23 @@ from torch import nn
 
 from gkd_plugin.commands.progress import merge_warnings
 from gkd_plugin.commands.report import PERCENT, RunReport, format_spread
+from gkd_plugin.data.handed import NAME
 from gkd_plugin.printing import Printable
+
+_WORDS = {
+    f"dataset.name: '{NAME}': ": "data=: ",
+    f"dataset.name: '{NAME}' ": "data=: it ",
+    f"'{NAME}'": "data=",
+    "kd.teacher: module has ": "the teacher has ",
+    "kd.teacher: ": "teacher=: ",
+}
+
+
+def say_arguments(text: str) -> str:
+    """A message about a configuration in words of the arguments that it was made of."""
+    for key, word in _WORDS.items():
+        text = text.replace(key, word)
+    return text
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +81,7 @@ class Distilled(Printable):
             for seed, why in (report.failures if report is not None else {}).items():
                 yield f"seed {seed} failed: {escape(why)}"
         for text in merge_warnings({result.seed: result.warnings for result in self.report.results}):
-            yield f"warning: {escape(text.replace('kd.teacher: module has', 'the teacher has'))}"
+            yield f"warning: {escape(say_arguments(text))}"
         if self.kept:
             yield f"written to {escape(str(self.report.folder))}"
 

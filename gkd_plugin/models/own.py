@@ -79,11 +79,12 @@ class OwnNetwork(nn.Module):
         model (nn.Module): The module, whose weights are trained.
         level (str): ``node`` or ``graph``.
         binary (bool): Whether two logits mean two classes.
+        dim_out (int): Logits of each item that the host reads.
     """
 
-    def __init__(self, model: nn.Module, level: str, binary: bool) -> None:
+    def __init__(self, model: nn.Module, level: str, binary: bool, dim_out: int) -> None:
         super().__init__()
-        self.model, self.level, self.binary = model, level, binary
+        self.model, self.level, self.binary, self.dim_out = model, level, binary, dim_out
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
         found = call_module(self.model, batch, self.level, "student=")
@@ -96,6 +97,12 @@ class OwnNetwork(nn.Module):
             )
         if self.binary and logits.dim() == 2 and logits.size(1) == 2:
             logits = join_logits(logits)
+        width = 1 if logits.dim() == 1 else int(logits.size(1)) if logits.dim() == 2 else 0
+        if width != self.dim_out:
+            raise UserError(
+                f"student=: the module returned {list(logits.shape)} for {items} {self.level}s, but data.y asks for "
+                f"{max(self.dim_out, 2 if self.binary else 1)} logits each."
+            )
         return logits, batch.y
 
 
@@ -174,7 +181,7 @@ def offering(name: str, model: nn.Module, level: str, binary: bool) -> Iterator[
         own.train()
         own.zero_grad(set_to_none=True)
         reset(own)
-        return OwnNetwork(own, level, binary)
+        return OwnNetwork(own, level, binary, dim_out)
 
     register.network_dict[name] = build
     try:

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import gkd_plugin
 from gkd_plugin.commands.distill import distill
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import RunFailed, UserError
 from tests import toy
 
 QUICK: dict[str, Any] = {"epochs": 4, "quiet": True}
@@ -372,6 +373,11 @@ def test_a_teacher_whose_output_is_no_logits(found: Any, message: str, data: Dat
         ({"student": Small(), "width": 3}, "width=: a module of your own has its shape already"),
         ({"student": SAGEConv(-1, 3)}, "student=: .* have no size yet"),
         ({"student": Small(), "layers": "conv"}, "layers=: no part of the student is called 'conv'"),
+        (
+            {"student": Small(), "preset": "fitnet", "teacher_layers": "convs.*"},
+            r"layers='convs.\*'. There are: convs, convs.0",
+        ),
+        ({"student": "rgcn"}, "rgcn has a weight for each relation, but the edges of data= have no types"),
         ({"depth": 0}, "depth=0: "),
         ({"task": "nodes"}, "task='nodes' is unknown. .*node_multiclass"),
         ({"data": []}, "data= an empty list"),
@@ -389,13 +395,49 @@ def test_bad_arguments(options: dict[str, Any], message: str, model: GCN, data: 
         distill(teacher, what, **options, **QUICK)
 
 
-def test_a_student_that_answers_for_other_items(model: GCN, data: Data) -> None:
-    class Odd(Small):
-        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-            return super().forward(x, edge_index)[:5]
+class Odd(Small):
+    """A student that does something to its logits."""
 
-    with pytest.raises(UserError, match=r"student=: the module returned a tensor \[5, 3\] for 48 nodes"):
-        distill(model, data, Odd(), **QUICK)
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.change(super().forward(x, edge_index))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: logits[:5], r"student=: the module returned a tensor \[5, 3\] for 48 nodes"),
+        (
+            lambda logits: logits[:, :2],
+            r"student=: the module returned \[48, 2\] for 48 nodes, but data.y asks for 3 logits",
+        ),
+        (lambda logits: "logits", "student=: the module returned a str for 48 nodes"),
+    ],
+)
+def test_a_student_that_answers_for_others(change: Any, message: str, model: GCN, data: Data) -> None:
+    with pytest.raises(UserError, match=message):
+        distill(model, data, Odd(change), **QUICK)
+
+
+def test_a_student_that_fails_is_shown_with_its_traceback(model: GCN, data: Data) -> None:
+    def fail(logits: Tensor) -> Tensor:
+        raise IndexError("boom")
+
+    with pytest.raises(RunFailed, match=r"seed 1: IndexError: boom \(.*test_distill.py, line") as error:
+        distill(model, data, Odd(fail), **QUICK)
+    assert "Traceback" in str(error.value) and "its traceback is in" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_no_gradient_is_wanted(mode: Any, model: GCN, data: Data) -> None:
+    with mode():
+        result = distill(model, data, control=False, **QUICK)
+        assert not torch.is_grad_enabled()
+    free = distill(model, data, control=False, **QUICK)
+    assert torch.equal(*(each.student(data.x, data.edge_index) for each in (result, free)))
 
 
 def test_the_example_in_the_docstring(model: GCN, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
