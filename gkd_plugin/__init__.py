@@ -71,12 +71,47 @@ def distill(
     data: Any,
     student: str | nn.Module = "gcn",
     preset: str = "soft_target",
-    **options: Any,
+    *,
+    width: int | None = None,
+    depth: int | None = None,
+    dropout: float | None = None,
+    epochs: int = 200,
+    lr: float = 0.01,
+    weight_decay: float = 0.0005,
+    seeds: int = 1,
+    control: bool = True,
+    task: str | None = None,
+    layers: str | None = None,
+    teacher_layers: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    **keys: Any,
 ) -> Distilled:
     """Trains a small network to do what a trained one does; see :func:`gkd_plugin.commands.distill.distill`."""
     from gkd_plugin.commands.distill import distill as command
 
-    return command(teacher, data, student, preset, **options)
+    return command(
+        teacher,
+        data,
+        student,
+        preset,
+        width=width,
+        depth=depth,
+        dropout=dropout,
+        epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        seeds=seeds,
+        control=control,
+        task=task,
+        layers=layers,
+        teacher_layers=teacher_layers,
+        out=out,
+        fresh=fresh,
+        quiet=quiet,
+        **keys,
+    )
 
 
 def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:

@@ -24,6 +24,7 @@ _WORDS = {
     f"'{NAME}'": "data=",
     "kd.teacher: module has ": "the teacher has ",
     "kd.teacher: ": "teacher=: ",
+    "another --name": "another out=",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import os
 import random
@@ -82,6 +83,16 @@ def test_the_student_is_the_one_that_was_measured(model: GCN, data: Data, tmp_pa
     )
     again = distill(model, data, width=4, seeds=2, out=tmp_path / "kept", **QUICK)  # nothing is trained twice
     assert again.report.results[0].seconds == result.report.results[0].seconds
+    with torch.no_grad():
+        model.convs[0].lin.weight.zero_()
+    with pytest.raises(UserError, match="teacher 'module' has changed since.*fresh=True.*choose another out="):
+        distill(model, data, width=4, seeds=2, out=tmp_path / "kept", **QUICK)
+    new = distill(model, data, width=4, seeds=2, out=tmp_path / "kept", fresh=True, **QUICK)
+    assert new.report.results[0].depends != result.report.results[0].depends
+
+
+def test_the_door_has_the_same_arguments() -> None:
+    assert inspect.signature(gkd_plugin.distill) == inspect.signature(distill)
 
 
 def test_it_is_the_run_of_the_same_configuration(model: GCN, data: Data, tmp_path: Path) -> None:
