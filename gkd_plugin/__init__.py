@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from gkd_plugin.commands.check import Checks
     from gkd_plugin.commands.data import DataDescription, DataListing
+    from gkd_plugin.commands.distilled import Distilled
     from gkd_plugin.commands.export import Exported
     from gkd_plugin.commands.list import Listing
     from gkd_plugin.commands.report import RunReport
@@ -41,6 +42,7 @@ __all__ = [  # without list, which `import *` would put in the place of Python's
     "card",
     "check",
     "describe_data",
+    "distill",
     "explain",
     "export",
     "hookimpl",
@@ -74,6 +76,54 @@ def describe_data(
     from gkd_plugin.commands.data import describe_data as command
 
     return command(name, dir, overrides)
+
+
+def distill(
+    teacher: nn.Module | Tensor | str | Path,
+    data: Any,
+    student: str | nn.Module = "gcn",
+    preset: str = "soft_target",
+    *,
+    width: int | None = None,
+    depth: int | None = None,
+    dropout: float | None = None,
+    epochs: int = 200,
+    lr: float = 0.01,
+    weight_decay: float = 0.0005,
+    seeds: int = 1,
+    control: bool = True,
+    task: str | None = None,
+    layers: str | None = None,
+    teacher_layers: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    **keys: Any,
+) -> Distilled:
+    """Trains a small network to do what a trained one does; see :func:`gkd_plugin.commands.distill.distill`."""
+    from gkd_plugin.commands.distill import distill as command
+
+    return command(
+        teacher,
+        data,
+        student,
+        preset,
+        width=width,
+        depth=depth,
+        dropout=dropout,
+        epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        seeds=seeds,
+        control=control,
+        task=task,
+        layers=layers,
+        teacher_layers=teacher_layers,
+        out=out,
+        fresh=fresh,
+        quiet=quiet,
+        **keys,
+    )
 
 
 def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:

@@ -109,6 +109,7 @@ WHOLE = {  # tests of no single module, and why
 COVERED = {  # modules of more than 60 lines without a test file of their name, and the test that covers them
     "__init__.py": "test_gkd_cli.py",
     "builtin.py": "test_meta.py",
+    "commands/distilled.py": "commands/test_distill.py",
     "commands/report.py": "commands/test_comparison.py",
     "commands/start.py": "commands/test_check.py",
     "config/depths.py": "config/test_resolve.py",

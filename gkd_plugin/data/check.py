@@ -153,8 +153,10 @@ def _check_split(part: str, source: Served, task: str) -> Iterator[str]:
         yield f"{key} has the shape {list(value.shape)}. Allowed: [2, pairs]."
     elif value.size(1) == 0:
         yield f"there is no pair in {key}. Every split needs one."
-    elif source.get(key.replace("index", "label")) is None:
+    elif (label := source.get(key.replace("index", "label"))) is None:
         yield f"{key} has no {key.replace('index', 'label')} (the label of each pair). Add it in the loader."
+    elif len(label) != value.size(1):
+        yield f"{key.replace('index', 'label')} has {len(label)} values for {value.size(1)} pairs. Allowed: one for each pair."
 
 
 def _check_mask(key: str, mask: Tensor, source: Served) -> Iterator[str]:

@@ -88,7 +88,7 @@ def load_function(name: str, dataset_dir: str, seed: int) -> InMemoryDataset:
 def _find_function(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     folder = os.getcwd()
-    if folder not in sys.path:
+    if module_name not in sys.modules and folder not in sys.path:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)

@@ -258,6 +258,7 @@ LINKS: dict[str, tuple[Edit, str]] = {
     ),
     "no_labels": (drop("val_edge_label"), r"val_edge_index has no val_edge_label"),
     "no_pairs": (put("test_edge_index", torch.empty(2, 0).long()), r"there is no pair in test_edge_index"),
+    "too_many_labels": (put("val_edge_label", torch.ones(80).long()), r"val_edge_label has 80 values for 72 pairs"),
     "one_label": (put("val_edge_label", torch.ones(72).long()), r"all 72 pairs are of class 1"),
     "a_third_label": (put("test_edge_label", torch.full((64,), 2)), r"pairs of the test split .*up to 2"),
     "labels_of_nodes": (put("y", torch.arange(48) % 7), r"counts the 7 values of y.*del data\.y"),

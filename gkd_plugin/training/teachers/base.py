@@ -4,8 +4,6 @@ evaluation mode, never part of a student.
 
 from __future__ import annotations
 
-import copy
-import inspect
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,6 +18,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, describe_error, find_place
 from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.own import call_module
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.space.observation import Observation, Outline
 
@@ -106,7 +105,7 @@ class ModuleTeacher:
         self.module.eval()
         try:
             with torch.no_grad(), self.streams.use("teacher"):
-                found = call_module(self.module, sample)
+                found = call_module(self.module, sample.batch, sample.task.level)
         except (UserError, torch.cuda.OutOfMemoryError):  # memory may be there for the next seed
             raise
         except Exception as error:  # it would fail for every seed alike
@@ -133,38 +132,6 @@ class ModuleTeacher:
 
     def outline(self, seen: Observation) -> Outline:
         return make_outline(seen)
-
-
-def call_module(module: nn.Module, sample: Sample) -> Any:
-    """What a module of any origin returns on a batch.
-
-    A module whose forward starts with ``x``, or asks for more than one argument, is called as PyG's models are: each
-    argument is what the batch holds under its name. Any other gets the batch itself.
-
-    Args:
-        module (nn.Module): The module.
-        sample (Sample): The batch; it is left as it is.
-
-    Raises:
-        UserError: If it asks for something that the batch does not have.
-    """
-    batch = copy.copy(sample.batch)
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    named = [each for each in inspect.signature(module.forward).parameters.values() if each.kind in kinds]
-    needed = [each.name for each in named if each.default is each.empty]
-    if not named or (named[0].name != "x" and len(needed) < 2):
-        return module(batch)
-    missing = [name for name in needed if name not in batch]
-    if missing:
-        raise UserError(
-            f"teacher=: forward of the module asks for {', '.join(missing)}, but the data have {', '.join(batch.keys())}. "
-            "Its arguments are named as the data are (x, edge_index, ...), or it takes the batch as its only one."
-        )
-    graphs = ("batch",) if sample.task.level == "graph" else ()  # elsewhere nothing is pooled
-    optional = [
-        e.name for e in named if e.name in ("edge_index", "edge_weight", "edge_attr", *graphs) and e.name in batch
-    ]
-    return module(**{name: batch[name] for name in dict.fromkeys([*needed, *optional])})
 
 
 def list_content(module: nn.Module) -> list[Any]:

@@ -1,0 +1,322 @@
+"""``gkd_plugin.distill``: from a trained model and its data to a small model, without a configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gkd_plugin.commands.distilled import Distilled, say_arguments
+from gkd_plugin.commands.report import RunReport
+from gkd_plugin.commands.results import load_student
+from gkd_plugin.commands.run import run
+from gkd_plugin.config.files import merge
+from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
+from gkd_plugin.errors import RunFailed, UserError, nearest, quote
+from gkd_plugin.models.aux_layers import has_layer
+from gkd_plugin.models.networks import NETWORKS
+from gkd_plugin.models.own import OwnNetwork, TwoLogits, find_lasting, match_parts, offering, require_whole
+from gkd_plugin.ops.digest import compute_digest
+from gkd_plugin.printing import warn
+from gkd_plugin.space import axes
+from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
+from gkd_plugin.training.run_folder import FAILED
+from gkd_plugin.training.teachers.given import make_teacher
+
+RUN = "student"
+SHAPE = {"width": 16, "depth": 2, "dropout": 0.5}  # of a student that is named
+FIXED = {"out_dir": "out=", "dataset": "data= and task="}  # what an argument decides
+
+
+def distill(
+    teacher: nn.Module | Tensor | str | Path,
+    data: Any,
+    student: str | nn.Module = "gcn",
+    preset: str = "soft_target",
+    *,
+    width: int | None = None,
+    depth: int | None = None,
+    dropout: float | None = None,
+    epochs: int = 200,
+    lr: float = 0.01,
+    weight_decay: float = 0.0005,
+    seeds: int = 1,
+    control: bool = True,
+    task: str | None = None,
+    layers: str | None = None,
+    teacher_layers: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    **keys: Any,
+) -> Distilled:
+    """Trains a small network to do what a trained one does, beside the same small network without a teacher.
+
+    It builds a configuration of its arguments and trains it as :func:`gkd_plugin.run` does. The teacher, the data, the global
+    random streams and the number of threads are left as they were.
+
+    Args:
+        teacher (nn.Module or Tensor or Path): A trained module that maps ``(x, edge_index, ...)`` or a batch to logits of every
+            item; or logits ``[N, C]`` by node; or a ``.npz`` or ``.safetensors`` file of them.
+        data (Data or sequence or loaders): A graph with ``y``, ``train_mask``, ``val_mask`` and ``test_mask``; or the graphs of
+            each split, as lists, data sets or loaders: ``(train, val, test)``.
+        student (str or nn.Module): ``gcn``, ``sage``, ``gat``, ``gcnii``, ``mlp``, or a layer of GraphGym such as ``gcnconv``; or a
+            module of your own, of which each seed trains a copy with new weights (``reset_parameters``).
+        preset (str): A published method that listens to a teacher. Those that compare layers need ``teacher_layers``, or a teacher
+            that returns an :class:`~gkd_plugin.space.observation.Observation`.
+        width, depth, dropout (optional): Of a student that is named: channels of a hidden layer, layers with the last one, and
+            dropout. (default: 16, 2 and 0.5)
+        epochs (int): Epochs; the one with the best validation score counts.
+        lr, weight_decay (float): Of Adam.
+        seeds (int): Number of students that are trained, with seeds from 1 on; the best on validation is returned.
+        control (bool): Whether the same student is trained without a teacher, too.
+        task (str, optional): ``node_multiclass``, ``node_multilabel``, ``node_regression``, or the same with ``graph_``, where the
+            labels do not tell.
+        layers, teacher_layers (str, optional): Patterns of module names, such as ``convs.*``, whose outputs are the hidden states of
+            a student of your own and of the teacher.
+        out (str or Path, optional): Folder in which runs are kept, and continued when it is called again. (default: none is left)
+        fresh (bool): Starts anew in ``out``; an earlier run is kept under a dated name.
+        quiet (bool): Shows no progress.
+        **keys: Further keys, as in a configuration: ``kd_response={"temperature": 2}``, ``optim={"scheduler": "none"}``.
+
+    Returns:
+        Distilled: Prints as a table; ``student`` is the trained module, ``student(x, edge_index)`` gives logits.
+
+    Raises:
+        UserError: For data without labels or masks, a teacher whose output is no logits for the data, and every other mistake.
+        RunFailed: If no seed could be finished.
+
+    .. code-block:: python
+
+        result = gkd_plugin.distill(model, data, student="gcn", width=8)
+        print(result)
+        logits = result.student(data.x, data.edge_index)
+    """
+    began = time.perf_counter()
+    handed = read_handed(data, task)
+    kind = handed.kind
+    needs_layers = _check_preset(preset)
+    taught = make_teacher(teacher, kind, pattern=teacher_layers, needs_layers=needs_layers)
+    if needs_layers and layers is None and isinstance(student, nn.Module):
+        names = ", ".join(name for name, _ in student.named_modules() if name)
+        raise UserError(
+            f"preset='{preset}' compares layers. Name those of your student: layers='convs.*'. There are: {names}."
+        )
+    chosen = _choose_student(student, layers, {"width": width, "depth": depth, "dropout": dropout})
+    state = global_random_state()
+    with contextlib.ExitStack() as stack:
+        folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gkd-")))
+        values = _make_values(handed, chosen, preset, folder, epochs, lr, weight_decay, keys)
+        stack.callback(set_global_random_state, state)
+        stack.enter_context(handing(handed.make))
+        if chosen.module is not None:
+            stack.enter_context(offering(chosen.type, chosen.module, kind.level, kind.binary))
+        stack.enter_context(torch.inference_mode(False))  # a caller may be measuring his model just now
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_in_words_of_arguments(folder if out is None else None))
+        report = run(values, repeat=seeds, name=RUN, control=control, fresh=fresh, quiet=quiet, teacher=taught)
+        best = _find_best(report)
+        small: nn.Module = load_student(report.folder / str(best - 1))
+    if chosen.module is not None:
+        assert isinstance(small.model, OwnNetwork)
+        small = small.model.model.eval()
+    elif kind.binary:
+        small = TwoLogits(small).eval()
+    return Distilled(
+        student=small,
+        report=report,
+        seed=best,
+        task=kind.describe(),
+        student_name=chosen.name,
+        preset=preset,
+        teacher_parameters=sum(each.numel() for each in teacher.parameters())
+        if isinstance(teacher, nn.Module)
+        else None,
+        seconds=time.perf_counter() - began,
+        kept=out is not None,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ students
+
+
+@dataclass(frozen=True)
+class _Student:
+    """What is trained.
+
+    Args:
+        type (str): ``model.type``.
+        name (str): How it is called in the table.
+        values (dict): What else of a configuration describes it.
+        module (nn.Module, optional): A module of the user's own.
+    """
+
+    type: str
+    name: str
+    values: dict[str, Any]
+    module: nn.Module | None = None
+
+
+def _choose_student(student: str | nn.Module, layers: str | None, shape: Mapping[str, Any]) -> _Student:
+    given = {name: value for name, value in shape.items() if value is not None}
+    if isinstance(student, nn.Module):
+        if given:
+            raise UserError(
+                f"{', '.join(f'{name}=' for name in given)}: a module of your own has its shape already. Leave it out."
+            )
+        return _take_module(student, layers)
+    if not isinstance(student, str):
+        raise UserError(f"student=: {quote(student)} is a {type(student).__name__}. {_list_students()}")
+    if student not in NETWORKS and not has_layer(student):
+        raise UserError(f"student=: {quote(student)} is unknown. {nearest(student, NETWORKS)}{_list_students()}")
+    if layers is not None:
+        raise UserError(f"layers=: the layers of student '{student}' are known. Leave it out.")
+    shape = {**SHAPE, **given}
+    if not isinstance(shape["depth"], int) or shape["depth"] < 1:
+        raise UserError(
+            f"depth={quote(shape['depth'])}: the number of layers, with the last one, is a whole number from 1 on."
+        )
+    gnn = {
+        "layers_pre_mp": 0,
+        "layers_mp": shape["depth"] - 1,
+        "layers_post_mp": 1,
+        "dim_inner": shape["width"],
+        "dropout": shape["dropout"],
+        "act": "relu",
+        "batchnorm": False,
+        "l2norm": False,
+    }
+    name = f"{student}, {shape['depth']} layers of {shape['width']}"
+    if student in NETWORKS:
+        return _Student(student, name, {"gnn": gnn})
+    return _Student("gnn", name, {"gnn": {**gnn, "layer_type": student, "stage_type": "stack"}})
+
+
+def _list_students() -> str:
+    return f"Allowed: {', '.join(NETWORKS)}, a layer of GraphGym such as gcnconv, or a torch.nn.Module of your own."
+
+
+def _take_module(module: nn.Module, layers: str | None) -> _Student:
+    require_whole(module)
+    lasting = find_lasting(module)
+    if lasting:
+        names = ", ".join(lasting[:5]) + (", ..." if len(lasting) > 5 else "")
+        warn(
+            f"student=: {names} have no reset_parameters, so every seed begins with the values that they have now. Give the module "
+            "a method reset_parameters() for new ones."
+        )
+    kd = {}
+    if layers is not None:
+        match_parts(module, layers, "layers=", "the student")
+        kd["layers"] = f"model.{layers}"  # below the frame that makes it a network of the host
+    word = compute_digest([repr(module), {name: list(each.shape) for name, each in module.named_parameters()}])[:8]
+    name = type(module).__name__
+    return _Student(f"own_{name}_{word}", name, {"kd": kd} if kd else {}, module)
+
+
+# ------------------------------------------------------------------------------------------------------- configuration
+
+
+def _make_values(
+    handed: HandedData,
+    student: _Student,
+    preset: str,
+    folder: Path,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    keys: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The configuration that the arguments mean."""
+    kind = handed.kind
+    train: dict[str, Any] = {"mode": "distill", "sampler": "full_batch", "eval_period": 1}
+    if handed.batch_size is not None and kind.level == "graph":
+        train["batch_size"] = handed.batch_size
+    values: dict[str, Any] = {
+        "out_dir": str(folder),
+        "tensorboard_agg": False,
+        "num_threads": torch.get_num_threads(),
+        "dataset": {"format": "gkd", "name": NAME, "dir": str(folder), "task": kind.level, "task_type": kind.task_type},
+        "train": train,
+        "model": {"type": student.type, "loss_fun": "mse" if kind.task_type == "regression" else "cross_entropy"},
+        "optim": {
+            "optimizer": "adam",
+            "base_lr": lr,
+            "weight_decay": weight_decay,
+            "max_epoch": epochs,
+            "scheduler": "none",
+        },
+        **{name: part for name, part in student.values.items() if name != "kd"},
+        "kd": {"preset": preset, **student.values.get("kd", {})},
+    }
+    if kind.task_type == "classification_multilabel":  # for which the host has no metric
+        values["custom_metrics"] = ["f1_micro"]
+    pairs: list[Any] = []
+    for name, content in keys.items():
+        if (group := name.partition(".")[0]) in FIXED:
+            raise UserError(f"{name}=: it is decided by {FIXED[group]}. Leave it out.")
+        inner = (
+            {f"{name}.{key}": value for key, value in content.items()}
+            if isinstance(content, Mapping)
+            else {name: content}
+        )
+        pairs += [word for pair in inner.items() for word in pair]
+    return merge(values, pairs)
+
+
+def _check_preset(preset: str) -> str | None:
+    """What to say to a teacher that shows no layers, where the preset compares some.
+
+    Raises:
+        UserError: If there is no such preset, or it does not listen to a teacher.
+    """
+    taught = {name: axes.presets[name] for name in axes.presets if axes.presets[name].source == "teacher"}
+    if preset not in taught:
+        known = preset in axes.presets
+        found = "does not listen to a teacher" if known else "is unknown"
+        hint = "" if known else nearest(preset, taught)
+        raise UserError(f"preset={quote(preset)} {found}. {hint}Allowed: {', '.join(taught)}.")
+    by_logits = [name for name, each in taught.items() if set(each.groups) <= {"kd", "kd_response"}]
+    if preset in by_logits:
+        return None
+    return (
+        f"preset='{preset}' compares layers, and logits are all that this teacher shows. Presets that need no more: "
+        f"{', '.join(by_logits)}. Of a module name its layers: teacher_layers='convs.*'; a file may hold layer_1, layer_2, ... "
+        "(docs/teachers.md)."
+    )
+
+
+@contextlib.contextmanager
+def _in_words_of_arguments(passing: Path | None) -> Iterator[None]:
+    """Mistakes that are found later speak of a configuration, which the caller has not written.
+
+    Args:
+        passing (Path, optional): The folder, where it is not kept: what a failed seed left there is part of the message.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = say_arguments(str(error))
+        if text == str(error):
+            raise
+        raise UserError(text) from error
+    except RunFailed as error:
+        files = sorted(passing.glob(f"*/*/{FAILED}")) if passing is not None else []
+        traces = [trace for file in files[:1] if (trace := json.loads(file.read_text()).get("traceback"))]
+        text = re.sub(r"; its traceback is in \S+", "", str(error)) if files else str(error)
+        raise RunFailed("\n".join([text, *traces])) from None
+
+
+def _find_best(report: RunReport) -> int:
+    """The seed whose student validates best."""
+    sign = 1 if report.results[0].better else -1
+    return max(report.results, key=lambda result: sign * result.answer.val).seed

@@ -1,0 +1,224 @@
+"""Data that are handed over in Python: for as long as a run lasts they are a data set under a name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData, InMemoryDataset
+
+from gkd_plugin.data.own import OwnData
+from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
+from gkd_plugin.data.tasks import LabelKind, infer_labels
+from gkd_plugin.errors import UserError, quote
+
+NAME = f"{__name__}:take"
+"""``dataset.name`` of such data: the function below, found as any function of a user's."""
+MASKS = tuple(f"{part}_mask" for part in PARTS)
+ALLOWED = (
+    "Allowed: a torch_geometric Data with masks, a list of them, or the graphs of each split, as lists or loaders: "
+    "data=(train, val, test)."
+)
+
+_handed: list[Callable[[], InMemoryDataset]] = []
+
+
+def take() -> InMemoryDataset:
+    """The data set that is handed over at present, in containers of its own.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if not _handed:
+        raise UserError(
+            "dataset.name: the data of this run were handed over in Python (gkd_plugin.distill), and are not kept with it. Call "
+            "it again with them."
+        )
+    return _handed[-1]()
+
+
+@contextmanager
+def handing(make: Callable[[], InMemoryDataset]) -> Iterator[None]:
+    """Within, ``dataset.format: gkd`` has the data set that ``make`` gives under the name :data:`NAME`."""
+    _handed.append(make)
+    try:
+        yield
+    finally:
+        _handed.pop()
+
+
+@dataclass(frozen=True)
+class HandedData:
+    """Data that a run can be given.
+
+    Args:
+        make (callable): Gives the data set anew; tensors are the caller's, and nobody writes into them.
+        kind (LabelKind): What is predicted.
+        batch_size (int, optional): That of the loader that it came from.
+    """
+
+    make: Callable[[], InMemoryDataset]
+    kind: LabelKind
+    batch_size: int | None = None
+
+
+def read_handed(data: Any, task: str | None = None) -> HandedData:
+    """What a caller's data are, with their labels as the host reads them.
+
+    Args:
+        data (Data or sequence or mapping): A graph with masks, graphs with masks, or the graphs of ``train``, ``val`` and
+            ``test``, as lists, data sets or loaders.
+        task (str, optional): What is predicted, where the labels do not say it themselves.
+
+    Raises:
+        UserError: If it is something else, lacks labels or a split, or the labels may mean several things.
+    """
+    parts = _find_parts(data)
+    return _read_graphs(data, task) if parts is None else _read_splits(parts, task)
+
+
+def _read_graphs(data: Any, task: str | None) -> HandedData:
+    """Graphs whose nodes have masks."""
+    graphs, size = _list_graphs(data, "data=")
+    names = ["data"] if len(graphs) == 1 else [f"data[{number}]" for number in range(len(graphs))]
+    kind = infer_labels(graphs, task)
+    if kind.level == "graph":
+        raise UserError(
+            f"data= has {len(graphs)} graphs with one label each, and nothing says which of them your teacher was trained on. "
+            "Give the graphs of each split, as lists or loaders: data=(train, val, test)."
+        )
+    graphs = [_prepare(graph, kind, name) for graph, name in zip(graphs, names, strict=True)]
+    for graph, name in zip(graphs, names, strict=True):
+        _check_masks(graph, name, alone=len(graphs) == 1)
+        _fill_unlabelled(graph, kind)
+    _require_alike(graphs)
+    return HandedData(lambda: OwnData([copy.copy(graph) for graph in graphs]), kind, size)
+
+
+def _read_splits(parts: Mapping[str, Any], task: str | None) -> HandedData:
+    """Graphs that belong to one split each."""
+    read = {part: _list_graphs(found, f"data={part}:") for part, found in parts.items()}
+    kind = infer_labels([graph for graphs, _ in read.values() for graph in graphs], task)
+    split = {
+        part: [_prepare(graph, kind, f"data={part}: graph {number}") for number, graph in enumerate(graphs)]
+        for part, (graphs, _) in read.items()
+    }
+    _require_alike([graph for graphs in split.values() for graph in graphs])
+    form = OwnSplit if kind.level == "graph" else SplitGraphs
+    return HandedData(lambda: form(split), kind, read["train"][1])
+
+
+def _require_alike(graphs: Sequence[Data]) -> None:
+    """Graphs of one data set have the same attributes, or they cannot be put together."""
+    for number, graph in enumerate(graphs):
+        if odd := {*graph.keys()} ^ {*graphs[0].keys()}:
+            raise UserError(
+                f"data=: graphs 0 and {number} do not both have {', '.join(sorted(odd))}. Give all the same attributes."
+            )
+
+
+def _find_parts(data: Any) -> dict[str, Any] | None:
+    """The graphs of each split, where they come apart."""
+    if isinstance(data, Mapping) and not isinstance(data, (Data, HeteroData)):
+        if set(data) != set(PARTS):
+            found = ", ".join(map(quote, data)) or "nothing"
+            raise UserError(
+                f"data= is a mapping with {found}. Allowed: the keys {', '.join(PARTS)}, each with its graphs."
+            )
+        return dict(data)
+    if isinstance(data, (tuple, list)) and len(data) == len(PARTS):
+        if isinstance(data, tuple) or not any(isinstance(each, (Data, HeteroData)) for each in data):
+            return dict(zip(PARTS, data, strict=True))
+    return None
+
+
+def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:
+    """The graphs in what a caller gave, and the batch size of a loader."""
+    size = getattr(found, "batch_size", None)
+    if hasattr(found, "batch_sampler"):  # a loader of graphs, or one that samples a graph
+        found = inner if isinstance(inner := getattr(found, "data", None), Data) else found.dataset
+    if isinstance(found, Data):
+        graphs: list[Any] = [found]
+    elif isinstance(found, Sequence) and not isinstance(found, str):
+        graphs = list(found)
+    elif (
+        hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, (Tensor, str, HeteroData))
+    ):
+        graphs = [found[number] for number in range(len(found))]
+    else:
+        raise UserError(f"{where} a {type(found).__name__}{_hint(found)}. {ALLOWED}")
+    other = next((each for each in graphs if not isinstance(each, Data)), None)
+    if other is not None:
+        raise UserError(f"{where} a {type(found).__name__} with a {type(other).__name__} in it. {ALLOWED}")
+    for number, graph in enumerate(graphs):
+        _require_inputs(graph, f"{where} graph {number}" if len(graphs) > 1 else where.rstrip(":"))
+    if not graphs:
+        raise UserError(f"{where} an empty {type(found).__name__}. {ALLOWED}")
+    return graphs, int(size) if isinstance(size, int) else None
+
+
+def _require_inputs(graph: Data, where: str) -> None:
+    for name in ("x", "edge_index"):
+        if not isinstance(graph.get(name), Tensor):
+            held = ", ".join(graph.keys()) or "nothing"
+            raise UserError(
+                f"{where} has no {name} (it has {held}). Students read x [nodes, features] and edge_index [2, edges]."
+            )
+
+
+def _hint(found: Any) -> str:
+    if isinstance(found, HeteroData):
+        return " (graphs of several types are trained by gkd_plugin.run, docs/models.md)"
+    return ""
+
+
+def _prepare(graph: Data, kind: LabelKind, where: str) -> Data:
+    """A copy with containers of its own, on the CPU, and the labels in the host's form."""
+    ours = copy.copy(graph).cpu()
+    ours.y = kind.shape(ours.y)
+    if kind.level == "node" and len(ours.y) != ours.x.size(0):
+        raise UserError(f"{where}.y has {len(ours.y)} rows for {ours.x.size(0)} nodes; every node needs one.")
+    return ours
+
+
+def _check_masks(graph: Data, where: str, alone: bool) -> None:
+    """Masks decide what the students may learn from; a split of another draw would test on what the teacher was trained on."""
+    nodes = graph.x.size(0)
+    missing = [name for name in MASKS if graph.get(name) is None]
+    if missing and not (alone and missing == ["val_mask"]):  # of the training nodes some can validate
+        raise UserError(
+            f"{where} has no {', '.join(missing)}. Students train, are selected and are tested on the nodes of train_mask, "
+            "val_mask and test_mask (bool [nodes]). Set those that your teacher was trained with: a split drawn anew would test "
+            "on its training nodes."
+        )
+    for name in MASKS:
+        mask = graph.get(name)
+        if mask is None:
+            continue
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            what = str(mask.dtype).removeprefix("torch.") if isinstance(mask, Tensor) else type(mask).__name__
+            raise UserError(
+                f"{where}.{name} holds {what}, not truth values. From positions: index_to_mask(mask, data.num_nodes) "
+                "(torch_geometric.utils); from 0 and 1: mask.bool()."
+            )
+        if mask.dim() == 2:
+            raise UserError(
+                f"{where}.{name} holds {mask.size(1)} splits, and your teacher was trained on one of them. Choose it: "
+                f"data.{name} = data.{name}[:, 0]."
+            )
+        if mask.shape != (nodes,):
+            raise UserError(f"{where}.{name} has {mask.numel()} values for {nodes} nodes; every node needs one.")
+        if alone and not bool(mask.any()):
+            raise UserError(f"{where}.{name} has no node in it. Every split needs one.")
+
+
+def _fill_unlabelled(graph: Data, kind: LabelKind) -> None:
+    """Nodes of no split may lack a class (-1, say), which the host would count as one more."""
+    if kind.task_type == "classification" and bool((none := graph.y < 0).any()):
+        inside = torch.stack([graph[name] for name in MASKS if name in graph]).any(dim=0)
+        graph.y = torch.where(none & ~inside, graph.y.new_zeros(()), graph.y)
