@@ -87,6 +87,7 @@ def _read(cfg: CfgNode, make: Callable[[], T]) -> T:
                     "ignore", message="It is not recommended to directly access the internal storage"
                 )
                 warnings.filterwarnings("ignore", message="Weights only load failed")
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
                 _say_work(folder, cfg.dataset)
                 return make()
         except Exception as error:

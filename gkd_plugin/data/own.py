@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def load_file(path: Path) -> InMemoryDataset:
     """
     know_storages()
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # PyTorch's word on a pickle that it then refuses, as the message says
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn file can raise nearly anything
         raise UserError(
             f"dataset.name: {path} cannot be read ({describe_error(error)}). It must hold tensors in PyG's own graphs: write it "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,6 +293,15 @@ def test_nothing_in_a_file_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_pickle_is_refused_without_a_word_of_pytorch_before(tmp_path: Path) -> None:
+    file = tmp_path / "data.pt"
+    file.write_bytes(pickle.dumps({"x": Evil(tmp_path / "ran")}, protocol=4))
+    with warnings.catch_warnings(record=True) as heard, pytest.raises(UserError, match="cannot be read"):
+        warnings.simplefilter("always")
+        load_file(file)
+    assert heard == [] and not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -318,8 +330,11 @@ def test_a_folder_without_the_file(tmp_path: Path, configure: Any) -> None:
     with pytest.raises(ConfigError, match=told):
         create_loader()
     configure("other", tmp_path)
-    with pytest.raises(UserError, match="'other' is unknown"):
+    told = rf"'other' is unknown under dataset.format: gkd, and there is no {re.escape(str(tmp_path / 'other' / 'data.pt'))}\. "
+    with pytest.raises(UserError, match=told):
         create_loader()
+    with pytest.raises(ConfigError, match=told):
+        read_config({"dataset": {"format": "gkd", "name": "other", "dir": str(tmp_path)}})
 
 
 def test_an_empty_data_set_is_refused() -> None:
