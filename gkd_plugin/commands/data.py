@@ -17,6 +17,7 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.data.keep import keep_data
 from gkd_plugin.data.load import load, load_whole
 from gkd_plugin.data.names import DATA_SETS, find_folder, find_name
+from gkd_plugin.data.own import ask_once
 from gkd_plugin.data.summary import DataSummary, Labels, summarize
 from gkd_plugin.errors import UserError
 from gkd_plugin.printing import Printable
@@ -124,7 +125,7 @@ def describe_data(
         values = {"dataset": {"format": "gkd", "name": name, "dir": dir, "task": task}}
         own = read_config(values, overrides).cfg
     own = own.clone()
-    with keep_data():
+    with keep_data(), ask_once():
         summary = summarize(load_whole(own))
         if not name.endswith((".yaml", ".yml")) and summary.labels is not None:
             _fit_task(own, summary.labels, overrides)

@@ -99,6 +99,8 @@ def test_the_command_and_the_python_door(tmp_path: Path) -> None:
     done = CliRunner().invoke(gkd_cli.main, ["data", "digits", "--dir", str(tmp_path), "splits.kind", "random"])
     assert done.exit_code == 0 and "train 899, val 449, test 449" in done.output
     assert "heterophilous" in CliRunner().invoke(gkd_cli.main, ["data"]).output
+    refused = CliRunner().invoke(gkd_cli.main, ["data", "digits", "--dir", str(tmp_path), "dataset.task", "graph"])
+    assert refused.exit_code == 2 and "a run would refuse it:" in refused.output
     wrong = CliRunner().invoke(gkd_cli.main, ["data", "digitss"])
     assert wrong.exit_code == 2 and "Did you mean" in wrong.stderr and "Traceback" not in wrong.output
     ours, theirs = inspect.signature(gkd_plugin.describe_data), inspect.signature(describe_data)

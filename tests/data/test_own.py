@@ -55,13 +55,21 @@ def with_masks():
     cut = torch.arange(40) % 4
     return graph(train_mask=cut < 2, val_mask=cut == 2, test_mask=cut == 3)
 
+several_calls = []
+
 def several():
+    several_calls.append(1)
     return [Data(x=torch.rand(n + 2, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([n % 2])) for n in range(20)]
 
 class Whole(InMemoryDataset):
     def __init__(self):
         super().__init__()
         self.data, self.slices = self.collate([graph()])
+
+class Several(InMemoryDataset):
+    def __init__(self):
+        super().__init__()
+        self.data, self.slices = self.collate(several())
 
 def empty(): return []
 def nothing(): return None
@@ -202,8 +210,17 @@ def test_a_configuration_and_gkd_data_take_it(module: str, tmp_path: Path) -> No
     assert read_config({"dataset": {"format": "gkd", "name": name}}).cfg.dataset.name == name
     found = describe_data(name, str(tmp_path))
     assert found.summary.nodes == 40 and found.refusal is None and found.place == "made without files"
-    found = describe_data(f"{module}:several", str(tmp_path))
+    assert len(sys.modules[module].calls) == 1  # for a look; the next one asks again
+    assert describe_data(name, str(tmp_path)).summary.splits == found.summary.splits
+    assert len(sys.modules[module].calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["several", "Several"])
+def test_a_look_at_graphs_asks_once_and_fits_the_task(kind: str, module: str, tmp_path: Path) -> None:
+    found = describe_data(f"{module}:{kind}", str(tmp_path), ["splits.kind", "random"])
     assert (found.keys["task"], found.refusal) == ("graph", None)
+    assert (found.summary.graphs, found.summary.splits) == (20, {"train": 10, "val": 5, "test": 5})
+    assert len(sys.modules[module].several_calls) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- names
