@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.padding import Padding
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import read_config
 from gkd_plugin.data.keep import keep_data
+from gkd_plugin.data.keys import SPLITS
 from gkd_plugin.data.load import load, load_whole
 from gkd_plugin.data.names import DATA_SETS, find_folder, find_name
 from gkd_plugin.data.own import ask_once
@@ -77,13 +79,15 @@ class DataDescription(Printable):
         place (str): Where its files lie.
         summary (DataSummary): Its counts.
         keys (dict): The group ``dataset`` for a configuration.
+        splits (dict): The group ``splits``, as it was written.
         refusal (str, optional): Why a run with these keys would refuse it.
     """
 
     name: str
     place: str
     summary: DataSummary
-    keys: dict[str, str]
+    keys: dict[str, Any]
+    splits: dict[str, Any]
     refusal: str | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -93,8 +97,9 @@ class DataDescription(Printable):
         grid.add_column(overflow="fold")
         for word, text in _describe(self.summary):
             grid.add_row(word, escape(text))
-        keys = ", ".join(f"{key}: {value}" for key, value in self.keys.items())
-        grid.add_row("to use it", escape(f"dataset: {{{keys}}}"))
+        grid.add_row("to use it", escape(f"dataset: {_write(self.keys)}"))
+        if self.splits:
+            grid.add_row("", escape(f"splits: {_write(self.splits)}"))
         if self.summary.by_type:
             grid.add_row("", escape(f"model: {{type: {_choose_network(self.summary)}}}"))
         yield Padding(grid, (0, 0, 0, 2))
@@ -117,23 +122,32 @@ def describe_data(
     """
     if name is None:
         return DataListing(dir, tuple(_list_names(dir)))
-    if name.endswith((".yaml", ".yml")):
-        own = read_config(name, overrides).cfg
+    is_file = name.endswith((".yaml", ".yml"))
+    if is_file:
+        config = read_config(name, overrides)
     else:
         known = DATA_SETS.get(find_name(name))
         task = known.task if known is not None else "graph" if name.startswith("TU_") else "node"
         values = {"dataset": {"format": "gkd", "name": name, "dir": dir, "task": task}}
-        own = read_config(values, overrides).cfg
-    own = own.clone()
+        config = read_config(values, overrides)
+    own = config.cfg.clone()
     with keep_data(), ask_once():
         summary = summarize(load_whole(own))
-        if not name.endswith((".yaml", ".yml")) and summary.labels is not None:
+        if not is_file and summary.labels is not None:
             _fit_task(own, summary.labels, overrides)
             if summary.by_type and "model.type" not in [str(word) for word in overrides[::2]]:
                 own.model.type = _choose_network(summary)
         refusal = _find_refusal(own)
     keys = {key: str(own.dataset[key]) for key in ("format", "name", "dir", "task", "task_type")}
-    return DataDescription(keys["name"], _find_place(own), summary, keys, refusal)
+    written = config.values.get("dataset") or {}
+    keys |= {key: value for key, value in written.items() if key not in keys}
+    splits = dict(config.values.get(SPLITS) or {})
+    return DataDescription(keys["name"], _find_place(own), summary, keys, splits, refusal)
+
+
+def _write(group: dict[str, Any]) -> str:
+    """A group of keys as YAML has it, in one line."""
+    return str(yaml.safe_dump(group, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)).strip()
 
 
 def _fit_task(own: CfgNode, labels: Labels, overrides: Sequence[Any]) -> None:

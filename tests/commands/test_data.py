@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import gkd_cli
@@ -106,3 +107,29 @@ def test_the_command_and_the_python_door(tmp_path: Path) -> None:
     ours, theirs = inspect.signature(gkd_plugin.describe_data), inspect.signature(describe_data)
     assert str(ours) == str(theirs)
     assert gkd_plugin.describe_data("digits", str(tmp_path)).summary == describe_data("digits", str(tmp_path)).summary
+
+
+def use_it(found: DataDescription) -> str:
+    """The lines that a configuration needs, as they are printed."""
+    _, _, lines = str(found).partition("to use it")
+    return "".join(f"{line.strip()}\n" for line in lines.splitlines() if line.strip().startswith(("dataset:", "splits:")))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["splits.kind", "per_class", "splits.train", "7", "splits.seed", "3", "splits.row_normalize", "true"],
+        ["dataset.task", "link_pred", "splits.kind", "random", "splits.train", "0.5", "dataset.label_column", "1e-05"],
+    ],
+)
+def test_the_lines_to_use_it_give_what_was_described(overrides: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "a folder, with: signs"
+    folder.mkdir()
+    found = describe_data("digits", str(folder), overrides)
+    written = yaml.safe_load(use_it(found))
+    assert {f"{group}.{key}" for group, keys in written.items() for key in keys} >= set(overrides[::2])
+    file = tmp_path / "mine.yaml"
+    file.write_text(use_it(found))
+    again = describe_data(str(file))
+    assert again.summary == found.summary and use_it(again) == use_it(found)
