@@ -12,6 +12,8 @@ from click.testing import CliRunner
 import gkd_cli
 import gkd_plugin
 from gkd_plugin.commands.data import DataDescription, DataListing, describe_data
+from gkd_plugin.config.load import read_config
+from gkd_plugin.data.load import load_whole
 from gkd_plugin.data.names import DATA_SETS
 from gkd_plugin.errors import UserError
 
@@ -112,7 +114,9 @@ def test_the_command_and_the_python_door(tmp_path: Path) -> None:
 def use_it(found: DataDescription) -> str:
     """The lines that a configuration needs, as they are printed."""
     _, _, lines = str(found).partition("to use it")
-    return "".join(f"{line.strip()}\n" for line in lines.splitlines() if line.strip().startswith(("dataset:", "splits:")))
+    return "".join(
+        f"{line.strip()}\n" for line in lines.splitlines() if line.strip().startswith(("dataset:", "splits:"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,3 +137,36 @@ def test_the_lines_to_use_it_give_what_was_described(overrides: list[str], tmp_p
     file.write_text(use_it(found))
     again = describe_data(str(file))
     assert again.summary == found.summary and use_it(again) == use_it(found)
+
+
+def test_pairs_to_predict(data_sets: Callable[..., Path]) -> None:
+    found = describe_data("Cora", str(data_sets("Cora")), ["dataset.task", "link_pred"])
+    # 10,556 edges are 5,278 pairs: 85 %, 5 % and the rest, with as many that are not linked
+    assert found.summary.pairs == {"train": (4486, 4486), "val": (264, 264), "test": (528, 528)}
+    assert (found.summary.edges, found.summary.along_training, found.refusal) == (2 * 4486, True, None)
+    text = str(found)
+    assert "messages pass along these alone: the 4,486 training pairs of 5,278 linked pairs" in text
+    assert "train 4,486 and 4,486, val 264 and 264, test 528 and 528 pairs, linked and not" in text
+    assert "labels     linked (1) or not (0), for each pair" in text
+
+
+@pytest.mark.parametrize("protocol", ["inductive", "production"])
+def test_nodes_that_come_after_training(protocol: str, tmp_path: Path) -> None:
+    overrides = ["splits.kind", "random", "splits.protocol", protocol]
+    found = describe_data("digits", str(tmp_path), overrides)
+    config = read_config({"dataset": {"format": "gkd", "name": "digits", "dir": str(tmp_path)}}, overrides)
+    seen = load_whole(config.cfg).of("train")[0]
+    assert found.summary.held_out == 1797 - seen.num_nodes == 90  # a fifth of 449 test nodes
+    assert found.summary.seen_edges == seen.num_edges < found.summary.edges
+    told = f"90 test nodes, and their edges, come for the test only: training sees {seen.num_edges:,} of"
+    assert told in str(found) and f"protocol: {protocol}" in str(found)
+    assert "held out" not in str(describe_data("digits", str(tmp_path)))
+
+
+def test_graphs_of_which_some_nodes_are_predicted(hetero_data: Path) -> None:
+    text = str(describe_data("AIFB", str(hetero_data)))
+    assert "for each of the 176 nodes that are predicted, of 8,285: 73, 28, 60, 15 items" in text
+    assert "train 112, val 28, test 36 predicted nodes\n" in text
+    assert "note" in text and "28 of its 140 training nodes (20%, of every class alike) validate" in text
+    text = str(describe_data("DBLP", str(hetero_data)))
+    assert "for each of the 4,057 nodes that are predicted, of 26,128" in text and "note" not in text
