@@ -282,7 +282,10 @@ def data(name: str | None, dir: str, overrides: tuple[str, ...]) -> None:
     with loading():
         from gkd_plugin.commands.data import describe_data
 
-    show(describe_data(name, dir, words))
+    found = describe_data(name, dir, words)
+    show(found)
+    if getattr(found, "refusal", None):  # a list of names has none
+        click.get_current_context().exit(2)
 
 
 @main.command()

@@ -64,6 +64,12 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def raw_data() -> Path:
+    """The originals, which nobody writes to."""
+    return _folder("GKD_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
 def hetero_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``dataset.dir`` with AIFB, DBLP and IMDB, as PyG's examples lay them out."""
     out = tmp_path_factory.mktemp("hetero")

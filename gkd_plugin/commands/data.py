@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.padding import Padding
@@ -15,8 +16,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin.config.load import read_config
 from gkd_plugin.data.keep import keep_data
+from gkd_plugin.data.keys import SPLITS
 from gkd_plugin.data.load import load, load_whole
 from gkd_plugin.data.names import DATA_SETS, find_folder, find_name
+from gkd_plugin.data.own import ask_once
 from gkd_plugin.data.summary import DataSummary, Labels, summarize
 from gkd_plugin.errors import UserError
 from gkd_plugin.printing import Printable
@@ -76,13 +79,17 @@ class DataDescription(Printable):
         place (str): Where its files lie.
         summary (DataSummary): Its counts.
         keys (dict): The group ``dataset`` for a configuration.
+        splits (dict): The group ``splits``, as it was written.
+        notes (tuple of str): What a run would say of them.
         refusal (str, optional): Why a run with these keys would refuse it.
     """
 
     name: str
     place: str
     summary: DataSummary
-    keys: dict[str, str]
+    keys: dict[str, Any]
+    splits: dict[str, Any]
+    notes: tuple[str, ...]
     refusal: str | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -92,8 +99,11 @@ class DataDescription(Printable):
         grid.add_column(overflow="fold")
         for word, text in _describe(self.summary):
             grid.add_row(word, escape(text))
-        keys = ", ".join(f"{key}: {value}" for key, value in self.keys.items())
-        grid.add_row("to use it", escape(f"dataset: {{{keys}}}"))
+        for note in self.notes:
+            grid.add_row("note", escape(note))
+        grid.add_row("to use it", escape(f"dataset: {_write(self.keys)}"))
+        if self.splits:
+            grid.add_row("", escape(f"splits: {_write(self.splits)}"))
         if self.summary.by_type:
             grid.add_row("", escape(f"model: {{type: {_choose_network(self.summary)}}}"))
         yield Padding(grid, (0, 0, 0, 2))
@@ -116,23 +126,36 @@ def describe_data(
     """
     if name is None:
         return DataListing(dir, tuple(_list_names(dir)))
-    if name.endswith((".yaml", ".yml")):
-        own = read_config(name, overrides).cfg
+    is_file = name.endswith((".yaml", ".yml"))
+    if is_file:
+        config = read_config(name, overrides)
     else:
         known = DATA_SETS.get(find_name(name))
         task = known.task if known is not None else "graph" if name.startswith("TU_") else "node"
         values = {"dataset": {"format": "gkd", "name": name, "dir": dir, "task": task}}
-        own = read_config(values, overrides).cfg
-    own = own.clone()
-    with keep_data():
-        summary = summarize(load_whole(own))
-        if not name.endswith((".yaml", ".yml")) and summary.labels is not None:
+        config = read_config(values, overrides)
+    own = config.cfg.clone()
+    with keep_data(), ask_once():
+        dataset = load_whole(own)
+        summary = summarize(dataset)
+        if not is_file and summary.labels is not None:
             _fit_task(own, summary.labels, overrides)
             if summary.by_type and "model.type" not in [str(word) for word in overrides[::2]]:
                 own.model.type = _choose_network(summary)
         refusal = _find_refusal(own)
     keys = {key: str(own.dataset[key]) for key in ("format", "name", "dir", "task", "task_type")}
-    return DataDescription(keys["name"], _find_place(own), summary, keys, refusal)
+    written = config.values.get("dataset") or {}
+    keys |= {key: value for key, value in written.items() if key not in keys}
+    splits = dict(config.values.get(SPLITS) or {})
+    notes = tuple(getattr(dataset, "gkd_notes", ()))
+    return DataDescription(keys["name"], _find_place(own), summary, keys, splits, notes, refusal)
+
+
+def _write(group: dict[str, Any]) -> str:
+    """A group of keys as YAML has it, in one line."""
+    return str(
+        yaml.safe_dump(group, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
+    ).strip()
 
 
 def _fit_task(own: CfgNode, labels: Labels, overrides: Sequence[Any]) -> None:
@@ -199,7 +222,8 @@ def _describe(summary: DataSummary) -> Iterator[tuple[str, str]]:
     types = f", {summary.edge_types} types" if summary.edge_types else ""
     yield (
         "edges",
-        f"{summary.edges:,}{each.format(summary.edges / summary.graphs)}, {direction if summary.edges else 'none'}{types}",
+        f"{summary.edges:,}{each.format(summary.edges / summary.graphs)}, {direction if summary.edges else 'none'}{types}"
+        + _describe_messages(summary),
     )
     yield (
         "of these",
@@ -210,9 +234,25 @@ def _describe(summary: DataSummary) -> Iterator[tuple[str, str]]:
     if summary.homophily is not None:
         yield "edge homophily", f"{summary.homophily:.3f} (share of edges between nodes of one class)"
     yield "splits", _describe_splits(summary)
+    if summary.held_out:
+        kept = f"{summary.seen_edges:,} of {summary.edges:,} edges"
+        yield (
+            "held out",
+            f"{summary.held_out:,} test nodes, and their edges, come for the test only: training sees {kept}",
+        )
     for part, classes in summary.absent.items():
         word = "class" if len(classes) == 1 else "classes"
         yield "absent", f"{word} {', '.join(map(str, classes))} in the {part} split"
+
+
+def _describe_messages(summary: DataSummary) -> str:
+    """Along which edges messages pass, where nodes' pairs are predicted."""
+    if not summary.pairs:
+        return ""
+    if not summary.along_training:
+        return "; messages pass along these alone"
+    linked = sum(count for count, _ in summary.pairs.values())
+    return f"; messages pass along these alone: the {summary.pairs['train'][0]:,} training pairs of {linked:,} linked pairs"
 
 
 def _describe_features(summary: DataSummary) -> str:
@@ -228,13 +268,18 @@ def _describe_features(summary: DataSummary) -> str:
 
 
 def _describe_labels(summary: DataSummary) -> str:
+    if summary.pairs:
+        return "linked (1) or not (0), for each pair of nodes"
     labels = summary.labels
     if labels is None:
         return "none"
+    item = labels.task
+    if summary.predicted is not None:
+        item = f"of the {summary.predicted:,} nodes that are predicted, of {summary.nodes:,}"
     kinds = {
-        "classification": f"one of {labels.width} classes for each {labels.task}",
-        "classification_multilabel": f"{labels.width} labels (yes or no) for each {labels.task}",
-        "regression": f"{labels.width} number{'s' if labels.width > 1 else ''} for each {labels.task}",
+        "classification": f"one of {labels.width} classes for each {item}",
+        "classification_multilabel": f"{labels.width} labels (yes or no) for each {item}",
+        "regression": f"{labels.width} number{'s' if labels.width > 1 else ''} for each {item}",
     }
     text = kinds[labels.task_type]
     if labels.counts:
@@ -249,10 +294,13 @@ def _describe_labels(summary: DataSummary) -> str:
 
 
 def _describe_splits(summary: DataSummary) -> str:
+    if summary.pairs:
+        parts = ", ".join(f"{part} {linked:,} and {others:,}" for part, (linked, others) in summary.pairs.items())
+        return f"{parts} pairs, linked and not"
     if not summary.splits:
         return "none"
-    things = "graphs" if summary.graphs > 1 else "nodes"
-    total = summary.graphs if summary.graphs > 1 else summary.nodes
+    things = "graphs" if summary.graphs > 1 else "nodes" if summary.predicted is None else "predicted nodes"
+    total = summary.graphs if summary.graphs > 1 else summary.predicted or summary.nodes
     rest = total - sum(summary.splits.values())
     text = ", ".join(f"{part} {count:,}" for part, count in summary.splits.items())
     return f"{text} {things}" + (f"; {rest:,} in none" if rest > 0 else "")

@@ -11,7 +11,7 @@ from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
 from gkd_plugin.data.loaders import FORMAT, LOADERS
-from gkd_plugin.data.names import DATA_SETS, find_folder, find_missing_package
+from gkd_plugin.data.names import DATA_SETS, find_folder, find_missing_package, find_tu
 from gkd_plugin.data.own import FILE, find_file, names_function, report_no_file
 from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest, quote
 
@@ -39,6 +39,9 @@ def check_known(dataset: CfgNode) -> list[Problem]:
         return [Problem("dataset.format", f"{quote(format)} is unknown", allowed)]
     if format == "OGB" and find_spec("ogb") is None:
         return [Problem("dataset.format", "'OGB' needs the package ogb", "Install it: pip install ogb.")]
+    if format in ("PyG", FORMAT) and (meant := find_tu(name, str(dataset.dir))):
+        found = f"{quote(name)} is not there, but {meant} is (in {dataset.dir})"
+        return [Problem("dataset.name", found, f"Did you mean '{meant}'? TU's names have one spelling.")]
     if not _is_known(format, name):
         root = Path(str(dataset.dir)) / name
         if format == FORMAT and (names_function(name) or find_file(root)):
@@ -47,7 +50,10 @@ def check_known(dataset: CfgNode) -> list[Problem]:
             return [report_no_file(name, root)]
         words = KNOWN[format]
         allowed = f"{nearest(name, words)}Allowed: {', '.join(words)}, or the name of a registered loader's data set. {OF_YOUR_OWN}"
-        return [Problem("dataset.name", f"{quote(name)} is unknown under dataset.format: {format}", allowed)]
+        found = f"{quote(name)} is unknown under dataset.format: {format}"
+        if format == FORMAT and name:
+            found += f", and there is no {root / FILE}"
+        return [Problem("dataset.name", found, allowed)]
     return list(_check_named(dataset)) if format == FORMAT and name in DATA_SETS else []
 
 

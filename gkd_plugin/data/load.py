@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from gkd_plugin.data.check import SPLIT_KEYS, check_data, report_missing_splits
 from gkd_plugin.data.known import PYG_NAMES
 from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.lock import hold_data
-from gkd_plugin.data.names import DATA_SETS, RELATIONS, find_folder, find_name
+from gkd_plugin.data.names import DATA_SETS, find_folder, find_name
 from gkd_plugin.data.sampling import sample_parts, serving_whole
 from gkd_plugin.data.trust import check_names, reading
 from gkd_plugin.errors import OF_YOUR_OWN, ConfigError, UserError, describe_error, nearest
@@ -31,6 +32,7 @@ from gkd_plugin.printing import is_noting
 T = TypeVar("T")
 
 FETCHED = ("MNIST", "QM7b")  # what the host downloads beyond our own names
+MOST_NAMES = 3  # of raw files that a message has
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -87,6 +89,7 @@ def _read(cfg: CfgNode, make: Callable[[], T]) -> T:
                     "ignore", message="It is not recommended to directly access the internal storage"
                 )
                 warnings.filterwarnings("ignore", message="Weights only load failed")
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
                 _say_work(folder, cfg.dataset)
                 return make()
         except Exception as error:
@@ -202,13 +205,37 @@ def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
     else:
         text = f"dataset.dir: there is no '{name}' in {folder}, and fetching it failed ({what}). "
-    source = os.environ.get("GKD_DATA_DIR")
-    if source and (Path(source) / "prepare.py").is_file():
-        known = DATA_SETS.get(find_name(name)) if dataset.format == FORMAT else None
-        layout = (
-            "" if known is not None and known.group == RELATIONS else "--layout graphgym "
-        )  # the host knows none of them
-        todo = f"copy it with: python {Path(source) / 'prepare.py'} copy {layout}--out {dataset.dir} {name}"
-    else:
-        todo = f"put its raw files there (PyG names them), or set dataset.dir to a folder that has {folder.relative_to(dataset.dir)}/."
+    todo = _say_what_to_do(error, folder, dataset)
     return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])
+
+
+def _say_what_to_do(error: Exception, folder: Path, dataset: CfgNode) -> str:
+    """The command that copies the raw files from ``GKD_DATA_DIR`` where they lie there, else the place where they belong."""
+    place, names = _find_raw_files(error)
+    if place is None:
+        files = "put its raw files there (PyG names them)"
+    elif (source := _find_copy(place, names)) is not None:
+        parent = shlex.quote(str(place.parent))
+        return f"copy it with: mkdir -p {parent} && cp -r {shlex.quote(str(source))} {parent}/"
+    else:
+        files = f"put its raw files ({', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}) into {place}"
+    return f"{files}, or set dataset.dir to a folder that has {folder.relative_to(dataset.dir)}/."
+
+
+def _find_raw_files(error: Exception) -> tuple[Path | None, list[str]]:
+    """The folder where the data set that PyG was about to fetch or prepare looks for its raw files, and their names."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        dataset = frame.f_locals.get("self")
+        if frame.f_code.co_name in ("_download", "_process") and isinstance(dataset, Dataset):
+            place = Path(dataset.raw_dir)
+            return place, [str(Path(path).relative_to(place)) for path in dataset.raw_paths]
+    return None, []
+
+
+def _find_copy(place: Path, names: Sequence[str]) -> Path | None:
+    """A folder in ``GKD_DATA_DIR`` that is called like ``place`` and has all its files."""
+    source = os.environ.get("GKD_DATA_DIR")
+    if not source or not names:
+        return None
+    found = (path for path in sorted(Path(source).rglob(place.name)) if path.resolve() != place.resolve())
+    return next((path.resolve() for path in found if all((path / name).exists() for name in names)), None)

@@ -103,7 +103,8 @@ def _load(name: str, root: str) -> InMemoryDataset:
             raise ConfigError([report_no_file(name, root)])
         known = (*DATA_SETS, "TU_<name>", "digits", "my_module:function", f"a folder with a {FILE}")
         raise UserError(
-            f"dataset.name: '{name}' is unknown under dataset.format: {FORMAT}. {nearest(name, known)}"
+            f"dataset.name: '{name}' is unknown under dataset.format: {FORMAT}, and there is no {osp.join(root, FILE)}. "
+            f"{nearest(name, known)}"
             f"Allowed: {', '.join(known)}."
         )
     return digits
@@ -189,7 +190,7 @@ def _require_whole_split(name: str, data: Data) -> None:
 def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) -> Data:
     if all(f"{part}_edge_index" in data for part in PARTS) and values["kind"] in (None, "public"):
         return data
-    _require_kind(name, values, ("random",), "has no split of pairs")
+    _require_kind(f"pairs of {name}", values, ("random",), "are drawn by shares of all")
     train, val = (default if values[key] is None else values[key] for key, default in (("train", TRAIN), ("val", VAL)))
     return split_links(name, data, train, val, seed)
 

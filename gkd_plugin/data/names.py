@@ -106,6 +106,20 @@ def find_name(word: str) -> str:
     return same[0] if len(same) == 1 else word
 
 
+def find_tu(word: str, dataset_dir: str | Path) -> str | None:
+    """The data set of TU's collection in ``dataset_dir`` that ``word`` spells otherwise; ``None`` where it is right or means none.
+
+    Args:
+        word (str): ``dataset.name``.
+        dataset_dir (str or Path): ``dataset.dir``.
+    """
+    if (Path(dataset_dir) / word).is_dir():
+        return None
+    there = [path.name for path in Path(dataset_dir).glob("TU_*") if path.is_dir()]
+    same = [name for name in there if _squeeze(name) == _squeeze(word)]
+    return same[0] if len(same) == 1 else None
+
+
 def find_folder(name: str, dataset_dir: str | Path) -> Path:
     """Where the files of a data set lie.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 
+from gkd_plugin.data.protocol import HELD_OUT
 from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
 
 
@@ -54,6 +55,10 @@ class DataSummary:
         absent (dict): Classes that are in no item of a split, by split.
         homophily (float, optional): Share of edges between nodes of one class (edge homophily, as
             ``torch_geometric.utils.homophily`` counts it), where each node has one class.
+        predicted (int, optional): Nodes that are predicted at all, where that is not all of them.
+        held_out, seen_edges (int): Nodes that training does not see (``splits.protocol``), and the edges that it sees.
+        pairs (dict): Linked pairs of nodes, and pairs that are not, of each split of a task on links.
+        along_training (bool): Whether edges are the linked training pairs, and self-loops, alone.
     """
 
     graphs: int
@@ -74,6 +79,11 @@ class DataSummary:
     absent: dict[str, tuple[int, ...]]
     homophily: float | None
     by_type: tuple[tuple[int, int], ...] = ()
+    predicted: int | None = None
+    held_out: int = 0
+    seen_edges: int = 0
+    pairs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    along_training: bool = False
 
 
 def summarize(dataset: InMemoryDataset) -> DataSummary:
@@ -105,7 +115,7 @@ def summarize(dataset: InMemoryDataset) -> DataSummary:
         y = data.y.view(-1)
         ends = edges if predicted is None else edges[:, predicted[edges].all(dim=0)]
         homophily = float((y[ends[0]] == y[ends[1]]).double().mean()) if ends.size(1) else None
-    types = data.get("edge_type")
+    types, late = data.get("edge_type"), data.get(HELD_OUT)
     return DataSummary(
         graphs=graphs,
         nodes=nodes,
@@ -125,7 +135,30 @@ def summarize(dataset: InMemoryDataset) -> DataSummary:
         absent=_find_absent(data.get("y"), labels, marks, predicted),
         homophily=homophily,
         by_type=_describe_types(data),
+        predicted=None if predicted is None or bool(predicted.all()) else int(predicted.sum()),
+        held_out=0 if late is None else int(late.sum()),
+        seen_edges=0 if late is None else int((~late[edges].any(dim=0)).sum()),
+        pairs=_count_pairs(data),
+        along_training=_passes_along_training(data, edges, nodes),
     )
+
+
+def _count_pairs(data: Any) -> dict[str, tuple[int, int]]:
+    labels = {part: data.get(f"{part}_edge_label") for part in PARTS}
+    return {
+        part: (int((label == 1).sum()), int((label == 0).sum()))
+        for part, label in labels.items()
+        if isinstance(label, Tensor)
+    }
+
+
+def _passes_along_training(data: Any, edges: Tensor, nodes: int) -> bool:
+    pairs, label = data.get("train_edge_index"), data.get("train_edge_label")
+    if not isinstance(pairs, Tensor) or not isinstance(label, Tensor) or pairs.shape != (2, *label.shape):
+        return False
+    ends = (edges[:, edges[0] != edges[1]], pairs[:, label == 1])
+    first, second = ((some.amin(0) * nodes + some.amax(0)).unique() for some in ends)
+    return torch.equal(first, second)
 
 
 def _describe_types(data: Any) -> tuple[tuple[int, int], ...]:

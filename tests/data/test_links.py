@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
+from gkd_plugin.commands.data import describe_data
 from gkd_plugin.commands.run import run
 from gkd_plugin.data.links import split_links
 from gkd_plugin.errors import UserError
@@ -58,6 +59,13 @@ def test_graphs_of_which_no_pairs_can_be_drawn():
         split_links("tiny", Data(edge_index=torch.tensor([[0], [1]]), num_nodes=9))
     with pytest.raises(UserError, match="Every split needs a pair"):
         split_links("empty", Data(edge_index=torch.zeros(2, 0, dtype=torch.long), num_nodes=3))
+
+
+@pytest.mark.parametrize("kind", ["per_class", "public"])
+def test_pairs_are_drawn_by_shares_only(kind, tmp_path):
+    told = rf"splits.kind: '{kind}', but pairs of digits are drawn by shares of all. Allowed: random."
+    with pytest.raises(UserError, match=told):
+        describe_data("digits", str(tmp_path), ["dataset.task", "link_pred", "splits.kind", kind])
 
 
 def test_two_students_learn_links_of_a_real_graph(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
 
 from gkd_plugin.data.load import load
+from gkd_plugin.data.names import DATA_SETS, RELATIONS
 from gkd_plugin.errors import UserError
 
 
@@ -76,15 +78,47 @@ def test_a_fetch_that_fails_leaves_no_folders(there, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_folder_of_the_environment_is_named(tmp_path, monkeypatch):
-    (tmp_path / "prepare.py").touch()
-    monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))
-    use("Cora", tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"prepare\.py copy --layout graphgym --out .*nowhere Cora"):
+@pytest.mark.parametrize(
+    ("name", "task", "place", "file"),
+    [
+        ("Cora", "node", "Cora/Cora/raw", "ind.cora.x"),  # as PyG's documentation has it
+        ("chameleon", "node", "chameleon/chameleon/geom_gcn/raw", "out1_node_feature_label.txt"),
+        ("TU_PROTEINS", "graph", "TU_PROTEINS/PROTEINS/raw", "PROTEINS_A.txt"),
+        ("AIFB", "node", "Entities/aifb/raw", "aifb_stripped.nt.gz"),
+        ("PPI", "node", "PPI/raw", "train_feats.npy"),
+    ],
+)
+def test_where_raw_files_belong(name, task, place, file, tmp_path):
+    use(name, tmp_path, format="gkd", task=task)
+    with pytest.raises(UserError, match="fetching it failed") as caught:
         load(cfg)
-    use("AIFB", tmp_path / "nowhere")  # which the host's layout does not know
-    cfg.dataset.format = "gkd"
-    with pytest.raises(UserError, match=r"in .*nowhere/Entities/aifb, and .*prepare\.py copy --out .*nowhere AIFB"):
+    assert f" into {tmp_path / place}, or set dataset.dir to" in str(caught.value)
+    assert file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Cora", "TU_MUTAG", "chameleon", "minesweeper", "Actor", "AIFB", "IMDB", "GeometricShapes"]
+)
+def test_the_command_that_copies_from_the_folder_of_the_environment(name, raw_data, tmp_path, monkeypatch):
+    known = DATA_SETS.get(name)
+    monkeypatch.setenv("GKD_DATA_DIR", str(raw_data))
+    use(name, tmp_path / "no where", format="gkd", task=known.task if known else "graph")
+    if known and known.group == RELATIONS:
+        cfg.model.type = "rgcn"
+    with pytest.raises(UserError, match="fetching it failed .*Copy it with: ") as caught:
+        load(cfg)
+    subprocess.run(str(caught.value).partition("Copy it with: ")[2], shell=True, check=True)
+    assert len(load(cfg)) == 3
+
+
+def test_no_command_where_a_file_is_missing(tmp_path, monkeypatch):
+    raw = tmp_path / "somewhere" / "raw"
+    raw.mkdir(parents=True)
+    monkeypatch.setenv("GKD_DATA_DIR", str(tmp_path))
+    (tmp_path / "prepare.py").touch()
+    (raw / "ind.cora.x").touch()
+    use("Cora", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="Put its raw files"):
         load(cfg)
 
 

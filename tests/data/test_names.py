@@ -25,7 +25,7 @@ from gkd_plugin.data import names as module
 from gkd_plugin.data.check import check_data
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
 from gkd_plugin.data.loaders import LOADERS, MASKS, create_loaders, load_gkd
-from gkd_plugin.data.names import DATA_SETS, find_folder, find_name, load_named
+from gkd_plugin.data.names import DATA_SETS, find_folder, find_name, find_tu, load_named
 from gkd_plugin.data.trust import reading
 from gkd_plugin.errors import ConfigError, UserError
 
@@ -317,6 +317,18 @@ def test_one_spelling_is_meant_by_many() -> None:
     }
     assert {word: find_name(word) for word in meant} == meant
     assert all(find_name(name.lower()) == name for name in DATA_SETS), "two names differ in their case only"
+
+
+def test_a_data_set_of_tu_that_lies_there_under_another_spelling(tmp_path: Path) -> None:
+    (tmp_path / "TU_ENZYMES").mkdir()
+    for word in ("tu_enzymes", "TU-ENZYMES", "TU_enzymes", "tuenzymes"):
+        for format in ("gkd", "PyG"):
+            dataset = {"format": format, "name": word, "task": "graph", "dir": str(tmp_path)}
+            with pytest.raises(ConfigError, match="Did you mean 'TU_ENZYMES'"):
+                read_config({"dataset": dataset})
+    assert find_tu("TU_ENZYMES", tmp_path) is None and find_tu("TU_MUTAG", tmp_path) is None
+    (tmp_path / "TU_enzymes").mkdir()
+    assert find_tu("TU_enzymes", tmp_path) is None and find_tu("tu_enzymes", tmp_path) is None  # which of the two?
 
 
 def test_a_configuration_has_the_one_spelling() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,13 +55,21 @@ def with_masks():
     cut = torch.arange(40) % 4
     return graph(train_mask=cut < 2, val_mask=cut == 2, test_mask=cut == 3)
 
+several_calls = []
+
 def several():
+    several_calls.append(1)
     return [Data(x=torch.rand(n + 2, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([n % 2])) for n in range(20)]
 
 class Whole(InMemoryDataset):
     def __init__(self):
         super().__init__()
         self.data, self.slices = self.collate([graph()])
+
+class Several(InMemoryDataset):
+    def __init__(self):
+        super().__init__()
+        self.data, self.slices = self.collate(several())
 
 def empty(): return []
 def nothing(): return None
@@ -199,8 +210,17 @@ def test_a_configuration_and_gkd_data_take_it(module: str, tmp_path: Path) -> No
     assert read_config({"dataset": {"format": "gkd", "name": name}}).cfg.dataset.name == name
     found = describe_data(name, str(tmp_path))
     assert found.summary.nodes == 40 and found.refusal is None and found.place == "made without files"
-    found = describe_data(f"{module}:several", str(tmp_path))
+    assert len(sys.modules[module].calls) == 1  # for a look; the next one asks again
+    assert describe_data(name, str(tmp_path)).summary.splits == found.summary.splits
+    assert len(sys.modules[module].calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["several", "Several"])
+def test_a_look_at_graphs_asks_once_and_fits_the_task(kind: str, module: str, tmp_path: Path) -> None:
+    found = describe_data(f"{module}:{kind}", str(tmp_path), ["splits.kind", "random"])
     assert (found.keys["task"], found.refusal) == ("graph", None)
+    assert (found.summary.graphs, found.summary.splits) == (20, {"train": 10, "val": 5, "test": 5})
+    assert len(sys.modules[module].several_calls) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- names
@@ -290,6 +310,16 @@ def test_nothing_in_a_file_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_pickle_is_refused_without_a_word_of_pytorch_before(tmp_path: Path) -> None:
+    file = tmp_path / "data.pt"
+    file.write_bytes(pickle.dumps({"x": Evil(tmp_path / "ran")}, protocol=4))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with pytest.raises(UserError, match="cannot be read"):
+            load_file(file)
+    assert heard == [] and not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -318,8 +348,11 @@ def test_a_folder_without_the_file(tmp_path: Path, configure: Any) -> None:
     with pytest.raises(ConfigError, match=told):
         create_loader()
     configure("other", tmp_path)
-    with pytest.raises(UserError, match="'other' is unknown"):
+    told = rf"'other' is unknown under dataset.format: gkd, and there is no {re.escape(str(tmp_path / 'other' / 'data.pt'))}\. "
+    with pytest.raises(UserError, match=told):
         create_loader()
+    with pytest.raises(ConfigError, match=told):
+        read_config({"dataset": {"format": "gkd", "name": "other", "dir": str(tmp_path)}})
 
 
 def test_an_empty_data_set_is_refused() -> None:

@@ -170,3 +170,31 @@ def test_of_several_types_of_nodes_only_the_predicted_are_labelled() -> None:
     assert found.homophily == pytest.approx(1 / 3)  # of the three citations
     assert found.splits == {"train": 1} and found.absent == {"train": (1, 2)}
     assert summarize(Loaded(make_homogeneous(library()))).homophily == 0
+
+
+def make_pairs(edges: list[tuple[int, int]]) -> Data:
+    data = make(5, edges, [0] * 5)
+    for part, pairs in {"train": [(0, 1), (2, 1), (0, 4)], "val": [(3, 4), (0, 2)], "test": [(2, 3)]}.items():
+        data[f"{part}_edge_index"] = torch.tensor(pairs).t()
+        data[f"{part}_edge_label"] = torch.tensor([pair != (0, 4) and pair != (0, 2) for pair in pairs]).long()
+    return data
+
+
+@pytest.mark.parametrize(
+    ("edges", "along"),
+    [
+        ([(0, 1), (1, 0), (1, 2), (2, 1), (3, 3)], True),
+        ([(1, 0), (1, 2)], True),  # of one direction, and a loop or none
+        ([(0, 1), (1, 2), (3, 4)], False),  # a pair that is asked for
+        ([(0, 1)], False),
+        ([], False),
+    ],
+)
+def test_pairs(edges: list[tuple[int, int]], along: bool) -> None:
+    found = summarize(Several([make_pairs(edges)]))
+    assert found.pairs == {"train": (2, 1), "val": (1, 1), "test": (1, 0)}
+    assert found.along_training == along
+    torn = make_pairs(edges)
+    torn.train_edge_label = torn.train_edge_label[:2]
+    assert not summarize(Several([torn])).along_training
+    assert summarize(Several(ODD)).pairs == {}
