@@ -43,9 +43,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from tests import toy
 
-    register.loader_dict.setdefault("toy", toy.load)
     base = tmp_path_factory.mktemp("finished")
-    run(config(base), repeat=2, quiet=True)
+    with pytest.MonkeyPatch.context() as patched:  # of the function's scope is the fixture of the toy's loader
+        patched.setitem(register.loader_dict, "toy", toy.load)
+        run(config(base), repeat=2, quiet=True)
     return base
 
 
