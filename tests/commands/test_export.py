@@ -51,12 +51,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch_geometric.graphgym import register
 
     folder = tmp_path_factory.mktemp("export")
-    register.loader_dict.setdefault("toy", toy.load)
-    own = toy.values(folder / "results", model={"type": "gcn"}, optim={"max_epoch": 8})
-    run(toy.merge(own, {"gnn": {"dim_inner": 16}}), name="teacher", repeat=3, quiet=True)
-    taught = toy.merge(own, {"kd": {"preset": "soft_target", "teacher": "teacher"}})
-    run(taught, name="small", repeat=3, quiet=True)
-    export(folder / "results" / "small", folder / "out")
+    with pytest.MonkeyPatch.context() as patched:  # of the function's scope is the fixture of the toy's loader
+        patched.setitem(register.loader_dict, "toy", toy.load)
+        own = toy.values(folder / "results", model={"type": "gcn"}, optim={"max_epoch": 8})
+        run(toy.merge(own, {"gnn": {"dim_inner": 16}}), name="teacher", repeat=3, quiet=True)
+        taught = toy.merge(own, {"kd": {"preset": "soft_target", "teacher": "teacher"}})
+        run(taught, name="small", repeat=3, quiet=True)
+        export(folder / "results" / "small", folder / "out")
     return folder
 
 

@@ -32,14 +32,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch_geometric.graphgym import register
 
     folder = tmp_path_factory.mktemp("card")
-    register.loader_dict.setdefault("toy", toy.load)
-    own = toy.values(folder / "results", model={"type": "gcn"}, optim={"max_epoch": 3})
-    run(toy.merge(own, {"gnn": {"dim_inner": 16}}), name="teacher", repeat=3, quiet=True)
-    taught = {"kd": {"preset": "soft_target", "teacher": "teacher"}, "gnn": {"layers_mp": 1}}
-    run(toy.merge(own, taught), name="small", repeat=3, quiet=True)
-    run(toy.values(folder / "results", optim={"max_epoch": 1}), name="alone", quiet=True)
-    links = {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}}
-    run(toy.values(folder / "results", **links, optim={"max_epoch": 1}), name="links", quiet=True)
+    with pytest.MonkeyPatch.context() as patched:  # of the function's scope is the fixture of the toy's loader
+        patched.setitem(register.loader_dict, "toy", toy.load)
+        own = toy.values(folder / "results", model={"type": "gcn"}, optim={"max_epoch": 3})
+        run(toy.merge(own, {"gnn": {"dim_inner": 16}}), name="teacher", repeat=3, quiet=True)
+        taught = {"kd": {"preset": "soft_target", "teacher": "teacher"}, "gnn": {"layers_mp": 1}}
+        run(toy.merge(own, taught), name="small", repeat=3, quiet=True)
+        run(toy.values(folder / "results", optim={"max_epoch": 1}), name="alone", quiet=True)
+        links = {"dataset": {"name": "links", "task": "link_pred"}, "model": {"edge_decoding": "dot"}}
+        run(toy.values(folder / "results", **links, optim={"max_epoch": 1}), name="links", quiet=True)
     return folder / "results"
 
 
