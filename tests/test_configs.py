@@ -177,19 +177,20 @@ def test_relations_run_with_every_preset_of_their_grid(path, small_relations, tm
         assert len(told) == (path.stem == "aifb")
 
 
-EXCERPTS = {  # the file that a grid is tried on: its teacher, its data set here, what makes it small, and what is run
-    "ppi/two_layers": ("teacher", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("lsp",)),
-    "ppi/five_layers": ("teacher", "PPI", (), ()),
-    "tasks/graphs": ("teacher_graphs", "TU_ENZYMES", SHORT, ("soft_target", "fitnet", "mutual")),
-    "tasks/links": ("teacher_links", "Cora", SHORT, ("soft_target", "fitnet", "mutual")),
-    "large/soft_target": ("teacher", "PubMed", ("dataset.name", "PubMed", *SHORT), ("soft_target", "lsp")),
+EXCERPTS = {  # the file that a grid is tried on: the grid, its teacher, its data set here, what makes it small, and what is run
+    "ppi/two_layers": ("methods", "teacher", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("lsp",)),
+    "ppi/sage": ("laptop", "teacher_sage", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("soft_target",)),
+    "ppi/five_layers": ("methods", "teacher", "PPI", (), ()),
+    "tasks/graphs": ("methods", "teacher_graphs", "TU_ENZYMES", SHORT, ("soft_target", "fitnet", "mutual")),
+    "tasks/links": ("methods", "teacher_links", "Cora", SHORT, ("soft_target", "fitnet", "mutual")),
+    "large/soft_target": ("methods", "teacher", "PubMed", ("dataset.name", "PubMed", *SHORT), ("soft_target", "lsp")),
 }
 
 
 @pytest.mark.parametrize("base", EXCERPTS)
 def test_task_runs_with_the_points_of_its_grid(base, data_sets, tmp_path):
-    path, (taught, data, excerpt, presets) = packed_configs() / f"{base}.yaml", EXCERPTS[base]
-    teacher, grid = path.parent / f"{taught}.yaml", path.parent / "methods.txt"
+    path, (named, taught, data, excerpt, presets) = packed_configs() / f"{base}.yaml", EXCERPTS[base]
+    teacher, grid = path.parent / f"{taught}.yaml", path.parent / f"{named}.txt"
     question, named, size, *_ = grid.read_text().splitlines()
     assert question.startswith("# ") and f"{path.stem}.yaml" in named and "Time: " in size
     found = expand(read_values(path), path.stem, read_grid(grid))
