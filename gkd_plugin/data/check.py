@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.data.keep import derive
 from gkd_plugin.data.names import DATA_SETS
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.data.served import ITEMS, Served, read_labels
 from gkd_plugin.data.split_graphs import PARTS
 from gkd_plugin.errors import UserError
@@ -298,7 +299,7 @@ def _check_kind(source: Served, own: CfgNode) -> Iterator[str]:
 def _check_features(source: Served, own: CfgNode) -> Iterator[str]:
     """Encoders and networks of the user's own may read anything; the host's layers and ours read finite float32."""
     for name in source.names():  # tables of types of nodes
-        if name.startswith("x_") and "type_row" in source.names() and (table := source.get(name)) is not None:
+        if source.data is not None and is_type_table(source.data, name) and (table := source.get(name)) is not None:
             if table.dtype != torch.float32:
                 yield f"{name} is {_name_type(table)}, but the layers are float32. Give floats (.float()) in the loader."
             elif not bool(torch.isfinite(table).all()):

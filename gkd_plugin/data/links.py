@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.data.split_graphs import PARTS
 from gkd_plugin.errors import UserError
 
@@ -59,7 +60,7 @@ def split_links(name: str, data: Data, train: float = TRAIN, val: float = VAL, s
     kept[places[sizes[0] :]] = False
     edges = kept[number].nonzero().view(-1)
     for key in data.keys():
-        if data.is_edge_attr(key):
+        if data.is_edge_attr(key) and not is_type_table(data, key):
             found[key] = data[key].index_select(data.__cat_dim__(key, data[key]), edges)
     for key in ("y", *(f"{part}_mask" for part in PARTS)):  # of nodes, which are not asked for
         if key in found:

@@ -22,7 +22,7 @@ from gkd_plugin.data.links import TRAIN, VAL, split_links
 from gkd_plugin.data.names import DATA_SETS, encode_categories, find_name, load_named
 from gkd_plugin.data.own import FILE, find_file, load_file, load_function, names_function, report_no_file
 from gkd_plugin.data.protocol import TRANSDUCTIVE, HeldOutNodes, hold_out
-from gkd_plugin.data.relations import flatten
+from gkd_plugin.data.relations import flatten, is_type_table
 from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
 from gkd_plugin.data.splits import hold_out_validation, per_class_split, random_split
 from gkd_plugin.data.trust import check_names
@@ -136,12 +136,13 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
-        if values["protocol"] != TRANSDUCTIVE and bool((data.x < 0).any()):
+        features = [key for key in data.keys() if key == "x" or is_type_table(data, key)]
+        if values["protocol"] != TRANSDUCTIVE and any(bool((data[key] < 0).any()) for key in features):
             found = f"true, but {name} has features below 0: the smallest of all nodes, held-out ones too, is taken off first"
             raise ConfigError(
                 [Problem(f"{SPLITS}.row_normalize", found, "Normalise them yourself, and remove the key.")]
             )
-        data = NormalizeFeatures([key for key in data.keys() if key == "x" or key.startswith("x_")])(data)
+        data = NormalizeFeatures(features)(data)
     if cfg.dataset.task == "link_pred":
         return _split_pairs(name, data, values, seed), ()
     public = all(mask in data for mask in MASKS)

@@ -142,8 +142,11 @@ def _load_ppi(root: str) -> InMemoryDataset:
     return SplitGraphs({part: list(datasets.PPI(root, split=part)) for part in PARTS})
 
 
-def _load_zinc(root: str, subset: bool) -> InMemoryDataset:
-    return OwnSplit({part: list(datasets.ZINC(root, subset=subset, split=part)) for part in PARTS})
+def _zinc(subset: bool) -> Known:
+    def load(root: str) -> InMemoryDataset:
+        return OwnSplit({part: list(datasets.ZINC(root, subset=subset, split=part)) for part in PARTS})
+
+    return Known(load, MOLECULES, task="graph", task_type="regression", many=True, categories=28)
 
 
 def _load_tu(root: str, name: str) -> InMemoryDataset:
@@ -245,22 +248,8 @@ DATA_SETS: dict[str, Known] = {
     "GeometricShapes": Known(_load_shapes, CLOUDS, task="graph", many=True),
     "ModelNet10": _modelnet("10"),
     "ModelNet40": _modelnet("40"),
-    "ZINC": Known(
-        lambda root: _load_zinc(root, subset=True),
-        MOLECULES,
-        task="graph",
-        task_type="regression",
-        many=True,
-        categories=28,
-    ),
-    "ZINC_full": Known(
-        lambda root: _load_zinc(root, subset=False),
-        MOLECULES,
-        task="graph",
-        task_type="regression",
-        many=True,
-        categories=28,
-    ),
+    "ZINC": _zinc(subset=True),
+    "ZINC_full": _zinc(subset=False),
     "ESOL": _molecules("ESOL", "regression"),
     "FreeSolv": _molecules("FreeSolv", "regression"),
     "Lipophilicity": _molecules("Lipophilicity", "regression", "Lipo"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from gkd_plugin.data.keys import PROTOCOLS, SPLITS
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.errors import ConfigError, Problem, UserError
 
 TRANSDUCTIVE, INDUCTIVE, PRODUCTION = PROTOCOLS
@@ -39,6 +41,8 @@ class HeldOutNodes(InMemoryDataset):  # type: ignore[misc]
             whole = super().get(0)
             seen = whole.subgraph(~whole[HELD_OUT])
             del seen[HELD_OUT]
+            for key in filter(partial(is_type_table, whole), whole.keys()):
+                seen[key] = whole[key]  # as many rows as there are nodes or edges would be taken for theirs
             self._parts = {"train": _wrap(seen), "test": _wrap(whole)}
         return self._parts["test" if part == "test" else "train"]
 

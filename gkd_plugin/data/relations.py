@@ -127,6 +127,11 @@ def make_homogeneous(graph: HeteroData, name: str = "data") -> Data:
     return data
 
 
+def is_type_table(data: Data, key: str) -> bool:
+    """Whether an attribute is the features of one type of nodes: its rows are ``type_row``, and neither nodes nor edges."""
+    return "type_row" in data and key.startswith("x_")
+
+
 def fill_share(dataset: Any) -> None:
     """What networks must know of types before they are built, beside ``dim_in`` and ``dim_out`` of the host.
 

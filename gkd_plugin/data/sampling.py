@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from yacs.config import CfgNode
 
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.data.samplers import find_sampler_problem
 from gkd_plugin.errors import UserError
 
@@ -89,7 +90,9 @@ class Subgraphs:
         edge_index, edges = self.neighbours.cut(nodes)
         part = Data()
         for key, value in self.data.items():
-            if key == "edge_index":
+            if is_type_table(self.data, key):
+                pass  # whole: type_row says which rows a part reads
+            elif key == "edge_index":
                 value = edge_index
             elif self.data.is_node_attr(key):
                 value = value[nodes]

@@ -58,8 +58,6 @@ def _find_faults_of_nodes(part: Mapping[str, Any], count: int, by_node: bool) ->
         yield f"y is {_describe(y)}, and must be a tensor with a row for each node"
     elif y is not None and by_node and len(y) != count:
         yield f"y has {len(y)} rows for {count} nodes"
-    if "n_id" in part:
-        yield "n_id is the name by which parts of a graph say which nodes they hold; call it otherwise"
     for name in part.keys():
         value = part[name]
         if not name.endswith("_mask") or not by_node:

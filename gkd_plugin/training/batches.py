@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from gkd_plugin.data.keep import Untouched, derive
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams, emulate_draws
@@ -143,7 +144,7 @@ def hide_edges(sample: Sample, share: float, seed: int) -> Sample:
     for key in batch.keys():
         # neither the labelled pairs of edge tasks nor a table of one node type (x_0) are edges that messages pass, though there
         # may be as many of them
-        if batch.is_edge_attr(key) and not key.startswith((*SPLITS, "x_")):
+        if batch.is_edge_attr(key) and not key.startswith(SPLITS) and not is_type_table(batch, key):
             cut[key] = batch[key].index_select(batch.__cat_dim__(key, batch[key]), kept)
     return Sample(cut, sample.task, whole=sample, fixed=sample.fixed)
 

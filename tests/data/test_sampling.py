@@ -13,7 +13,9 @@ from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
 
 from gkd_plugin.data.load import load
+from gkd_plugin.data.protocol import HeldOutNodes
 from gkd_plugin.data.sampling import Neighbours, RandomNodes, Saint, Seeds, make_sampler
+from gkd_plugin.errors import UserError
 from tests import toy
 
 SAMPLERS = ("random_node", "saint_node", "saint_edge", "saint_rw")
@@ -156,3 +158,35 @@ def test_only_the_nodes_that_a_batch_is_made_for_are_trained_on(monkeypatch) -> 
     own.model.type = "gcn"  # ends in a convolution: one more hop
     make_sampler(graph, "neighbor", own)
     assert asked["sizes"] == own.train.neighbor_sizes[:3]
+
+
+def make_typed() -> Data:
+    """Two types of nodes whose first table has as many rows as there are edges."""
+    graph = Data(edge_index=torch.tensor([[0, 1, 2], [3, 4, 0]]), edge_type=torch.tensor([0, 1, 0]), num_nodes=5)
+    graph.x_0, graph.x_1 = torch.arange(3.0).view(3, 1), torch.arange(4.0).view(2, 2)
+    graph.node_type, graph.type_row = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 2, 0, 1])
+    return graph
+
+
+def test_tables_of_types_stay_whole_whatever_their_number_of_rows() -> None:
+    graph = make_typed()
+    part = RandomNodes(graph, 1).take(torch.tensor([1, 2, 4]))
+    assert part.edge_type.tolist() == [1] and part.type_row.tolist() == [1, 2, 1]
+    assert torch.equal(part.x_0, graph.x_0) and torch.equal(part.x_1, graph.x_1)
+
+
+def test_held_out_nodes_leave_tables_whole() -> None:
+    graph = make_typed()
+    graph.held_out = torch.tensor([False, False, True, False, False])
+    seen = HeldOutNodes(graph).of("train")[0]
+    assert seen.edge_type.tolist() == [0, 1] and seen.type_row.tolist() == [0, 1, 0, 1]
+    assert torch.equal(seen.x_0, graph.x_0)
+
+
+def test_a_name_of_parts_is_no_name_of_the_users(monkeypatch) -> None:
+    graph = toy.community(0)
+    graph.n_id = torch.arange(graph.num_nodes).flip(0)
+    monkeypatch.setitem(register.loader_dict, "mine", lambda *_: toy.Toy([graph]))
+    cfg.dataset.task = "node"
+    with pytest.raises(UserError, match="it has n_id"):
+        load(cfg)

@@ -47,7 +47,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"edge_index": torch.tensor([[-1, 0], [0, 1]])}, "the first from -1 to 0"),
     "short_mask": ({"val_mask": torch.ones(3, dtype=torch.bool)}, r"val_mask is \[3\] of bool"),
     "list_mask": ({"val_mask": [True] * 4}, "val_mask is a list"),
-    "n_id": ({"n_id": torch.arange(4)}, "n_id is the name by which parts"),
     "float_type": ({"edge_type": torch.zeros(3)}, r"edge_type is \[3\] of float32"),
     "short_type": ({"edge_type": torch.zeros(2, dtype=torch.long)}, "for each of the 3 edges"),
     "minus_type": ({"edge_type": torch.tensor([0, -1, 1])}, "edge_type holds -1"),

@@ -84,7 +84,14 @@ def test_splits_that_are_masks_of_one_graph_share_a_sample() -> None:
 def test_hidden_edges_take_their_relations_along_and_leave_tables_of_features() -> None:
     torch.manual_seed(0)
     index = torch.randint(0, 5, (2, 8))
-    data = Data(edge_index=index, edge_type=torch.arange(8), num_nodes=5, x_0=torch.rand(8, 2), y=torch.zeros(5))
+    data = Data(
+        edge_index=index,
+        edge_type=torch.arange(8),
+        num_nodes=5,
+        x_0=torch.rand(8, 2),
+        y=torch.zeros(5),
+        type_row=torch.arange(5),
+    )
     cut = hide_edges(Sample(Batch.from_data_list([data]), Task("node", "multiclass")), 0.5, 1).batch
     assert 0 < cut.num_edges < 8 and cut.x_0.shape == (8, 2)
     assert torch.equal(index[:, cut.edge_type], cut.edge_index)
