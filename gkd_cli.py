@@ -415,6 +415,37 @@ def search(config: str, space: str, overrides: tuple[str, ...], **options: Any) 
         click.get_current_context().exit(1)
 
 
+@main.command(context_settings=OVERRIDES)
+@click.option("--quick", is_flag=True, help="Few seeds and epochs, to see in minutes that it runs.")
+@click.option("--only", multiple=True, metavar="STUDY", help="Run only this study (several times for several).")
+@click.option("--repeat", type=click.IntRange(min=1), metavar="N", help="Seeds.  [default: as the recipe says]")
+@resources
+@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@click.option("--dry-run", is_flag=True, help="Only check every configuration and estimate the time.")
+@imports
+@click.argument("paper", required=False, metavar="[PAPER | DIR]")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+def reproduce(paper: str | None, overrides: tuple[str, ...], **options: Any) -> None:
+    """Run the studies of PAPER and set what comes out beside what was printed; list all papers without one."""
+    values = pairs(overrides)
+    if paper is not None and not options["dry_run"]:
+        warm_up(options["workers"], options["scheduler"])
+    with loading():
+        from gkd_plugin.papers.reproduce import list_recipes
+        from gkd_plugin.papers.reproduce import reproduce as command
+        from gkd_plugin.study.execute import Resources
+    if paper is None:
+        show(list_recipes())
+        return
+    means = Resources(
+        **{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout", "per_gpu")}
+    )
+    result = command(paper, overrides=values, resources=means, command=shlex.join(["gkd", *sys.argv[1:]]), **options)
+    show(result)
+    if not result.complete:
+        click.get_current_context().exit(1)
+
+
 @main.command()
 @click.argument("folder", metavar="DIR")
 def status(folder: str) -> None:

@@ -1,0 +1,1 @@
+"""Published results: recipes that repeat them as studies, and what came out beside what was printed."""
