@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gkd_plugin.commands.report import INTERVAL_SEEDS, PERCENT
+from gkd_plugin.config.load import read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.papers.recipe import RecipeStudy, Row
+from gkd_plugin.study.expand import expand
+from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.run_files import read_run
@@ -118,10 +121,8 @@ def compare_study(study: RecipeStudy, results: StudyResults) -> Compared:
         study (RecipeStudy): The study of a recipe.
         results (StudyResults): Its results.
 
-    Raises:
-        UserError: If a row asks for a dimension or a value that the grid does not have.
     """
-    finder = _Finder(study, results)
+    finder = _Finder(results)
     rows = tuple(finder.score(row) for row in study.rows)
     by_name = {scored.row.name: scored for scored in rows}
     unit = 100.0 if results.metric in PERCENT else 1.0
@@ -133,6 +134,34 @@ def compare_study(study: RecipeStudy, results: StudyResults) -> Compared:
             found.append(_compare(scored.row.name, other, scored.tests, beside.tests, printed, results.better))
     placebos = [placebo for scored in rows for placebo in finder.placebos(scored)]
     return Compared(study, results, rows, _correct(found), _correct(placebos))
+
+
+def require_rows(study: RecipeStudy) -> None:
+    """Refuses a row that no point of the grid answers.
+
+    Args:
+        study (RecipeStudy): The study.
+
+    Raises:
+        UserError: If the grid or the base is wrong, or with all rows that the grid does not have.
+    """
+    grid = read_grid(study.grid)
+    points = expand(
+        read_values(study.config, [p for pair in study.overrides.items() for p in pair]), study.name, grid
+    ).points
+    problems = []
+    for row in study.rows:
+        unknown = [alias for alias in row.where if alias not in grid.dimensions]
+        if unknown:
+            problems.append(f"{row.name}: there is no dimension {unknown[0]}; there are {', '.join(grid.dimensions)}.")
+        elif not any(_answers(row, point.choices) for point in points):
+            problems.append(f"{row.name}: there is no such point.")
+    if problems:
+        raise UserError("\n".join([f"study {study.name}, rows that {study.grid} does not have:", *problems]))
+
+
+def _answers(row: Row, choices: Mapping[str, Any]) -> bool:
+    return all(_is_choice(choices.get(alias), value) for alias, value in row.where.items())
 
 
 def _compare(
@@ -153,15 +182,15 @@ def _correct(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 class _Finder:
     """Finds the points of rows."""
 
-    def __init__(self, study: RecipeStudy, results: StudyResults) -> None:
-        self.study, self.results = study, results
+    def __init__(self, results: StudyResults) -> None:
+        self.results = results
         self.points = results.points.to_dict("records")
         self.scores: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
         for row in results.scores.to_dict("records"):
             self.scores.setdefault((row["name"], row["answer"]), {})[row["seed"]] = row
         columns = {key: column for column, key in results.dimensions.items()}
-        aliases = results.meta.get("dimensions", {})
-        self.columns = {**columns, **{alias: columns[key] for alias, key in aliases.items() if key in columns}}
+        aliases: Mapping[str, str] = results.meta.get("dimensions", {})
+        self.columns = {alias: columns[key] for alias, key in aliases.items() if key in columns}
 
     def score(self, row: Row) -> RowScores:
         """The scores of a row."""
@@ -209,26 +238,13 @@ class _Finder:
         return _average([float(row[column]) for row in self._rows(name, answer).values()])
 
     def _match(self, row: Row) -> list[str]:
-        """The points of a row's choices.
-
-        Raises:
-            UserError: If the grid has no such dimension, or no such point.
-        """
-        unknown = [alias for alias in row.where if alias not in self.columns]
-        if unknown:
-            raise UserError(
-                f"{self.study.name}, row {row.name}: the grid {self.study.grid.name} has no dimension {unknown[0]}. "
-                f"It has {', '.join(self.columns)}."
-            )
-        found = [
+        """The points of a row's choices."""
+        return [
             str(point["name"])
             for point in self.points
             if point["role"] == POINT
-            and all(_is_choice(point[self.columns[alias]], value) for alias, value in row.where.items())
+            and _answers(row, {alias: point[column] for alias, column in self.columns.items()})
         ]
-        if not found:
-            raise UserError(f"{self.study.name}, row {row.name}: the grid {self.study.grid.name} has no such point.")
-        return found
 
 
 def _average(values: Sequence[float]) -> float:

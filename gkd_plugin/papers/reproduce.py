@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
@@ -16,9 +17,9 @@ from rich.table import Table
 
 from gkd_plugin.config.load import read_values
 from gkd_plugin.errors import UserError, nearest
-from gkd_plugin.papers.compare import Compared, compare_study
+from gkd_plugin.papers.compare import Compared, compare_study, require_rows
 from gkd_plugin.papers.page import make_page
-from gkd_plugin.papers.recipe import Recipe, RecipeStudy, find_recipe, list_papers, read_recipe
+from gkd_plugin.papers.recipe import FILE, Recipe, RecipeStudy, find_recipe, list_papers, read_recipe
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.estimate import DryRun
 from gkd_plugin.study.execute import Resources
@@ -34,7 +35,7 @@ from gkd_plugin.study.study import find_out_dir
 from gkd_plugin.training.provenance import find_commit, find_versions
 from gkd_plugin.training.run_folder import write_text
 
-QUICK = "quick"
+QUICK, _CONFIGS = "quick", "configs"
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,7 +170,11 @@ def reproduce(
     recipe = find_recipe(paper)
     require_extras()
     studies = _choose(recipe, only)
+    for study in studies:
+        require_rows(study)
     out_dir = _find_out_dir(recipe, studies, overrides, quick)
+    if quick:
+        studies = [_shorten(recipe, study, out_dir / _CONFIGS) for study in studies]
     skipped: dict[str, str] = {}
     found: dict[str, Outcome | DryRun] = {}
     errors: list[UserError] = []
@@ -183,9 +188,9 @@ def reproduce(
             found[study.name] = run_grid(
                 study.config,
                 study.grid,
-                overrides=[*_list_overrides(recipe, study, quick), *overrides, "out_dir", str(out_dir)],
+                overrides=[*_flatten(study.overrides), *overrides, "out_dir", str(out_dir)],
                 name=study.name,
-                repeat=repeat or (recipe.quick_seeds if quick else study.seeds),
+                repeat=repeat or study.seeds,
                 resources=resources,
                 placebo=study.placebo,
                 retry_failed=retry_failed,
@@ -225,9 +230,18 @@ def _choose(recipe: Recipe, only: Sequence[str]) -> list[RecipeStudy]:
     return [study for study in recipe.studies if not only or study.name in only]
 
 
-def _list_overrides(recipe: Recipe, study: RecipeStudy, quick: bool) -> list[Any]:
-    wanted: Mapping[str, Any] = {**study.overrides, **(recipe.quick_overrides if quick else {})}
-    return [part for pair in wanted.items() for part in pair]
+def _flatten(overrides: Mapping[str, Any]) -> list[Any]:
+    return [part for pair in overrides.items() for part in pair]
+
+
+def _shorten(recipe: Recipe, study: RecipeStudy, folder: Path) -> RecipeStudy:
+    """The study over copies of the recipe's files with its quick keys in them, teachers' files too."""
+    for path in study.config.parent.glob("*.yaml"):
+        if path.name != FILE:
+            values = read_values(path, _flatten(recipe.quick_overrides))
+            write_text(folder / path.name, yaml.safe_dump(values, sort_keys=False))
+    overrides = {key: value for key, value in study.overrides.items() if key not in recipe.quick_overrides}
+    return replace(study, config=folder / study.config.name, seeds=recipe.quick_seeds, overrides=overrides)
 
 
 def _find_out_dir(recipe: Recipe, studies: Sequence[RecipeStudy], overrides: Sequence[Any], quick: bool) -> Path:
