@@ -17,12 +17,8 @@ from gkd_plugin.training.result import RunResult, Score
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 STUDIES = {
-    "students_without_teacher": lambda module: module.jobs(),
-    "small_students": lambda module: module.jobs(),
-    "deep_teacher": lambda module: module.search(),
     "layer_maps": lambda module: module.jobs(),
     "dynamic_graphs": lambda module: module.jobs(),
-    "moving_graphs": lambda module: module.jobs(),
     "mixture": lambda module: [job for several in module.rows().values() for job in several],
 }
 

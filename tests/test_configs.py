@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,16 +19,14 @@ from gkd_plugin.space.presets import PRESETS
 from gkd_plugin.study.check import check_points
 from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
-from tests.conftest import FOLDERS
 from tests.data.test_entities import write
 from tests.data.test_relations import Loaded, library
 
 MIXTURES = sorted(packed_configs().glob("mixtures/*.yaml"))
 DEEP = sorted(packed_configs().glob("deep/*.yaml"))
-MOVING = sorted(packed_configs().glob("moving/*.yaml"))
 RELATIONS = sorted(packed_configs().glob("relations/*.yaml"))
 TASKS = [path for folder in ("ppi", "tasks", "large") for path in sorted(packed_configs().glob(f"{folder}/*.yaml"))]
-OTHERS = {*MIXTURES, *DEEP, *MOVING, *RELATIONS, *TASKS}
+OTHERS = {*MIXTURES, *DEEP, *RELATIONS, *TASKS}
 CONFIGS = sorted(set(packed_configs().glob("*/*.yaml")) - OTHERS)
 GRIDS = sorted(path for path in packed_configs().glob("grids/*.txt") if "configs_gen.py" in path.read_text())
 NAMES = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed", "digits": "digits"}
@@ -178,9 +175,7 @@ def test_relations_run_with_every_preset_of_their_grid(path, small_relations, tm
 
 
 EXCERPTS = {  # the file that a grid is tried on: the grid, its teacher, its data set here, what makes it small, and what is run
-    "ppi/two_layers": ("methods", "teacher", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("lsp",)),
     "ppi/sage": ("laptop", "teacher_sage", "PPI", ("gnn.dim_inner", "2", "optim.max_epoch", "1"), ("soft_target",)),
-    "ppi/five_layers": ("methods", "teacher", "PPI", (), ()),
     "tasks/graphs": ("methods", "teacher_graphs", "TU_ENZYMES", SHORT, ("soft_target", "fitnet", "mutual")),
     "tasks/links": ("methods", "teacher_links", "Cora", SHORT, ("soft_target", "fitnet", "mutual")),
     "large/soft_target": ("methods", "teacher", "PubMed", ("dataset.name", "PubMed", *SHORT), ("soft_target", "lsp")),
@@ -212,43 +207,6 @@ def test_task_runs_with_the_points_of_its_grid(base, data_sets, tmp_path):
         assert not run(path, overrides=[*places, *words], name=keys["preset"], quiet=True).failures
         values = rows(tmp_path / keys["preset"] / "0", "train")[-1]
         assert all(f"s1_kd_{group.name}" in values for group in config.plan.active)
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    """A ``dataset.dir`` with the meshes of GeometricShapes; ``prepare.py`` has no name for them."""
-    source, folder = FOLDERS["GKD_DATA_DIR"] / "GeometricShapes" / "raw", tmp_path_factory.mktemp("meshes")
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
-    shutil.copytree(source, folder / "GeometricShapes" / "raw", copy_function=shutil.copyfile)
-    return folder
-
-
-def test_moving_graphs_run(shapes, tmp_path):
-    excerpt = ("splits.points", "24", "splits.train", "1", "splits.val", "1", "train.eval_period", "1")
-    places = ("dataset.dir", str(shapes), "out_dir", str(tmp_path))
-    teacher = packed_configs() / "moving" / "teacher.yaml"
-    for path in [teacher, *(other for other in MOVING if other != teacher)]:
-        config = read_config(path)
-        assert config.plan.warnings == () and config.plan.students == 1
-        assert read_values(path)["splits"] == read_values(teacher)["splits"]
-        taught = ("kd.teacher_cfg", "none", "kd.teacher", "teacher") if taught_by(path) else ()
-        report = run(path, overrides=[*SHORT, *excerpt, *places, *taught], quiet=True)
-        assert not report.failures
-        values = rows(tmp_path / path.stem / "0", "train")[-1]
-        assert math.isfinite(values["loss"])
-        for group in config.plan.active:
-            assert values[f"s1_kd_{group.name}"] > 0
-
-
-def test_the_grid_of_moving_graphs_is_sound():
-    path, base = packed_configs() / "moving" / "domains.txt", packed_configs() / "moving" / "lsp.yaml"
-    question, named, size, *_ = path.read_text().splitlines()
-    assert question.startswith("# ") and "graphgym_configs/moving/lsp.yaml" in named and "Time: " in size
-    found = expand(read_values(base), "lsp", read_grid(path))
-    assert len(found.points) == int(re.search(r"Size: (\d+)", size)[1]) and found.duplicates == 0
-    configs = check_points(found.points, base)
-    assert {warning for config in configs.values() for warning in config.plan.warnings} == set()
 
 
 def test_the_readmes_command_in_short(tmp_path):

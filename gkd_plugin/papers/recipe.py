@@ -178,7 +178,9 @@ class _Reader:
         if known is None:
             return None
         quick = self._check("quick", known.get("quick", {}), _QUICK, ("seeds",)) or {}
-        studies = [self._study(str(name), part) for name, part in known.get("studies", {}).items()]
+        listed = known.get("studies")
+        listed = listed if isinstance(listed, dict) else {}  # another kind is noted already
+        studies = [self._study(str(name), part) for name, part in listed.items()]
         if self.problems:
             return None
         return Recipe(
