@@ -141,10 +141,6 @@ def loading() -> Iterator[None]:
         signal.signal(signal.SIGINT, _end_now)  # nothing has begun, and what is being imported would print tracebacks
     try:
         yield
-        if ours:
-            from gkd_plugin.allocator import keep_memory
-
-            keep_memory()
     finally:
         if ours:
             signal.signal(signal.SIGINT, _end_cleanly)

@@ -20,7 +20,7 @@ LAYERS = [
     ["models", "data"],
     ["space"],
     ["ops"],
-    ["plan", "schema", "groups", "host", "printing", "errors", "allocator"],
+    ["plan", "schema", "groups", "host", "printing", "errors"],
 ]
 BESIDE = {  # what stands outside the layers, each with the parts that may import it
     "hookspecs": {"gkd_plugin", "builtin", "plugins"},
@@ -31,7 +31,7 @@ BESIDE = {  # what stands outside the layers, each with the parts that may impor
     "__main__": set(),
 }
 LATE = {  # imports inside functions, which come when the function is called
-    "gkd_cli": {"allocator", "commands", "papers", "study", "errors"},  # so that help is instant
+    "gkd_cli": {"commands", "papers", "study", "errors"},  # so that help is instant
     "gkd_plugin": {"commands", "study"},  # so that a program that only imports the package stays light
     "gkd_plugin.study.execute": {"study"},  # Dask is an extra, and heavy
     "gkd_plugin.training.teachers.cache": {"gkd_plugin"},  # the version, of a package that is not whole yet

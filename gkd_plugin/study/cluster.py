@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 
-from gkd_plugin.allocator import keep_memory
 from gkd_plugin.errors import RunFailed, UserError, describe_error
 from gkd_plugin.study.job import ATTEMPTS, Job, execute_together, give_up, keep_for_runs
 from gkd_plugin.study.ledger import ENDED, FAILED, RUNNING, Entry, Ledger
@@ -344,7 +343,6 @@ def execute_on_worker(*jobs: Job) -> list[Entry]:
 
     worker = get_worker()
     key = worker.get_current_task()
-    keep_memory()
     _keep_data(jobs[0].session)
 
     def is_unwanted() -> bool:
