@@ -93,9 +93,14 @@ def study(jobs: Sequence[Job], out: Path, datasets: Path, workers: int, only: st
     return reports
 
 
+def spread(values: Sequence[float], form: str) -> str:
+    """``0.81 ± 0.04`` under ``.2f``: mean and standard deviation over seeds."""
+    return format(np.mean(values), form) + (f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else "")
+
+
 def percent(values: Sequence[float]) -> str:
-    """``81.20 ± 0.45``: mean and standard deviation over seeds."""
-    return f"{100 * np.mean(values):.2f}" + (f" ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+    """The same of shares, in percent: ``81.20 ± 0.45``."""
+    return spread([100 * value for value in values], ".2f")
 
 
 def seconds(report: Any) -> str:

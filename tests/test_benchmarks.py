@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.report import RunReport
+from gkd_plugin.commands.results import load_student
+from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.result import RunResult, Score
+from tests import toy
+from tests.running import forward
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 STUDIES = {
@@ -74,6 +79,57 @@ def test_paired_difference_and_gap(load):
     assert studies.gap_closed(taught, teacher, student) == "-"
     assert studies.percent([0.5, 0.6]) == "55.00 ± 7.07"
     assert studies.validation(student) == pytest.approx(0.275)
+
+
+@pytest.mark.parametrize("preset", ["alignahead_pp", "supervised"])
+def test_layers_are_measured_with_and_without_heads(preset, load, work_folder, monkeypatch, capsys):
+    module, data = load("oversmoothing"), toy.community(0)
+    values = toy.values(kd={"preset": preset, "students": 2}, gnn={"layers_mp": 3})
+    folder = run(values, repeat=2, name="tiny", quiet=True).folder
+    near = {int(v): set(data.edge_index[0, data.edge_index[1] == v].tolist()) - {int(v)} for v in range(48)}
+    degree = [int(((data.edge_index[1] == v) & (data.edge_index[0] != v)).sum()) for v in range(48)]
+    found = [module.measure_seed(folder / seed) for seed in "01"]
+    for seed, one in zip("01", found, strict=True):
+        logits, hidden = forward(load_student(folder / seed), data)
+        right = (logits.argmax(1) == data.y)[data.test_mask].double().mean()
+        assert one.own == pytest.approx(float(right)) == pytest.approx(one.recorded)
+        assert len(one.layers) == 3
+        for layer, states in zip(one.layers, hidden, strict=True):
+            distances = {True: [], False: []}
+            for v in range(48):
+                for close in distances:
+                    others = near[v] if close else set(range(48)) - near[v] - {v}
+                    cosines = [torch.cosine_similarity(states[u], states[v], dim=0) for u in others]
+                    distances[close] += [1 - sum(map(float, cosines)) / len(others)] if others else []
+            means = [sum(each) / len(each) for each in distances.values()]
+            assert (layer.near, layer.remote, layer.gap) == pytest.approx((*means, means[1] - means[0]), abs=1e-5)
+            scaled = [row / (1 + count) ** 0.5 for row, count in zip(states, degree, strict=True)]
+            pairs = [(u, v) for u, v in data.edge_index.t().tolist() if u != v]
+            energy = sum(float((scaled[u] - scaled[v]).square().sum()) for u, v in pairs) / 48
+            assert layer.energy == pytest.approx(energy, rel=1e-4)
+            assert layer.zeros == pytest.approx(sum(not row.any() for row in states) / 48)
+    monkeypatch.setattr(sys, "argv", ["oversmoothing.py", "--layers", "1,3,9", str(folder)])
+    module.main()
+    printed = capsys.readouterr().out
+    assert printed.count("| tiny | 3 |") == 2 and "2 seeds" in printed
+    first = [seed.layers[0].near for seed in found]
+    mean, deviation = sum(first) / 2, abs(first[0] - first[1]) / 2**0.5
+    assert f"| tiny | 3 | 1 | {mean:.4f} ± {deviation:.4f} |" in printed
+
+
+def test_layers_of_the_table_and_their_probe(load):
+    module = load("oversmoothing")
+    assert [module.pick_layers(depth, None) for depth in (2, 4, 8)] == [[1, 2], [1, 2, 3, 4], [1, 2, 4, 8]]
+    assert module.pick_layers(16, None) == [1, 2, 4, 8, 16] and module.pick_layers(6, [2, 9]) == [2]
+    labels = torch.arange(40) % 2
+    train = torch.arange(40) < 30
+    told = torch.stack(
+        [1e-4 * labels, 1e4 * torch.cos(torch.arange(40.0))], dim=1
+    )  # found where it is standardised only
+    assert module.probe(told, labels, train, ~train) == 1
+    assert module.probe(torch.zeros(40, 2), labels, train, ~train) == 0.5
+    false = torch.where(train, labels, 1 - labels).unsqueeze(1)  # seen at training nodes, wrong at test nodes
+    assert module.probe(false.float(), labels, train, ~train) == 0
 
 
 @pytest.mark.slow
