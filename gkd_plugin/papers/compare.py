@@ -35,7 +35,6 @@ class RowScores:
         tests (dict): Its test score by seed.
         parameters (float): Of what is deployed.
         seconds (float): Mean time of a run.
-        failed (int): Matching points without a score.
     """
 
     row: Row
@@ -44,7 +43,6 @@ class RowScores:
     tests: Mapping[int, float] = field(default_factory=dict)
     parameters: float = math.nan
     seconds: float = math.nan
-    failed: int = 0
 
     @property
     def spread(self) -> Spread:
@@ -198,15 +196,14 @@ class _Finder:
             return self._score_teacher(row)
         points = self._match(row)
         known = [name for name in points if self._rows(name, row.answer)]
-        failed = len(points) - len(known)
         if not known:
-            return RowScores(row, None, len(points), failed=failed)
+            return RowScores(row, None, len(points))
         sign = 1 if self.results.better else -1
         best = max(known, key=lambda name: sign * self._mean(name, row.answer, "val"))
         scored = self._rows(best, row.answer)
         tests = {seed: float(each["test"]) for seed, each in sorted(scored.items())}
         size, seconds = (self._mean(best, row.answer, key) for key in ("parameters", "seconds"))
-        return RowScores(row, best, len(points), tests, size, seconds, failed)
+        return RowScores(row, best, len(points), tests, size, seconds)
 
     def placebos(self, scored: RowScores) -> list[Comparison]:
         """A row beside the placebos of its point."""

@@ -144,4 +144,8 @@ def test_lsps_recipe_runs_on_graphs_that_move(shapes, tmp_path):
     made = run_quick(str(folder), "shapes", tmp_path / "out", "dataset.dir", str(shapes))
     (compared,) = made.compared
     assert all(len(row.tests) == 1 for row in compared.rows)
-    assert {one.name for one in compared.placebos} == {"soft targets", "LSP, the student's edges", "LSP, the union of both"}
+    assert {one.name for one in compared.placebos} == {
+        "soft targets",
+        "LSP, the student's edges",
+        "LSP, the union of both",
+    }
