@@ -27,6 +27,7 @@ def execute(path: Path, folder: str | Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm misses widgets, and names its own file
     client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute(env=environment)
     for cell in notebook.cells:
@@ -38,7 +39,7 @@ def execute(path: Path, folder: str | Path) -> nbformat.NotebookNode:
 def write(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         notebook = execute(path, folder)
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    path.write_text(nbformat.writes(notebook).replace(f"{folder}/", "") + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

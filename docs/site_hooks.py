@@ -119,8 +119,9 @@ def output_of(output: dict[str, Any]) -> str:
     data = output.get("data", {})
     if "image/png" in data:
         return f"![the figure that the cell above draws](data:image/png;base64,{''.join(data['image/png']).strip()})"
-    if "text/html" in data:
-        return "".join(data["text/html"])
+    if "text/html" in data:  # a frame of pandas brings a style of its own
+        html = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return re.sub(r"<table[^>]*>", "<table>", html)
     return block("".join(data.get("text/plain", "")))
 
 
