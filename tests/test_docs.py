@@ -44,8 +44,14 @@ def docstring_blocks(path: Path) -> list[tuple[str, str]]:
     return found
 
 
+RESOLVED_ELSEWHERE = {"own_term.md"}  # test_ways.py registers the term first
 EXAMPLES = [
-    *(pytest.param(text, id=f"{page.name}-{n}") for page in PAGES for n, text in enumerate(blocks(page, "yaml"), 1)),
+    *(
+        pytest.param(text, id=f"{page.name}-{n}")
+        for page in PAGES
+        for n, text in enumerate(blocks(page, "yaml"), 1)
+        if page.name not in RESOLVED_ELSEWHERE
+    ),
     *(pytest.param(text, id=f"{path.stem}-{name}") for path in SOURCES for name, text in docstring_blocks(path)),
 ]
 
@@ -156,7 +162,7 @@ def gkd_lines(page: Path) -> list[str]:
 
 def is_outline(line: str) -> bool:
     """Whether a line says what may be written, as `gkd run --cfg F [key value ...]` does, and is no command itself."""
-    return "[" in line.replace("'[", "") or "..." in line or " | " in line or bool(re.search(r" (F|RUN|DIR)\b", line))
+    return "[" in line.replace("'[", "") or "..." in line or " | " in line or bool(re.search(r" (F|RUN|DIR|FOLDER)\b", line))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -165,7 +171,9 @@ def test_gkd_lines_are_commands(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     inline = [line.replace("\n", " ") for line in re.findall(r"`(gkd [^`]+)`", page.read_text())]
     for line in [*gkd_lines(page), *inline]:
-        words = shlex.split(line, comments=True)
+        words = shlex.split(re.sub(r" --import \w+", "", line), comments=True)
+        if words == ["gkd", "--help"]:
+            continue
         command = gkd_cli.main.commands.get(words[1])
         assert command is not None, line
         options = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
@@ -179,8 +187,8 @@ def test_gkd_lines_are_commands(page, monkeypatch):
         context = command.make_context(words[1], words[2:])
         config = context.params.get("config")
         overrides = [word for word in context.params.get("overrides") or () if not gkd_cli.is_config(word)]
-        assert words[1] == "data" or len(overrides) % 2 == 0, line
-        if words[1] in ("run", "check", "explain") and config is not None and (ROOT / config).is_file():
+        assert words[1] in ("data", "grid") or len(overrides) % 2 == 0, line
+        if words[1] in ("run", "check", "explain") and config is not None and str(config).startswith("graphgym_configs/"):
             read_config(ROOT / config, overrides)
 
 
