@@ -95,7 +95,9 @@ class Picture:
         return head + "\n".join(self.parts) + "\n</svg>\n"
 
 
-def columns(picture: Picture, depths: Sequence[int], x: Sequence[float], top: float, step: float = 38) -> list[list[float]]:
+def columns(
+    picture: Picture, depths: Sequence[int], x: Sequence[float], top: float, step: float = 38
+) -> list[list[float]]:
     """Two columns of layers, the first one a source and the other a learner; where each layer stands, from below."""
     heights = [[top + step * (max(depths) - 1 - layer) for layer in range(depth)] for depth in depths]
     for at, kind, ys in zip(x, ("source", "learner"), heights, strict=True):
@@ -137,7 +139,9 @@ def questions() -> Picture:
 
 def sources() -> Picture:
     """The six sources: who teaches the blue student."""
-    picture = Picture("Six sources: a teacher, peers, the network itself, the cohort, a moving average, a uniform prior", 402)
+    picture = Picture(
+        "Six sources: a teacher, peers, the network itself, the cohort, a moving average, a uniform prior", 402
+    )
     for number, (name, what) in enumerate(SOURCES.items()):
         x, y = 74 + 146 * (number % 3), 20 + 192 * (number // 3)
         picture.text(x, y + 10, name, "mono")
@@ -229,7 +233,9 @@ MAPS: tuple[tuple[str, str, int, dict[str, object]], ...] = (
 
 def ahead() -> Picture:
     """Two students that align ahead: shift 1, both ways."""
-    picture = Picture("Aligning ahead: layer l of each student listens to layer l + 1 of its peer, the last to the first", 232)
+    picture = Picture(
+        "Aligning ahead: layer l of each student listens to layer l + 1 of its peer, the last to the first", 232
+    )
     weights = weigh_layers("shift", 4, 4, {"shift": 1}, False)
     for x, first, second in ((122, "student 2", "student 1"), (330, "student 1", "student 2")):
         left, right = x - 62, x + 62

@@ -28,7 +28,9 @@ def execute(path: Path, folder: str | Path) -> nbformat.NotebookNode:
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm misses widgets, and names its own file
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.clear()  # times of execution

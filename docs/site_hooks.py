@@ -26,7 +26,9 @@ def on_files(files: Files, config: Any) -> Files:
     for file in [*files]:
         if file.src_uri.endswith(".ipynb"):
             files.remove(file)
-            page = File.generated(config, page_of(f"{DOCS}/{file.src_uri}"), content=notebook(ROOT / DOCS / file.src_uri))
+            page = File.generated(
+                config, page_of(f"{DOCS}/{file.src_uri}"), content=notebook(ROOT / DOCS / file.src_uri)
+            )
             files.append(page)
         if file.is_documentation_page():
             waiting.append(f"{DOCS}/{file.src_uri}")

@@ -162,7 +162,12 @@ def gkd_lines(page: Path) -> list[str]:
 
 def is_outline(line: str) -> bool:
     """Whether a line says what may be written, as `gkd run --cfg F [key value ...]` does, and is no command itself."""
-    return "[" in line.replace("'[", "") or "..." in line or " | " in line or bool(re.search(r" (F|RUN|DIR|FOLDER)\b", line))
+    return (
+        "[" in line.replace("'[", "")
+        or "..." in line
+        or " | " in line
+        or bool(re.search(r" (F|RUN|DIR|FOLDER)\b", line))
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -188,7 +193,11 @@ def test_gkd_lines_are_commands(page, monkeypatch):
         config = context.params.get("config")
         overrides = [word for word in context.params.get("overrides") or () if not gkd_cli.is_config(word)]
         assert words[1] in ("data", "grid") or len(overrides) % 2 == 0, line
-        if words[1] in ("run", "check", "explain") and config is not None and str(config).startswith("graphgym_configs/"):
+        if (
+            words[1] in ("run", "check", "explain")
+            and config is not None
+            and str(config).startswith("graphgym_configs/")
+        ):
             read_config(ROOT / config, overrides)
 
 

@@ -23,7 +23,9 @@ from gkd_plugin.data.digits import DigitsGraph
 from tests.test_docs import ROOT, blocks
 
 pytestmark = pytest.mark.slow
-STUDY, MODEL, TERM, EXPORT = (ROOT / "docs" / f"{name}.md" for name in ("existing_study", "compress", "own_term", "export"))
+STUDY, MODEL, TERM, EXPORT = (
+    ROOT / "docs" / f"{name}.md" for name in ("existing_study", "compress", "own_term", "export")
+)
 
 
 def gkd(line: str) -> str:
@@ -34,7 +36,10 @@ def gkd(line: str) -> str:
 
 
 def test_distillation_in_my_graphgym_study(host_program: Path) -> None:
-    for folder, name, text in (("configs", "study.yaml", blocks(STUDY, "yaml")[0]), ("grids", "kd.txt", blocks(STUDY, "text")[0])):
+    for folder, name, text in (
+        ("configs", "study.yaml", blocks(STUDY, "yaml")[0]),
+        ("grids", "kd.txt", blocks(STUDY, "text")[0]),
+    ):
         path = host_program / folder / "pyg" / name
         path.parent.mkdir(parents=True)
         path.write_text(text)
@@ -126,7 +131,7 @@ def test_a_term_of_my_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Path("spread.yaml").write_text(blocks(TERM, "yaml")[0].replace("max_epoch: 50", "max_epoch: 3"))
     use, test = blocks(TERM, "bash")
     try:
-        listed, checked, run = map(gkd, use.splitlines())
+        listed, *_ = map(gkd, use.splitlines())
     finally:
         sys.modules.pop("spread", None)
     assert "power" in listed and "exponent of the spread" in listed
