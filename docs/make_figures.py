@@ -31,7 +31,7 @@ text { font: 14px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: var(--
 .hot { fill: none; stroke: var(--source); stroke-width: 2.5; }
 .curve { fill: none; stroke: var(--learner); stroke-width: 2.5; }
 .head { fill: var(--source); stroke: none; }
-svg { --ink: #1f2937; --soft: #667085; --faint: #d5dae2; --paper: #ffffff; --learner: #2f62d9; --source: #c2620c; }
+svg { color-scheme: light dark; --ink: #1f2937; --soft: #667085; --faint: #d5dae2; --paper: #ffffff; --learner: #2f62d9; --source: #c2620c; }
 @media (prefers-color-scheme: dark) {
 svg { --ink: #e6e9ef; --soft: #9aa4b5; --faint: #3b4354; --paper: #1c212d; --learner: #86abff; --source: #f2a65a; } }
 """
