@@ -109,10 +109,10 @@ def keys_page() -> str:
         parts.append(f"## `{group}`\n\n{what}\nBesides {also}:\n\n{rows(own)}")
     beside = {
         "gkd_model": "For our [networks](models.md).",
-        "splits": "For [data](models.md) under `dataset.format: gkd`.",
+        "splits": "For [data](splits.md) under `dataset.format: gkd`.",
     }
     for group, keys in GROUPS.items():
-        parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](models.md).')}\n\n{rows(keys)}")
+        parts.append(f"## `{group}`\n\n{beside.get(group, 'For our [metrics](splits.md).')}\n\n{rows(keys)}")
     parts.insert(
         2, f"## Common keys\n\nIn every knowledge group:\n\n{rows(common)}\n### Layers\n\n{rows(kd_keys.layer_keys())}"
     )

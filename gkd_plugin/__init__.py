@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from gkd_plugin.config.load import Source
     from gkd_plugin.models.trained import TrainedStudent
     from gkd_plugin.study.card import RunCard
+    from gkd_plugin.study.estimate import DryRun
     from gkd_plugin.study.front import StudyCard
+    from gkd_plugin.study.outcome import Outcome
     from gkd_plugin.study.overview import Overview
     from gkd_plugin.training.trainer import Progress
 
@@ -45,6 +47,7 @@ __all__ = [  # without list, which `import *` would put in the place of Python's
     "distill",
     "explain",
     "export",
+    "grid",
     "hookimpl",
     "load_student",
     "register_all",
@@ -138,6 +141,31 @@ def export(run: str | Path, out: str | Path, seed: int | None = None) -> Exporte
     from gkd_plugin.commands.export import export as command
 
     return command(run, out, seed)
+
+
+def grid(
+    config: str | Path,
+    grid: str | Path | None = None,
+    overrides: Sequence[Any] = (),
+    *,
+    repeat: int = 3,
+    workers: int | None = None,
+    **options: Any,
+) -> Outcome | DryRun:
+    """Trains every configuration of a grid beside its control; see :func:`gkd_plugin.study.grid.run_grid`.
+
+    Args:
+        config (str or Path): The base configuration, or a folder of configurations.
+        grid (str or Path, optional): The grid file. (default: none, for a folder)
+        overrides (sequence): ``key value`` pairs for the base.
+        repeat (int): Seeds of each configuration.
+        workers (int, optional): Processes; 0 trains in this one. (default: one for each core)
+        **options: Further arguments of ``run_grid``, such as ``placebo``, ``sample`` or ``dry_run``.
+    """
+    from gkd_plugin.study.execute import Resources
+    from gkd_plugin.study.grid import run_grid
+
+    return run_grid(config, grid, overrides=overrides, repeat=repeat, resources=Resources(workers), **options)
 
 
 def list(axis: str | None = None) -> Listing:

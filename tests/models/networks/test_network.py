@@ -145,12 +145,13 @@ def test_has_the_published_number_of_parameters(build: Build, size: tuple[Any, .
     assert sum(p.numel() for p in build(kind, dim_in, dim_out, own, **gnn).parameters()) == count
 
 
-def test_the_page_has_every_size_and_every_key() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+def test_the_pages_have_every_size_and_every_key() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    page = "".join((docs / f"{name}.md").read_text() for name in ("models", "splits"))
     published = [f"{size[-1]:,}" for size in SIZES.values() if size[0] in ("gcnii", "gat")]
     keys = [f"`{key.name}`" for key in (*KEYS, *SPLIT_KEYS)] + [key.name for key in METRIC_KEYS]
     missing = [word for word in (*published, *keys, *(f"`{kind}`" for kind in NETWORKS)) if word not in page]
-    assert not missing, f"docs/models.md lacks {', '.join(missing)}"
+    assert not missing, f"docs/models.md and docs/splits.md lack {', '.join(missing)}"
 
 
 # --------------------------------------------------------------------------------------------- equations, in float64
