@@ -116,7 +116,7 @@ def make_section(compared: Compared) -> Section:
 
 
 def _make_rows(compared: Compared, scale: Scale, printed: bool) -> Table:
-    rows = [{"scored": scored} for scored in compared.rows]
+    rows = [{"scored": scored} for scored in _list_shown(compared.rows)]
 
     def ours(row: Mapping[str, Any]) -> Cell:
         scored: RowScores = row["scored"]
@@ -147,6 +147,16 @@ def _make_rows(compared: Compared, scale: Scale, printed: bool) -> Table:
     caption = "Test scores at the epoch that validation selects, mean ± standard deviation over seeds."
     caption += " Of several designs (column of), the best by validation." if chosen else ""
     return make_table(f"{compared.study.name}-rows", "Scores", caption, columns, rows)
+
+
+def _list_shown(rows: Sequence[RowScores]) -> Iterator[RowScores]:
+    """Each point and answer once: a row that is there for its comparison has the scores of an earlier one."""
+    seen = set()
+    for scored in rows:
+        key = (scored.point, scored.row.answer, scored.row.teacher)
+        if scored.point is None or key not in seen:
+            yield scored
+        seen.add(key)
 
 
 def _count(value: float) -> Cell:

@@ -1,0 +1,77 @@
+"""The report of a recipe: its sentences and tables, from rows that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gkd_plugin.papers.compare import compare_study
+from gkd_plugin.papers.page import make_page, make_section
+from gkd_plugin.papers.recipe import Recipe, RecipeStudy, Row
+from gkd_plugin.study.records import read_study
+from gkd_plugin.study.report.markdown import write_markdown
+from tests.study.folders import write_run, write_study
+
+
+@pytest.fixture
+def compared(tmp_path: Path):
+    home = tmp_path / "first"
+    points = [{"name": name, "choices": {"preset": name}} for name in ("supervised", "lsp")]
+    write_study(home, points, {"preset": "kd.preset"})
+    write_run(home / "supervised", {1: (0.6, 0.50), 2: (0.6, 0.52), 3: (0.6, 0.51)}, size=1234)
+    write_run(home / "lsp", {1: (0.6, 0.60), 2: (0.6, 0.63), 3: (0.6, 0.61)}, size=1234)
+    rows = (
+        Row("labels", {"preset": "supervised"}, published=50.0, spread=1.0),
+        Row("LSP", {"preset": "lsp"}, over=("labels",), published=52.0),
+        Row("LSP again, for the ensemble's sake", {"preset": "lsp"}, over=("labels",)),
+    )
+    study = RecipeStudy("first", Path("base.yaml"), Path("grid.txt"), 3, {}, False, "Table 7", rows, ("It is small.",))
+    return compare_study(study, read_study(home))
+
+
+def find(section, name):
+    return next(part for part in section.parts if part.name == name)
+
+
+def test_scores_stand_beside_what_was_printed_and_once(compared):
+    section = make_section(compared)
+    assert section.text == "Published: Table 7. It is small."
+    table = find(section, "first-rows")
+    cells = [[cell.text for cell in row] for row in table.rows]
+    assert table.columns == ["row", "seeds", "test accuracy (%)", "published", "parameters", "s a run"]
+    assert cells == [
+        ["labels", "3", "51.00 ± 1.00", "50.00 ± 1.00", "1,234", "2"],
+        ["LSP", "3", "61.33 ± 1.53", "52.00", "1,234", "2"],
+    ]
+
+
+def test_differences_have_interval_published_difference_and_verdict(compared):
+    row, again = find(make_section(compared), "first-differences").rows
+    assert [cell.text for cell in row][:2] == ["LSP", "labels"]
+    assert row[2].text.replace("\u00a0", " ") == "+10.33 [+8.90, +11.77]"  # 1.4342 = 4.3027 * 0.57735 / sqrt 3
+    assert [cell.text for cell in row][4:] == ["+2.00", "holds"]
+    assert again[-1].text == "gain"
+
+
+RECIPE = Recipe("mine", "A title", "https://example.org", "It helps.", ("the loss",), ("the rest",), (), 1, {})
+
+
+def test_the_first_sentence_counts_verdicts(compared):
+    report = make_page(RECIPE, [compared], {"second": "no data"}, False, "Made today.")
+    assert report.verdict[0] == (
+        "Of 2 comparisons: in 1 the published gain holds; in 1 there is a gain where none was published or no number is known."
+    )
+    text = write_markdown(report)
+    for part in ("It helps.", "the loss", "the rest", "second: no data", "Made today.", "https://example.org"):
+        assert part in text
+    assert ("seeds", "3") in report.facts and ("training", "9.0 s") in report.facts  # six runs of 1.5 s
+
+
+def test_a_quick_run_proves_nothing(compared):
+    report = make_page(RECIPE, [compared], {}, True, "")
+    assert report.title == "mine (quick)" and "nothing of its numbers" in report.verdict[0] and len(report.verdict) == 1
+
+
+def test_nothing_to_compare_is_said():
+    assert make_page(RECIPE, [], {"second": "no data"}, False, "").verdict == ("Nothing is compared.",)
