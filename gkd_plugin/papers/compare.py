@@ -57,6 +57,7 @@ class Comparison:
     Args:
         name, over (str): The two rows.
         test (PairedTest): The paired difference.
+        pair (tuple): What is compared: point and answer of both.
         published (float): The published difference, as a share where ours is one; NaN where it is not known.
         p_holm (float): Corrected over all comparisons of the study.
         better (bool): Whether more of the metric is better.
@@ -65,6 +66,7 @@ class Comparison:
     name: str
     over: str
     test: PairedTest
+    pair: tuple[object, ...]
     published: float = math.nan
     p_holm: float = math.nan
     better: bool = True
@@ -87,7 +89,7 @@ class Comparison:
         if math.isnan(gain):
             return NOT_SHOWN if not decided else GAIN if better else LOSS
         if gain <= 0:
-            return GAIN if better else LOSS if decided and gain > high else NO_GAIN
+            return GAIN if better else LOSS if decided else NO_GAIN
         if better:
             return HOLDS if gain <= high else SMALLER
         return FAILS if decided or gain > high else NOT_SHOWN
@@ -129,7 +131,9 @@ def compare_study(study: RecipeStudy, results: StudyResults) -> Compared:
         for other in scored.row.over:
             beside = by_name[other]
             printed = (scored.row.published - beside.row.published) / unit
-            found.append(_compare(scored.row.name, other, scored.tests, beside.tests, printed, results.better))
+            pair = (scored.point, scored.row.answer, beside.point, beside.row.answer)
+            test = _test(scored.tests, beside.tests, results.better)
+            found.append(Comparison(scored.row.name, other, test, pair, printed, better=results.better))
     placebos = [placebo for scored in rows for placebo in finder.placebos(scored)]
     return Compared(study, results, rows, _correct(found), _correct(placebos))
 
@@ -152,29 +156,36 @@ def require_rows(study: RecipeStudy) -> None:
         unknown = [alias for alias in row.where if alias not in grid.dimensions]
         if unknown:
             problems.append(f"{row.name}: there is no dimension {unknown[0]}; there are {', '.join(grid.dimensions)}.")
-        elif not any(_answers(row, point.choices) for point in points):
+        elif not (matching := [point for point in points if _answers(row, point.choices)]):
             problems.append(f"{row.name}: there is no such point.")
+        elif row.teacher and not any(_has_teacher(point.values) for point in matching):
+            problems.append(f"{row.name}: no such point has a teacher.")
     if problems:
         raise UserError("\n".join([f"study {study.name}, rows that {study.grid} does not have:", *problems]))
+
+
+def _has_teacher(values: Mapping[str, Any]) -> bool:
+    named = (values.get("kd", {}).get(key) for key in ("teacher", "teacher_cfg"))
+    return any(name not in (None, "none") for name in named)
 
 
 def _answers(row: Row, choices: Mapping[str, Any]) -> bool:
     return all(_is_choice(choices.get(alias), value) for alias, value in row.where.items())
 
 
-def _compare(
-    name: str, over: str, ours: Mapping[int, float], theirs: Mapping[int, float], published: float, better: bool
-) -> Comparison:
+def _test(ours: Mapping[int, float], theirs: Mapping[int, float], better: bool) -> PairedTest:
+    """The paired test over the seeds that both have."""
     seeds = [seed for seed in ours if seed in theirs and ours[seed] == ours[seed] and theirs[seed] == theirs[seed]]
-    test = PairedTest.of([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds], better)
-    return Comparison(name, over, test, published, better=better)
+    return PairedTest.of([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds], better)
 
 
 def _correct(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    lost = sum(comparison.test.difference.count < INTERVAL_SEEDS for comparison in comparisons)
-    tested = any(comparison.test.difference.count >= INTERVAL_SEEDS for comparison in comparisons)
-    values = correct_holm([comparison.test.p for comparison in comparisons], lost if tested else 0)
-    return tuple(replace(one, p_holm=value) for one, value in zip(comparisons, values, strict=True))
+    """With corrected p-values; what two rows ask twice counts once."""
+    once = {comparison.pair: comparison.test for comparison in comparisons}
+    lost = sum(test.difference.count < INTERVAL_SEEDS for test in once.values())
+    values = correct_holm([test.p for test in once.values()], lost if lost < len(once) else 0)
+    corrected = dict(zip(once, values, strict=True))
+    return tuple(replace(comparison, p_holm=corrected[comparison.pair]) for comparison in comparisons)
 
 
 class _Finder:
@@ -212,8 +223,10 @@ class _Finder:
             of = str(point["of"] or "").split()
             if scored.point in of and point["role"] in _PLACEBOS:
                 theirs = {seed: float(r["test"]) for seed, r in self._rows(point["name"], scored.row.answer).items()}
+                test = _test(scored.tests, theirs, self.results.better)
+                pair = (scored.point, scored.row.answer, point["name"])
                 name = _PLACEBOS[point["role"]]
-                found.append(_compare(scored.row.name, name, scored.tests, theirs, math.nan, self.results.better))
+                found.append(Comparison(scored.row.name, name, test, pair, better=self.results.better))
         return found
 
     def _score_teacher(self, row: Row) -> RowScores:
@@ -255,7 +268,7 @@ def _is_choice(found: Any, wanted: Any) -> bool:
     missing = found is None or found != found
     if wanted is None or missing:
         return wanted is None and missing
-    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
+    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool) and not isinstance(found, bool):
         try:
             return float(found) == float(wanted)
         except (TypeError, ValueError):

@@ -47,7 +47,7 @@ _MEANING = {
     GAIN: "there is a gain where none was published or no number is known",
     LOSS: "there is a loss",
     NO_GAIN: "no gain was published, and none is shown",
-    UNTESTED: "too few seeds for a test",
+    UNTESTED: "no test was possible, with fewer than three seeds or equal differences",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -45,6 +46,7 @@ _ROW = {
     "spread": _NUMBER,
     "each": (dict,),
 }
+_ANSWER = re.compile(r"mean|best|first|ensemble|s[1-9]\d*")
 _QUICK = {"seeds": (int,), "overrides": (dict,)}
 _NEEDED = {"recipe": ("title", "link", "claim", "studies", "quick"), "study": ("config", "grid", "seeds", "rows")}
 
@@ -106,6 +108,7 @@ class Recipe:
 
     Args:
         name (str): The paper's name, that of its folder.
+        folder (Path): The folder.
         title, link (str): Of the paper.
         claim (str): What it says, in a sentence.
         known, reconstructed (tuple of str): What its text and code say; what had to be chosen.
@@ -115,6 +118,7 @@ class Recipe:
     """
 
     name: str
+    folder: Path
     title: str
     link: str
     claim: str
@@ -177,14 +181,19 @@ class _Reader:
         known = self._check("the file", values, _RECIPE, _NEEDED["recipe"])
         if known is None:
             return None
-        quick = self._check("quick", known.get("quick", {}), _QUICK, ("seeds",)) or {}
+        quick = self._check("quick", known["quick"], _QUICK, ("seeds",)) if "quick" in known else {}
+        if quick and isinstance(quick.get("seeds"), int) and quick["seeds"] < 1:
+            self.problems.append(f"quick: seeds is {quick['seeds']}, and must be at least 1.")
         listed = known.get("studies")
+        if listed == {}:
+            self.problems.append("the file: studies has none.")
         listed = listed if isinstance(listed, dict) else {}  # another kind is noted already
         studies = [self._study(str(name), part) for name, part in listed.items()]
-        if self.problems:
+        if self.problems or not quick:
             return None
         return Recipe(
             self.folder.resolve().name,
+            self.folder,
             known["title"],
             known["link"],
             known["claim"],
@@ -226,11 +235,14 @@ class _Reader:
             row for number, part in enumerate(known["rows"], 1) for row in self._rows(f"{where}, row {number}", part)
         ]
         names = [row.name for row in rows]
+        for name_of_row in dict.fromkeys(each for each in names if names.count(each) > 1):
+            self.problems.append(f"{where}: two rows are called {name_of_row}.")
         for row in rows:
-            if names.count(row.name) > 1:
-                self.problems.append(f"{where}: two rows are called {row.name}.")
             for other in row.over:
-                if other not in names:
+                if other == row.name or row.over.count(other) > 1:
+                    why = "itself" if other == row.name else f"{other} twice"
+                    self.problems.append(f"{where}: {row.name} is over {why}.")
+                elif other not in names:
                     self.problems.append(
                         f"{where}: {row.name} is over {cut(other)}, which is no row. {nearest(other, names)}".rstrip()
                     )
@@ -256,6 +268,10 @@ class _Reader:
         if known is None or len(self.problems) > before:
             return
         each: dict[str, Any] = known.get("each", {})
+        problems = list(_find_problems(known))
+        if problems:
+            self.problems += [f"{where}: {problem}" for problem in problems]
+            return
         lists = [value if isinstance(value, list) else [value] for value in each.values()]
         over = known.get("over", [])
         for combination in product(*lists):
@@ -283,5 +299,27 @@ class _Reader:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             self.problems.append(f"{where}: {cut(name)} lies outside the recipe's folder.")
         elif not path.is_file():
-            self.problems.append(f"{where}: there is no {path}.")
+            self.problems.append(f"{where}: {path} is no file.")
         return path
+
+
+def _find_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong in a row whose keys and kinds are right."""
+    if not values["name"].strip() or "\n" in values["name"]:
+        yield "its name must be one line of text."
+    if not _ANSWER.fullmatch(values.get("answer", "mean")):
+        yield f"answer is {cut(values['answer'])}, and must be mean, best, first, ensemble, or s1, s2 ..."
+    if values.get("teacher") and "answer" in values:
+        yield "a teacher has no answer; remove the key."
+    for key in ("published", "spread"):
+        if key in values and not math.isfinite(values[key]):
+            yield f"{key} is {values[key]}, and must be a number."
+    each, where = values.get("each", {}), values.get("where", {})
+    for alias, value in each.items():
+        if value == []:
+            yield f"each has no value for {alias}."
+        if alias in where:
+            yield f"{alias} stands in where and in each."
+    for alias, value in where.items():
+        if isinstance(value, (list, dict)):
+            yield f"where has several values for {alias}; write them under each, which makes a row of every one."

@@ -49,13 +49,9 @@ class Papers(Printable):
     recipes: tuple[Recipe, ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-        table.add_column("paper", no_wrap=True)
-        table.add_column("what it says")
-        table.add_column("studies")
         for recipe in self.recipes:
-            table.add_row(recipe.name, escape(recipe.claim), escape(", ".join(study.name for study in recipe.studies)))
-        yield table
+            yield f"[bold]{recipe.name}[/]  {escape(recipe.claim)}"
+            yield f"  {escape(', '.join(study.name for study in recipe.studies))}"
         yield "gkd reproduce PAPER --quick shows in minutes that a recipe runs; without --quick it trains in full."
 
 
@@ -67,7 +63,7 @@ class Reproduction(Printable):
         recipe (Recipe): The recipe.
         compared (tuple of Compared): Its studies that were run.
         skipped (dict): Why others were not, by name.
-        failed (tuple of Entry): The runs that failed.
+        failed (dict): The runs that failed, by the study's name.
         report (Report): All of it, as a page.
         page, markdown (Path): Where the page lies.
     """
@@ -75,7 +71,7 @@ class Reproduction(Printable):
     recipe: Recipe
     compared: tuple[Compared, ...]
     skipped: dict[str, str]
-    failed: tuple[Entry, ...]
+    failed: dict[str, list[Entry]]
     report: parts.Report
     page: Path
     markdown: Path
@@ -100,8 +96,9 @@ class Reproduction(Printable):
         yield escape(" ".join(self.report.verdict))
         for name, why in self.skipped.items():
             yield f"[yellow]not run:[/] {escape(name)}: {escape(why)}"
-        if self.failed:
-            yield f"[red]{len(self.failed)} runs failed[/]; the first, {escape(self.failed[0].name)}: {escape(str(self.failed[0].reason))}"
+        for name, entries in self.failed.items():
+            count = parts.format_count(len(entries), "run")
+            yield f"[red]failed:[/] {escape(name)}: {count}, such as {escape(entries[0].name)}: {escape(str(entries[0].reason))}"
         yield f"page: {escape(str(self.page))}"
         yield f"Markdown: {escape(str(self.markdown))}"
 
@@ -216,7 +213,7 @@ def reproduce(
     markdown = page.with_suffix(".md")
     write_text(markdown, write_markdown(report))
     write_text(page, write_page(report))
-    failed = tuple(entry for outcome in outcomes.values() for entry in outcome.failed)
+    failed = {name: outcome.failed for name, outcome in outcomes.items() if outcome.failed}
     return Reproduction(recipe, compared, skipped, failed, report, page, markdown)
 
 
@@ -236,12 +233,13 @@ def _flatten(overrides: Mapping[str, Any]) -> list[Any]:
 
 def _shorten(recipe: Recipe, study: RecipeStudy, folder: Path) -> RecipeStudy:
     """The study over copies of the recipe's files with its quick keys in them, teachers' files too."""
-    for path in study.config.parent.glob("*.yaml"):
+    for path in recipe.folder.rglob("*.yaml"):
         if path.name != FILE:
             values = read_values(path, _flatten(recipe.quick_overrides))
-            write_text(folder / path.name, yaml.safe_dump(values, sort_keys=False))
+            write_text(folder / path.relative_to(recipe.folder), yaml.safe_dump(values, sort_keys=False))
     overrides = {key: value for key, value in study.overrides.items() if key not in recipe.quick_overrides}
-    return replace(study, config=folder / study.config.name, seeds=recipe.quick_seeds, overrides=overrides)
+    config = folder / study.config.relative_to(recipe.folder)
+    return replace(study, config=config, seeds=recipe.quick_seeds, overrides=overrides)
 
 
 def _find_out_dir(recipe: Recipe, studies: Sequence[RecipeStudy], overrides: Sequence[Any], quick: bool) -> Path:

@@ -21,6 +21,7 @@ from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.study import Study
 
 _EPOCHS, _TRIALS = 5, 3
+_PATIENCE = 60.0  # seconds after which no further trial begins
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,6 +95,7 @@ def estimate(
     if not chosen:
         return None, "every configuration needs a teacher"
     beginnings, lengths = [], []
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for number, point in enumerate(chosen):
             config = configs[point.name]
@@ -116,8 +118,10 @@ def estimate(
             epoch = (ticks[-1] - ticks[0]) / (len(ticks) - 1) if len(ticks) > 1 else 0.0
             beginnings.append(whole - epoch * len(ticks))
             lengths.append(epoch * epochs)
+            if time.perf_counter() - started > _PATIENCE:
+                break
     found = [min(beginnings) + length for length in lengths]  # the first trial also imports what workers have at hand
     mean = sum(found) / len(found)
     short = min([_EPOCHS, *(int(configs[point.name].cfg.optim.max_epoch) for point in chosen)])
-    trial = f"{len(chosen)} trial{'s' if len(chosen) > 1 else ''} of {short} epochs: {mean:.1f} s a seed"
+    trial = f"{len(found)} trial{'s' if len(found) > 1 else ''} of {short} epochs: {mean:.1f} s a seed"
     return mean * repeat * len(points) / max(1, min(workers, len(points))), trial

@@ -91,10 +91,19 @@ def test_a_row_stands_beside_the_placebos_of_its_point(results):
     assert placebo.test.difference.mean == pytest.approx(sum([0.10, 0.11, 0.10]) / 3)
 
 
-def test_holm_counts_every_comparison_of_a_study(results):
-    rows = [LABELS, *(Row(f"LSP {n}", {"weight": 10}, over=("labels",)) for n in range(4))]
-    compared = compare_study(recipe_study(*rows), results)
-    assert [one.p_holm for one in compared.comparisons] == pytest.approx([4 * compared.comparisons[0].test.p] * 4)
+def test_holm_counts_every_comparison_of_a_study_once(results):
+    rows = [
+        LABELS,
+        Row("strong", {"weight": 10}, over=("labels",)),
+        Row("strong again", {"preset": "lsp"}, over=("labels",)),  # the same point, by validation
+        Row("weak", {"weight": 1}, over=("labels", "strong")),
+    ]
+    strong, again, weak, weaker = compare_study(recipe_study(*rows), results).comparisons
+    assert again.test.p == strong.test.p and again.p_holm == strong.p_holm
+    tests = sorted((strong, weak, weaker), key=lambda one: one.test.p)
+    expected = [3 * tests[0].test.p, 2 * tests[1].test.p, tests[2].test.p]
+    expected = [max(expected[: number + 1]) for number in range(3)]
+    assert [one.p_holm for one in tests] == pytest.approx(expected)
 
 
 GAPS = [0.02, 0.03, 0.04, 0.03]  # 3 points, the interval reaches from 1.7 to 4.3
@@ -111,7 +120,7 @@ UNSURE = [0.02, -0.03, 0.04, 0.01]
         (GAPS, -0.01, True, GAIN),
         ([-gap for gap in GAPS], 0.03, True, FAILS),
         ([-gap for gap in GAPS], math.nan, True, LOSS),
-        ([-gap for gap in GAPS], -0.03, True, NO_GAIN),
+        ([-gap for gap in GAPS], -0.03, True, LOSS),
         ([-gap for gap in GAPS], -0.001, True, LOSS),
         (UNSURE, 0.03, True, NOT_SHOWN),
         (UNSURE, 0.30, True, FAILS),
@@ -124,22 +133,30 @@ UNSURE = [0.02, -0.03, 0.04, 0.01]
 )
 def test_the_verdict(gaps, published, better, verdict):
     test = PairedTest.of(gaps, [0.0] * len(gaps), better)
-    assert Comparison("a", "b", test, published, test.p, better).verdict == verdict
+    assert Comparison("a", "b", test, ("a", "b"), published, test.p, better).verdict == verdict
 
 
 def test_a_gain_that_holms_correction_takes_away_is_none():
     test = PairedTest.of(GAPS, [0.0] * 4)
     assert test.p < 0.05
-    assert Comparison("a", "b", test, 0.03, p_holm=0.06).verdict == NOT_SHOWN
+    assert Comparison("a", "b", test, ("a", "b"), 0.03, p_holm=0.06).verdict == NOT_SHOWN
 
 
 def test_rows_that_the_grid_does_not_have_are_refused_before_anything_runs(tmp_path):
     (tmp_path / "grid.txt").write_text("kd.students students [2, 3]\n")
     (tmp_path / "base.yaml").write_text("kd: {preset: oc}\n")
-    asked = [Row("two", {"students": 2}), Row("four", {"students": 4}), Row("wide", {"width": 4})]
+    asked = [
+        Row("two", {"students": 2}),
+        Row("four", {"students": 4}),
+        Row("wide", {"width": 4}),
+        Row("true", {"students": True}),
+        Row("taught", teacher=True),
+    ]
     study = recipe_study(*asked, grid=tmp_path / "grid.txt", config=tmp_path / "base.yaml")
     with pytest.raises(UserError) as error:
         require_rows(study)
     assert "four: there is no such point" in str(error.value)
     assert "wide: there is no dimension width; there are students" in str(error.value)
+    assert "true: there is no such point" in str(error.value)
+    assert "taught: no such point has a teacher" in str(error.value)
     assert "two" not in str(error.value)

@@ -54,7 +54,9 @@ def test_differences_have_interval_published_difference_and_verdict(compared):
     assert again[-1].text == "gain"
 
 
-RECIPE = Recipe("mine", "A title", "https://example.org", "It helps.", ("the loss",), ("the rest",), (), 1, {})
+RECIPE = Recipe(
+    "mine", Path("mine"), "A title", "https://example.org", "It helps.", ("the loss",), ("the rest",), (), 1, {}
+)
 
 
 def test_the_first_sentence_counts_verdicts(compared):

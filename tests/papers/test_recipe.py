@@ -69,12 +69,22 @@ def test_a_folder_of_ones_own_is_a_paper(folder):
         ("seeds: 5", "seeds: true", ["studies.first: seeds is True"]),
         ("seeds: 5", "seeds: 0", ["must be at least 1"]),
         ("grid: grid.txt", "grid: ../grid.txt", ["../grid.txt lies outside the recipe's folder"]),
-        ("grid: grid.txt", "grid: no.txt", ["there is no"]),
+        ("grid: grid.txt", "grid: no.txt", ["no.txt is no file"]),
         ("over: labels", "over: label", ["is over label, which is no row. Did you mean 'labels'?"]),
         ("{width} wide", "{depth} wide", ["a name may have the dimensions of each in braces"]),
         ("{width} wide", "wide", ["two rows are called ours, wide"]),
         ("  first:", "  a-b:", ["letters, digits and _ only"]),
         ("known: [the loss]", "known: the loss", ["known is 'the loss', and must be list"]),
+        ("name: labels", "name: ' '", ["its name must be one line"]),
+        ("over: labels", "over: [labels, labels]", ["is over labels twice"]),
+        ("over: labels", "over: 'ours, {width} wide'", ["is over itself"]),
+        ("published: 60", "published: .inf", ["published is inf, and must be a number"]),
+        ("published: 60", "answer: median", ["answer is median, and must be mean, best"]),
+        ("published: 60", "answer: best, teacher: true", ["a teacher has no answer"]),
+        ("width: [4, 8]", "width: []", ["each has no value for width"]),
+        ("width: [4, 8]", "preset: [lsp]", ["preset stands in where and in each"]),
+        ("preset: oc", "preset: [oc]", ["several values for preset; write them under each"]),
+        ("quick: {seeds: 2", "quick: {seeds: 0", ["quick: seeds is 0"]),
         ("rows:", "row:", ["row is no key. Did you mean 'rows'?", "rows is missing"]),
     ],
 )
@@ -86,7 +96,7 @@ def test_every_mistake_is_said(folder, old, new, told):
         assert text in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "title", "studies: []", "studies: {a: 1}", "[1, 2]"])
+@pytest.mark.parametrize("text", ["", "title", "studies: []", "studies: {}", "studies: {a: 1}", "[1, 2]", "quick: 3"])
 def test_what_is_no_recipe_is_refused(folder, text):
     (folder / "recipe.yaml").write_text(text)
     with pytest.raises(UserError):

@@ -141,7 +141,7 @@ def test_a_failed_run_is_said(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> 
     break_seeds(monkeypatch, RuntimeError("no more memory"))
     done = gkd("mine", "--workers", "0", "--only", "first")
     assert done.exit_code == 1
-    assert "failed" in done.stdout and "no more memory" in done.stdout
+    assert "failed: first: 3 runs, such as" in done.stdout and "no more memory" in done.stdout
 
 
 def test_without_a_paper_all_are_listed(work_folder: Path) -> None:
@@ -149,3 +149,21 @@ def test_without_a_paper_all_are_listed(work_folder: Path) -> None:
     assert done.exit_code == 0
     for name in ("abkd", "alignahead", "alignahead_pp", "gcrd", "gkd", "glnn", "lsp"):
         assert name in done.stdout
+
+
+def test_files_of_one_name_in_two_folders_stay_two(recipe: Path) -> None:
+    values = yaml.safe_load((recipe / "recipe.yaml").read_text())
+    studies = values["studies"]
+    for name, width in (("first", 4), ("second", 8)):
+        (recipe / name).mkdir()
+        base = toy.values(
+            Path("results"), optim={"max_epoch": 2}, gnn={"dim_inner": width}, kd={"preset": "supervised"}
+        )
+        (recipe / name / "base.yaml").write_text(yaml.safe_dump(base))
+        rows = [{"name": "labels", "where": {"preset": "supervised"}}]
+        studies[name] = {"config": f"{name}/base.yaml", "grid": "one.txt", "seeds": 1, "rows": rows}
+    (recipe / "one.txt").write_text("kd.preset preset [supervised]\n")
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert gkd("mine", "--quick", "--workers", "0").exit_code == 0
+    sizes = [json.loads(path.read_text())["parameters"] for path in Path("results/quick").glob("*/base*/0/result.json")]
+    assert len(sizes) == 2 and sizes[0] != sizes[1]

@@ -109,6 +109,11 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
     assert {path.name for path in Path(f"{STUDY}.gkd").iterdir()} == {"configs"}
 
 
+def test_no_further_trial_begins_once_one_took_long(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkd_plugin.study.estimate._PATIENCE", 0.0)
+    assert "1 trial of 2 epochs" in grid("--dry-run").output
+
+
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [
