@@ -6,15 +6,17 @@ import atexit
 import codecs
 import contextlib
 import gc
+import importlib
 import io
 import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import click
@@ -130,9 +132,45 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
     return found.encode(error.encoding, "replace").decode(error.encoding), error.end
 
 
+class _Late(ModuleType):
+    """Stands for a module that takes seconds to import, until something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # who only looks through the modules that are there
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def import_lightly() -> None:
+    """Imports the host without what only training needs: Lightning, which it does without by itself, and torch's compiler."""
+    import torch
+
+    if "torch_geometric" in sys.modules or "torch._dynamo" in sys.modules:
+        return
+    compiler = _Late("torch._dynamo")  # the host compares with one of its classes
+    sys.modules[compiler.__name__] = torch._dynamo = compiler
+    absent = [name for name in ("lightning", "pytorch_lightning", "pandas") if name not in sys.modules]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))  # None: it cannot be imported
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*install 'pytorch_lightning'.*")
+            importlib.import_module("torch_geometric.graphgym")
+        vars(importlib.import_module("torch_geometric.graphgym.imports"))["pl"] = _Late("pytorch_lightning")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
 @contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Says on a terminal that torch is being imported, which takes seconds; the line goes when it is there."""
+def loading(light: bool = False) -> Iterator[None]:
+    """Says on a terminal that torch is being imported, which takes seconds; the line goes when it is there.
+
+    Args:
+        light (bool): The command trains nothing, and needs less.
+    """
     waits = "torch" not in sys.modules and sys.stderr.isatty()
     if waits:
         click.echo(_LOADING, err=True, nl=False)
@@ -140,6 +178,8 @@ def loading() -> Iterator[None]:
     if ours:
         signal.signal(signal.SIGINT, _end_now)  # nothing has begun, and what is being imported would print tracebacks
     try:
+        if light and ours:  # a process of our own, that ends with the command
+            import_lightly()
         yield
     finally:
         if ours:
@@ -238,7 +278,7 @@ def check(named: tuple[str, ...], data: bool, words: tuple[str, ...]) -> None:
         found = f"'{words[0]}' is not a file. " if words else ""
         raise click.UsageError(f"{found}Name at least one configuration first: F, or --cfg F.")
     overrides = pairs(words[len(first) :])
-    with loading():
+    with loading(light=not data):
         from gkd_plugin.commands.check import check as command
 
     checks = command(files, overrides, data=data)
@@ -254,7 +294,7 @@ def check(named: tuple[str, ...], data: bool, words: tuple[str, ...]) -> None:
 def explain(config: str | None, overrides: tuple[str, ...]) -> None:
     """Explain a configuration: every key with its origin, and the loss as a formula."""
     config, words = split_config(config, overrides)
-    with loading():
+    with loading(light=True):
         from gkd_plugin.commands.explain import explain as command
 
     show(command(config, words))
@@ -265,7 +305,7 @@ def explain(config: str | None, overrides: tuple[str, ...]) -> None:
 @click.argument("axis", required=False)
 def list_(axis: str | None) -> None:
     """List the answers to every AXIS, or to one."""
-    with loading():
+    with loading(light=True):
         from gkd_plugin.commands.list import list_answers
 
     show(list_answers(axis))
@@ -291,7 +331,7 @@ def data(name: str | None, dir: str, overrides: tuple[str, ...]) -> None:
 @main.command()
 def plugins() -> None:
     """List the plugins, what they registered, and the errors of broken ones."""
-    with loading():
+    with loading(light=True):
         from gkd_plugin.commands.plugins import list_plugins
 
     show(list_plugins())
@@ -450,7 +490,7 @@ def reproduce(paper: str | None, overrides: tuple[str, ...], **options: Any) -> 
 @click.argument("folder", metavar="DIR")
 def status(folder: str) -> None:
     """Show what of a study is done, what runs, and what failed and why."""
-    with loading():
+    with loading(light=True):
         from gkd_plugin.study.status import read_status
 
     show(read_status(folder))
@@ -505,7 +545,7 @@ def card(folder: str, teacher: str | None, seed: int | None, out: str | None) ->
 @click.option("--create", is_flag=True, help="Also create custom_graphgym where it is missing.")
 def init(folder: Path, configs: bool, create: bool) -> None:
     """Add distillation to the GraphGym program in DIR (main.py and custom_graphgym)."""
-    with loading():
+    with loading(light=True):
         from gkd_plugin.commands.init import init as command
 
     click.echo(command(folder, configs, create))

@@ -248,3 +248,32 @@ def test_workers_are_copies_of_a_process_that_starts_first(monkeypatch, workers,
         assert os.environ[gkd_cli._METHOD] == "forkserver"
     else:
         assert not seen
+
+
+LIGHT = ["check graphgym_configs/cora/alignahead_pp.yaml", "explain graphgym_configs/cora/lsp.yaml", "list", "plugins"]
+
+
+@pytest.mark.parametrize("words", LIGHT)
+def test_a_command_that_trains_nothing_imports_little(words):
+    """What it says is the same; Lightning, torchmetrics and torch's compiler stay away, and come when they are used."""
+    program = (
+        "import sys; sys.argv = ['gkd', *sys.argv[1:]]\n"
+        "import gkd_cli\n"
+        "try: gkd_cli.start()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "there = {'pytorch_lightning', 'torchmetrics', 'torch._dynamo.utils', 'pandas'} & set(sys.modules)\n"
+        "assert not there, there\n"
+        "import torch, torch_geometric.graphgym.imports as host\n"
+        "assert torch._dynamo.OptimizedModule and sys.modules['torch._dynamo'].__file__\n"
+        "import pandas, pytorch_lightning\n"
+        "assert host.pl.Trainer is pytorch_lightning.Trainer\n"
+    )
+    command = [sys.executable, "-W", "error::UserWarning:torch_geometric", "-c", program, *words.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = CliRunner().invoke(gkd_cli.main, [word if word[0] != "g" else str(ROOT / word) for word in words.split()])
+    assert whole.exit_code == 0
+    assert (
+        done.stdout.replace(" ", "").replace("\n", "")[:400].replace(str(ROOT) + "/", "")
+        == (whole.stdout.replace(" ", "").replace("\n", "").replace(str(ROOT) + "/", "")[:400])
+    )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 
 from gkd_plugin import groups
 from gkd_plugin.data.keys import METRIC_KEYS
@@ -34,6 +33,8 @@ def f1_micro(true: Sequence[Tensor], pred: Sequence[Tensor], task_type: str) -> 
         - **input:** ``[N, K]`` and ``[N, K]`` (``[N]`` and ``[N]`` where K is 1), or ``[N]`` and ``[N, C]`` for classes
         - **output:** a number; NaN where there is no item
     """
+    from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score  # takes seconds
+
     labels, scores = torch.cat(list(true)), torch.cat(list(pred))
     if not len(labels):
         return float("nan")
