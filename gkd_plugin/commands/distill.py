@@ -83,7 +83,8 @@ def distill(
             labels do not tell.
         layers, teacher_layers (str, optional): Patterns of module names, such as ``convs.*``, whose outputs are the hidden states of
             a student of your own and of the teacher.
-        out (str or Path, optional): Folder in which runs are kept, and continued when it is called again. (default: none is left)
+        out (str or Path, optional): Folder in which runs and the data are kept, and continued when it is called again.
+            (default: none is left)
         fresh (bool): Starts anew in ``out``; an earlier run is kept under a dated name.
         quiet (bool): Shows no progress.
         **keys: Further keys, as in a configuration: ``kd_response={"temperature": 2}``, ``optim={"scheduler": "none"}``.
@@ -124,6 +125,8 @@ def distill(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(_in_words_of_arguments(folder if out is None else None))
         report = run(values, repeat=seeds, name=RUN, control=control, fresh=fresh, quiet=quiet, teacher=taught)
+        if out is not None:
+            handed.keep(folder)  # now that they are known to be those of its runs
         best = _find_best(report)
         small: nn.Module = load_student(report.folder / str(best - 1))
     if chosen.module is not None:

@@ -6,19 +6,21 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
 
-from gkd_plugin.data.own import OwnData
+from gkd_plugin.data.own import OwnData, read_safely
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.data.tasks import LabelKind, infer_labels
-from gkd_plugin.errors import UserError, quote
+from gkd_plugin.errors import UserError, describe_error, quote
 
 NAME = f"{__name__}:take"
 """``dataset.name`` of such data: the function below, found as any function of a user's."""
+FILE = "handed.pt"
 MASKS = tuple(f"{part}_mask" for part in PARTS)
 ALLOWED = (
     "Allowed: a torch_geometric Data with masks, a list of them, or the graphs of each split, as lists or loaders: "
@@ -28,18 +30,37 @@ ALLOWED = (
 _handed: list[Callable[[], InMemoryDataset]] = []
 
 
-def take() -> InMemoryDataset:
-    """The data set that is handed over at present, in containers of its own.
+def take(dir: str = ".") -> InMemoryDataset:
+    """The data set that is handed over at present, in containers of its own; else the one that :meth:`HandedData.keep` left.
+
+    Args:
+        dir (str): ``dataset.dir``.
 
     Raises:
         UserError: If there is none.
     """
-    if not _handed:
+    if _handed:
+        return _handed[-1]()
+    path = Path(dir) / FILE
+    if not path.is_file():
         raise UserError(
-            "dataset.name: the data of this run were handed over in Python (gkd_plugin.distill), and are not kept with it. Call "
-            "it again with them."
+            f"dataset.name: the data of this run were handed over in Python (gkd_plugin.distill), and {path} is not there. Call it "
+            "again with them, and with out=."
         )
-    return _handed[-1]()
+    kept = read_safely(path)
+    try:
+        return _build(kept["graphs"], kept["level"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({describe_error(error)}). Call gkd_plugin.distill again with its data."
+        ) from None
+
+
+def _build(graphs: list[Data] | dict[str, list[Data]], level: str) -> InMemoryDataset:
+    """The data set of graphs with masks, or of the graphs of each split."""
+    if isinstance(graphs, list):
+        return OwnData([copy.copy(graph) for graph in graphs])
+    return OwnSplit(graphs) if level == "graph" else SplitGraphs(graphs)
 
 
 @contextmanager
@@ -57,14 +78,23 @@ class HandedData:
     """Data that a run can be given.
 
     Args:
-        make (callable): Gives the data set anew; tensors are the caller's, and nobody writes into them.
+        graphs (list or dict): Graphs with masks, or the graphs of each split; tensors are the caller's, and nobody writes into
+            them.
         kind (LabelKind): What is predicted.
         batch_size (int, optional): That of the loader that it came from.
     """
 
-    make: Callable[[], InMemoryDataset]
+    graphs: list[Data] | dict[str, list[Data]]
     kind: LabelKind
     batch_size: int | None = None
+
+    def make(self) -> InMemoryDataset:
+        """The data set anew."""
+        return _build(self.graphs, self.kind.level)
+
+    def keep(self, folder: Path) -> None:
+        """Writes them into a folder, for commands that read a run's data again (``gkd export``, ``gkd card``)."""
+        torch.save({"graphs": self.graphs, "level": self.kind.level}, folder / FILE)
 
 
 def read_handed(data: Any, task: str | None = None) -> HandedData:
@@ -97,7 +127,7 @@ def _read_graphs(data: Any, task: str | None) -> HandedData:
         _check_masks(graph, name, alone=len(graphs) == 1)
         _fill_unlabelled(graph, kind)
     _require_alike(graphs)
-    return HandedData(lambda: OwnData([copy.copy(graph) for graph in graphs]), kind, size)
+    return HandedData(graphs, kind, size)
 
 
 def _read_splits(parts: Mapping[str, Any], task: str | None) -> HandedData:
@@ -109,8 +139,7 @@ def _read_splits(parts: Mapping[str, Any], task: str | None) -> HandedData:
         for part, (graphs, _) in read.items()
     }
     _require_alike([graph for graphs in split.values() for graph in graphs])
-    form = OwnSplit if kind.level == "graph" else SplitGraphs
-    return HandedData(lambda: form(split), kind, read["train"][1])
+    return HandedData(split, kind, read["train"][1])
 
 
 def _require_alike(graphs: Sequence[Data]) -> None:

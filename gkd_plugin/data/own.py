@@ -162,27 +162,37 @@ def _choose_arguments(function: Callable[..., Any], offered: dict[str, Any]) -> 
 # ------------------------------------------------------------------------------------------------------------- a file
 
 
-def load_file(path: Path) -> InMemoryDataset:
-    """What PyG saved: ``torch.save(data, path)`` of a graph or a list of them, or ``InMemoryDataset.save(graphs, path)``.
-
-    The file is read by PyTorch's safe unpickler, so nothing in it can run.
+def read_safely(path: Path) -> Any:
+    """The content of a file of tensors and PyG's graphs, by PyTorch's safe unpickler: nothing in it can run.
 
     Args:
         path (Path): The file.
 
     Raises:
-        UserError: If it cannot be read so, or holds something else.
+        UserError: If it cannot be read so.
     """
     know_storages()
     try:
         with warnings.catch_warnings():  # PyTorch's word on a pickle that it then refuses, as the message says
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn file can raise nearly anything
         raise UserError(
             f"dataset.name: {path} cannot be read ({describe_error(error)}). It must hold tensors in PyG's own graphs: write it "
             "with torch.save(data, path), or InMemoryDataset.save(graphs, path)."
         ) from error
+
+
+def load_file(path: Path) -> InMemoryDataset:
+    """What PyG saved: ``torch.save(data, path)`` of a graph or a list of them, or ``InMemoryDataset.save(graphs, path)``.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        UserError: If it cannot be read, or holds something else.
+    """
+    content = read_safely(path)
     if isinstance(content, tuple) and len(content) in (2, 3) and isinstance(content[0], (Data, dict)):
         values, slices = content[:2]
         dataset = InMemoryDataset()

@@ -28,6 +28,7 @@ from gkd_plugin.commands.distill import distill
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
+from gkd_plugin.study.card import make_card
 from tests import toy
 
 QUICK: dict[str, Any] = {"epochs": 4, "quiet": True}
@@ -460,3 +461,15 @@ def test_the_example_in_the_docstring(model: GCN, data: Data, capsys: pytest.Cap
     )
     assert names["logits"].shape == (48, 3)
     assert "the same without a teacher" in capsys.readouterr().out
+
+
+def test_what_is_kept_can_be_exported_and_measured(data, tmp_path, monkeypatch):
+    model = GCN(6, 16, num_layers=2, out_channels=3)
+    monkeypatch.chdir(tmp_path)
+    result = distill(model, data, "mlp", "glnn", width=4, out="kept", **QUICK)
+    made = gkd_plugin.export("kept/student", "small")
+    assert "model.pt2" in str(made)
+    student = gkd_plugin.load_student("small")
+    with torch.no_grad():
+        assert torch.allclose(student(data.x, data.edge_index), result.student(data.x, data.edge_index), atol=1e-6)
+    assert "parameters" in str(make_card("kept/student"))

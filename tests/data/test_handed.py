@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,48 @@ def test_they_are_there_for_as_long_as_they_are_handed_over() -> None:
         assert torch.equal(take()[0].x, data.x) and "more" not in data
     with pytest.raises(UserError):
         take()
+
+
+def test_what_was_kept_is_there_again(tmp_path: Path) -> None:
+    graphs = [toy.community(seed, nodes=12) for seed in range(6)]
+    for number, (data, task) in enumerate(
+        (
+            (toy.community(1), None),
+            ((graphs[:3], graphs[3:5], graphs[5:]), None),
+            ([Data(**{**graph, "y": graph.y[:1]}) for graph in graphs], "graph_multiclass"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if number == 2:
+            data = {"train": data[:3], "val": data[3:5], "test": data[5:]}
+        handed = read_handed(data, task)
+        handed.keep(folder)
+        mine, again = handed.make(), take(str(folder))
+        assert type(mine) is type(again) and mine._data.keys() == again._data.keys()
+        for key in mine._data.keys():
+            assert torch.equal(torch.as_tensor(mine._data[key]), torch.as_tensor(again._data[key])), key
+
+
+@pytest.mark.parametrize("content", [b"", b"no file of tensors", {"graphs": 3}, {"graphs": [3], "level": "node"}, [1]])
+def test_a_damaged_file_is_one_message(content: Any, tmp_path: Path) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "handed.pt").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "handed.pt")
+    with pytest.raises(UserError, match="handed.pt"):
+        take(str(tmp_path))
+
+
+def test_nothing_in_the_file_can_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"graphs": [Trap()], "level": "node"}, tmp_path / "handed.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        take(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nodes_of_no_split_may_lack_a_class() -> None:
