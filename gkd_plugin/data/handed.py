@@ -49,7 +49,11 @@ def take(dir: str = ".") -> InMemoryDataset:
         )
     kept = read_safely(path)
     try:
-        return _build(kept["graphs"], kept["level"])
+        graphs, level = kept["graphs"], kept["level"]
+        lists = [graphs] if isinstance(graphs, list) else [graphs[part] for part in PARTS]
+        if not all(isinstance(graph, Data) for each in lists for graph in each):
+            raise TypeError("it holds no graphs")
+        return _build(graphs, level)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({describe_error(error)}). Call gkd_plugin.distill again with its data."

@@ -58,6 +58,7 @@ class Comparison:
         name, over (str): The two rows.
         test (PairedTest): The paired difference.
         pair (tuple): What is compared: point and answer of both.
+        teacher (bool): Whether the other row is a teacher.
         published (float): The published difference, as a share where ours is one; NaN where it is not known.
         p_holm (float): Corrected over all comparisons of the study.
         better (bool): Whether more of the metric is better.
@@ -68,6 +69,7 @@ class Comparison:
     test: PairedTest
     pair: tuple[object, ...]
     published: float = math.nan
+    teacher: bool = False
     p_holm: float = math.nan
     better: bool = True
 
@@ -133,7 +135,8 @@ def compare_study(study: RecipeStudy, results: StudyResults) -> Compared:
             printed = (scored.row.published - beside.row.published) / unit
             pair = (scored.point, scored.row.answer, beside.point, beside.row.answer)
             test = _test(scored.tests, beside.tests, results.better)
-            found.append(Comparison(scored.row.name, other, test, pair, printed, better=results.better))
+            taught = beside.row.teacher
+            found.append(Comparison(scored.row.name, other, test, pair, printed, taught, better=results.better))
     placebos = [placebo for scored in rows for placebo in finder.placebos(scored)]
     return Compared(study, results, rows, _correct(found), _correct(placebos))
 

@@ -88,13 +88,21 @@ def write_verdict(compared: Sequence[Compared], quick: bool) -> Iterator[str]:
     if not comparisons:
         yield "Nothing is compared."
         return
-    counts = Counter(one.verdict for one in comparisons)
-    said = [f"in {count} {_MEANING[verdict]}" for verdict in _MEANING if (count := counts[verdict])]
-    yield f"Of {format_count(len(comparisons), 'comparison')}: {'; '.join(said)}."
+    own = [one for one in comparisons if not one.teacher]
+    taught = [one for one in comparisons if one.teacher]
+    if own:
+        yield f"Of {format_count(len(own), 'comparison')}: {_count_verdicts(own)}."
+    if taught:
+        yield f"Of {format_count(len(taught), 'comparison')} with a teacher: {_count_verdicts(taught)}."
     yield (
         "A gain is one whose p-value of a two-sided paired t-test over seeds, Holm-corrected over the comparisons of its study, "
         "is below 0.05."
     )
+
+
+def _count_verdicts(comparisons: Sequence[Comparison]) -> str:
+    counts = Counter(one.verdict for one in comparisons)
+    return "; ".join(f"in {count} {_MEANING[verdict]}" for verdict in _MEANING if (count := counts[verdict]))
 
 
 def make_section(compared: Compared) -> Section:

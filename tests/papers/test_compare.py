@@ -133,7 +133,7 @@ UNSURE = [0.02, -0.03, 0.04, 0.01]
 )
 def test_the_verdict(gaps, published, better, verdict):
     test = PairedTest.of(gaps, [0.0] * len(gaps), better)
-    assert Comparison("a", "b", test, ("a", "b"), published, test.p, better).verdict == verdict
+    assert Comparison("a", "b", test, ("a", "b"), published, p_holm=test.p, better=better).verdict == verdict
 
 
 def test_a_gain_that_holms_correction_takes_away_is_none():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,11 @@ def test_a_quick_run_proves_nothing(compared):
 
 def test_nothing_to_compare_is_said():
     assert make_page(RECIPE, [], {"second": "no data"}, False, "").verdict == ("Nothing is compared.",)
+
+
+def test_comparisons_with_a_teacher_are_counted_apart(compared):
+    one, other = compared.comparisons
+    apart = replace(compared, comparisons=(one, replace(other, teacher=True)))
+    first, second, _ = make_page(RECIPE, [apart], {}, False, "").verdict
+    assert first == "Of 1 comparison: in 1 the published gain holds."
+    assert second.startswith("Of 1 comparison with a teacher: in 1 there is a gain")
