@@ -329,6 +329,7 @@ def data(name: str | None, dir: str, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@imports
 def plugins() -> None:
     """List the plugins, what they registered, and the errors of broken ones."""
     with loading(light=True):

@@ -69,7 +69,7 @@ def export(run: str | Path, out: str | Path, seed: int | None = None) -> Exporte
     chosen, place = choose_seed(run, seed), Path(out).expanduser()
     with writing(place) as folder:
         student = load_student(chosen.folder, chosen.number)
-        graphs = read_graphs(student.kd_cfg, chosen.result.seed)
+        graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
         write_student(folder, student)
         contents = _write_programs(folder, student, graphs)
         text = write_card(chosen, student.kd_cfg, _read_plan(chosen), graphs, contents)

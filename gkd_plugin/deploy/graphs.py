@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch_geometric.data import Batch, Data
 from yacs.config import CfgNode
 
 from gkd_plugin import host
+from gkd_plugin.data import handed
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
 from gkd_plugin.models.observed import infer_task
@@ -24,18 +26,21 @@ BATCH = 64  # graphs in a batch, and pairs, where these are predicted
 _EDGES = 300  # of an example: enough to be a graph, few enough to be quick
 
 
-def read_graphs(own: CfgNode, seed: int) -> list[Data]:
+def read_graphs(own: CfgNode, seed: int, run: Path) -> list[Data]:
     """The test graphs of a run's data; the one graph where splits are masks.
 
     Args:
         own (CfgNode): The run's configuration.
         seed (int): Its seed, by which splits may be drawn.
+        run (Path): The run's folder; data that were handed over in Python were kept beside it.
 
     Raises:
         UserError: If the data are missing or damaged.
     """
     own = own.clone()
     own.seed = seed
+    if own.dataset.name == handed.NAME:
+        own.dataset.dir = str(run.parent)  # wherever the folder has been moved
     loaders = load(own)
     with host.scoped(own):
         test = make_split_loaders(per_split(loaders), infer_task(own), torch.device("cpu"), RandomStreams(seed))[-1]

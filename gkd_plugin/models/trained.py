@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class TrainedStudent(nn.Module):
         return logits
 
 
+OWN = re.compile(r"own_\w+_[0-9a-f]{8}")
+"""``model.type`` of a module that was handed over in Python."""
+
+
 def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> TrainedStudent:
     """A trained student in evaluation mode.
 
@@ -74,6 +79,11 @@ def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> T
         with host.scoped(own):
             network: nn.Module = create_model(to_device=False).model
     except Exception as error:  # users' networks may raise anything
+        if OWN.fullmatch(own.model.type):
+            raise UserError(
+                f"{where}: its network is of a class that was handed over in Python (gkd_plugin.distill), and only the call that "
+                "trained it knows that class. Export its result there: torch.export.export(result.student, (x, edge_index))."
+            ) from error
         raise UserError(
             f"{where}: its network (model.type: {own.model.type}) cannot be built here ({describe_error(error)}). Register "
             "its parts first, as its own run did: import the module that calls register_network, register_layer, ..."

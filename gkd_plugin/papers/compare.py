@@ -21,7 +21,7 @@ from gkd_plugin.study.statistics import PairedTest, Spread, correct_holm
 LEVEL = 0.05  # of the corrected p-value, as in the verdict of a study
 HOLDS, SMALLER, NOT_SHOWN, FAILS = "holds", "smaller", "not shown", "does not hold"
 GAIN, LOSS, NO_GAIN, UNTESTED = "gain", "loss", "as published: no gain", "not tested"
-_PLACEBOS = {SHUFFLED: "the same, shuffled teacher", SMOOTHED: "label smoothing instead of the teacher"}
+_PLACEBOS = {SHUFFLED: "the same, shuffled source", SMOOTHED: "label smoothing instead"}
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,9 @@ def _make_comparisons(name: str, title: str, study: str, found: Sequence[Compari
         *([Column("published", lambda row: scale.cell(row["one"].published, sign=True))] if printed else []),
         Column("verdict", lambda row: text_cell(row["one"].verdict), numeric=False),
     ]
-    caption = "Paired over the seeds that both have, with the 95 % t-interval."
+    there = dict.fromkeys(one.verdict for one in found)
+    caption = "Paired over the seeds that both have, with the 95 % t-interval; p-values are corrected over this table. "
+    caption += "; ".join(f"{verdict}: {_MEANING[verdict]}" for verdict in _MEANING if verdict in there) + "."
     return make_table(f"{study}-{name}", title, caption, columns, [{"one": one} for one in found])
 
 

@@ -209,7 +209,7 @@ def write_numbers(card: RunCard | StudyCard, out: str | Path) -> None:
 
 def _make_run_card(chosen: Chosen, named: str | None) -> RunCard:
     student = load_student(chosen.folder, chosen.number)
-    graphs = read_graphs(student.kd_cfg, chosen.result.seed)
+    graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
     level = infer_task(student.kd_cfg).level
     graph, text = choose_graph(graphs, level)
     notes: list[str] = []

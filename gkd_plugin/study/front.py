@@ -169,7 +169,7 @@ def _time(results: StudyResults, names: Sequence[str], device: torch.device, not
             chosen = choose_seed(folders[name])
             student = load_student(chosen.folder, chosen.number)
             if graph is None:
-                graphs = read_graphs(student.kd_cfg, chosen.result.seed)
+                graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
                 graph = choose_graph(graphs, infer_task(student.kd_cfg).level)[0].to(device)
         except UserError as error:
             notes.append(f"{name} is left out: {error}")

@@ -473,3 +473,20 @@ def test_what_is_kept_can_be_exported_and_measured(data, tmp_path, monkeypatch):
     with torch.no_grad():
         assert torch.allclose(student(data.x, data.edge_index), result.student(data.x, data.edge_index), atol=1e-6)
     assert "parameters" in str(make_card("kept/student"))
+
+
+def test_a_folder_that_was_moved_is_read_where_it_is(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = GCN(6, 16, num_layers=2, out_channels=3)
+    distill(model, data, "mlp", "glnn", width=4, out="kept", **QUICK)
+    Path("kept").rename("moved")
+    assert "model.pt2" in str(gkd_plugin.export("moved/student", "small"))
+    monkeypatch.chdir("moved")
+    assert "model.pt2" in str(gkd_plugin.export("student", "../again"))
+
+
+def test_a_class_of_ones_own_is_exported_where_it_is_known(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    distill(GCN(6, 16, num_layers=2, out_channels=3), data, Small(), out="kept", **QUICK)
+    with pytest.raises(UserError, match=r"handed over in Python .*torch.export.export\(result.student"):
+        gkd_plugin.export("kept/student", "small")

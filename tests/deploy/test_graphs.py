@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch_geometric.data import Data
@@ -63,12 +65,12 @@ def test_inputs_are_what_the_network_reads() -> None:
     assert find_inputs(student, make_examples([data], "node")[1], "node") == ["x", "edge_index", "edge_attr"]
 
 
-def test_the_graphs_are_those_of_the_test_split() -> None:
+def test_the_graphs_are_those_of_the_test_split(tmp_path: Path) -> None:
     own = read_config(toy.values()).cfg
-    (graph,) = read_graphs(own, 1)
+    (graph,) = read_graphs(own, 1, tmp_path)
     assert torch.equal(graph.x, toy.community(0).x) and int(graph.test_mask.sum()) == 16
     many = read_config(toy.values(dataset={"name": "many"})).cfg
-    assert all(graph.num_nodes == 30 for graph in read_graphs(many, 1))
+    assert all(graph.num_nodes == 30 for graph in read_graphs(many, 1, tmp_path))
 
 
 def test_one_pass_reads_a_graph_or_a_batch() -> None:
