@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 _METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"  # Dask reads it when it is imported
+_own_process = False  # whether this process is the command's, and no program that calls it
 _LOADING = "loading torch and torch_geometric ..."
 _STAND_INS = {"Σ": "sum", "←": "<-", "±": "+-", "·": "*", "─": "-"}
 CONFIG = click.option("--cfg", "config", metavar="F", help="A GraphGym YAML; or name it first, without --cfg.")
@@ -37,6 +38,8 @@ def _leave() -> None:
 
 def start() -> None:
     """What the command ``gkd`` calls: Ctrl-C ends cleanly what has begun, a second one ends now, and neither shows a traceback."""
+    global _own_process
+    _own_process = True
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as behind & in a shell
         signal.signal(signal.SIGINT, _end_cleanly)
     main()
@@ -178,7 +181,7 @@ def loading(light: bool = False) -> Iterator[None]:
     if ours:
         signal.signal(signal.SIGINT, _end_now)  # nothing has begun, and what is being imported would print tracebacks
     try:
-        if light and ours:  # a process of our own, that ends with the command
+        if light and _own_process:  # which ends with the command
             import_lightly()
         yield
     finally:
