@@ -151,9 +151,7 @@ def require_rows(study: RecipeStudy) -> None:
         UserError: If the grid or the base is wrong, or with all rows that the grid does not have.
     """
     grid = read_grid(study.grid)
-    points = expand(
-        read_values(study.config, [p for pair in study.overrides.items() for p in pair]), study.name, grid
-    ).points
+    points = expand(read_values(study.config, study.pairs), study.name, grid).points
     problems = []
     for row in study.rows:
         unknown = [alias for alias in row.where if alias not in grid.dimensions]

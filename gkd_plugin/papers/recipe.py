@@ -101,6 +101,11 @@ class RecipeStudy:
     notes: tuple[str, ...]
     needs: str = ""
 
+    @property
+    def pairs(self) -> list[Any]:
+        """The overrides as ``key value`` pairs."""
+        return flatten(self.overrides)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -127,6 +132,11 @@ class Recipe:
     studies: tuple[RecipeStudy, ...]
     quick_seeds: int
     quick_overrides: Mapping[str, Any]
+
+
+def flatten(overrides: Mapping[str, Any]) -> list[Any]:
+    """Keys and their values, one after the other, as commands take them."""
+    return [part for pair in overrides.items() for part in pair]
 
 
 def list_papers() -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,7 +19,7 @@ from gkd_plugin.config.load import read_values
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.papers.compare import Compared, compare_study, require_rows
 from gkd_plugin.papers.page import make_page
-from gkd_plugin.papers.recipe import FILE, Recipe, RecipeStudy, find_recipe, list_papers, read_recipe
+from gkd_plugin.papers.recipe import FILE, Recipe, RecipeStudy, find_recipe, flatten, list_papers, read_recipe
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.estimate import DryRun
 from gkd_plugin.study.execute import Resources
@@ -27,7 +27,7 @@ from gkd_plugin.study.extras import require_extras
 from gkd_plugin.study.grid import run_grid
 from gkd_plugin.study.ledger import Entry
 from gkd_plugin.study.outcome import Outcome
-from gkd_plugin.study.records import read_study
+from gkd_plugin.study.records import STUDY, SUFFIX, read_study
 from gkd_plugin.study.report import parts
 from gkd_plugin.study.report.markdown import write_markdown
 from gkd_plugin.study.report.page import write_page
@@ -89,7 +89,7 @@ class Reproduction(Printable):
             yield f"[bold]{escape(section.title)}[/]"
             for part in section.parts:
                 if isinstance(part, parts.Table):
-                    yield from _show_table(part)
+                    yield _show_table(part)
             if section.text:
                 yield escape(section.text)
         yield ""
@@ -167,11 +167,12 @@ def reproduce(
     recipe = find_recipe(paper)
     require_extras()
     studies = _choose(recipe, only)
-    for study in studies:
+    for study in recipe.studies:
         require_rows(study)
     out_dir = _find_out_dir(recipe, studies, overrides, quick)
     if quick:
-        studies = [_shorten(recipe, study, out_dir / _CONFIGS) for study in studies]
+        recipe = _shorten(recipe, out_dir)
+        studies = _choose(recipe, only)
     skipped: dict[str, str] = {}
     found: dict[str, Outcome | DryRun] = {}
     errors: list[UserError] = []
@@ -185,7 +186,7 @@ def reproduce(
             found[study.name] = run_grid(
                 study.config,
                 study.grid,
-                overrides=[*_flatten(study.overrides), *overrides, "out_dir", str(out_dir)],
+                overrides=[*study.pairs, *overrides, "out_dir", str(out_dir)],
                 name=study.name,
                 repeat=repeat or study.seeds,
                 resources=resources,
@@ -203,11 +204,10 @@ def reproduce(
     if dry_run:
         return Estimates({name: each for name, each in found.items() if isinstance(each, DryRun)}, skipped)
     outcomes = {name: each for name, each in found.items() if isinstance(each, Outcome)}
-    compared = tuple(
-        compare_study(study, read_study(outcomes[study.name].study.beside))
-        for study in studies
-        if study.name in outcomes
-    )
+    homes = {study.name: out_dir / f"{study.name}{SUFFIX}" for study in recipe.studies}
+    # those of earlier calls too: one study more must not take the others from the page
+    there = [study for study in recipe.studies if (homes[study.name] / STUDY).is_file()]
+    compared = tuple(compare_study(study, read_study(homes[study.name])) for study in there)
     report = make_page(recipe, compared, skipped, quick, _describe_origin(command))
     page = out_dir / f"{recipe.name}.html"
     markdown = page.with_suffix(".md")
@@ -227,19 +227,26 @@ def _choose(recipe: Recipe, only: Sequence[str]) -> list[RecipeStudy]:
     return [study for study in recipe.studies if not only or study.name in only]
 
 
-def _flatten(overrides: Mapping[str, Any]) -> list[Any]:
-    return [part for pair in overrides.items() for part in pair]
-
-
-def _shorten(recipe: Recipe, study: RecipeStudy, folder: Path) -> RecipeStudy:
-    """The study over copies of the recipe's files with its quick keys in them, teachers' files too."""
+def _shorten(recipe: Recipe, out_dir: Path) -> Recipe:
+    """The recipe over copies of its files with its quick keys in them, teachers' files too."""
+    folder = out_dir / _CONFIGS
+    results = out_dir.parent.resolve()  # may lie in the recipe's folder
     for path in recipe.folder.rglob("*.yaml"):
-        if path.name != FILE:
-            values = read_values(path, _flatten(recipe.quick_overrides))
+        if path.name != FILE and not path.resolve().is_relative_to(results):
+            values = read_values(path, flatten(recipe.quick_overrides))
             write_text(folder / path.relative_to(recipe.folder), yaml.safe_dump(values, sort_keys=False))
-    overrides = {key: value for key, value in study.overrides.items() if key not in recipe.quick_overrides}
-    config = folder / study.config.relative_to(recipe.folder)
-    return replace(study, config=config, seeds=recipe.quick_seeds, overrides=overrides)
+    return replace(
+        recipe,
+        studies=tuple(
+            replace(
+                study,
+                config=folder / study.config.relative_to(recipe.folder),
+                seeds=recipe.quick_seeds,
+                overrides={key: value for key, value in study.overrides.items() if key not in recipe.quick_overrides},
+            )
+            for study in recipe.studies
+        ),
+    )
 
 
 def _find_out_dir(recipe: Recipe, studies: Sequence[RecipeStudy], overrides: Sequence[Any], quick: bool) -> Path:
@@ -260,10 +267,10 @@ def _describe_origin(command: str) -> str:
     return f"{command or 'gkd_plugin.papers.reproduce'}; {now}; {said}{f'; commit {commit}' if commit else ''}."
 
 
-def _show_table(table: parts.Table) -> list[RenderableType]:
+def _show_table(table: parts.Table) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for head, numeric in zip(table.columns, table.numeric, strict=True):
         shown.add_column(escape(head), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(escape(cell.text) for cell in row))
-    return [shown]
+    return shown

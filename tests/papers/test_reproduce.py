@@ -167,3 +167,22 @@ def test_files_of_one_name_in_two_folders_stay_two(recipe: Path) -> None:
     assert gkd("mine", "--quick", "--workers", "0").exit_code == 0
     sizes = [json.loads(path.read_text())["parameters"] for path in Path("results/quick").glob("*/base*/0/result.json")]
     assert len(sizes) == 2 and sizes[0] != sizes[1]
+
+
+def test_a_study_more_leaves_the_others_on_the_page(recipe: Path) -> None:
+    values = yaml.safe_load((recipe / "recipe.yaml").read_text())
+    rows = [{"name": "more labels", "where": {"preset": "supervised"}}]
+    values["studies"]["second"] = {"config": "base.yaml", "grid": "grid.txt", "seeds": 1, "rows": rows}
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert gkd("mine", "--quick", "--workers", "0", "--only", "first").exit_code == 0
+    done = gkd("mine", "--quick", "--workers", "0", "--only", "second")
+    assert done.exit_code == 0 and "more labels" in done.stdout and "65.00" in done.stdout
+    assert "| soft |" in Path("results/quick/mine.md").read_text()
+
+
+def test_results_inside_the_recipes_folder_are_no_part_of_it(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recipe)
+    for _ in range(2):
+        assert gkd(".", "--quick", "--workers", "0", "--only", "first").exit_code == 0
+    copied = [path for path in Path("results/quick/configs").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in copied) == ["base.yaml", "large.yaml"]
