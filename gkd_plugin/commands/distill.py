@@ -24,7 +24,7 @@ from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
 from gkd_plugin.errors import RunFailed, UserError, nearest, quote
 from gkd_plugin.models.aux_layers import has_layer
 from gkd_plugin.models.networks import NETWORKS
-from gkd_plugin.models.own import OwnNetwork, TwoLogits, find_lasting, match_parts, offering, require_whole
+from gkd_plugin.models.own import OWN, OwnNetwork, TwoLogits, find_lasting, match_parts, offering, require_whole
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.printing import warn
 from gkd_plugin.space import axes
@@ -223,7 +223,7 @@ def _take_module(module: nn.Module, layers: str | None) -> _Student:
         kd["layers"] = f"model.{layers}"  # below the frame that makes it a network of the host
     word = compute_digest([repr(module), {name: list(each.shape) for name, each in module.named_parameters()}])[:8]
     name = type(module).__name__
-    return _Student(f"own_{name}_{word}", name, {"kd": kd} if kd else {}, module)
+    return _Student(f"{OWN}{name}_{word}", name, {"kd": kd} if kd else {}, module)
 
 
 # ------------------------------------------------------------------------------------------------------- configuration

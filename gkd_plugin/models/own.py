@@ -16,6 +16,9 @@ from torch_geometric.graphgym import register
 
 from gkd_plugin.errors import UserError, nearest, quote
 
+OWN = "own_"
+"""How ``model.type`` begins for a module that was handed over in Python; only the call that was given it can build it."""
+
 
 def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=") -> Any:
     """What a module of any origin returns on a batch.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.observed import infer_task
+from gkd_plugin.models.own import OWN
 
 
 class TrainedStudent(nn.Module):
@@ -60,10 +60,6 @@ class TrainedStudent(nn.Module):
         return logits
 
 
-OWN = re.compile(r"own_\w+_[0-9a-f]{8}")
-"""``model.type`` of a module that was handed over in Python."""
-
-
 def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> TrainedStudent:
     """A trained student in evaluation mode.
 
@@ -79,7 +75,7 @@ def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> T
         with host.scoped(own):
             network: nn.Module = create_model(to_device=False).model
     except Exception as error:  # users' networks may raise anything
-        if OWN.fullmatch(own.model.type):
+        if own.model.type.startswith(OWN):
             raise UserError(
                 f"{where}: its network is of a class that was handed over in Python (gkd_plugin.distill), and only the call that "
                 "trained it knows that class. Export its result there: torch.export.export(result.student, (x, edge_index))."
