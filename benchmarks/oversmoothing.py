@@ -76,7 +76,7 @@ def measure_seed(folder: Path, data: str | None = None) -> Seed:
     own.dataset.dir = data or own.dataset.dir
     named = own.kd.get("layers")
     model = ObservedModel(student.model, own, None if named in (None, "none") else str(named))
-    graphs = read_graphs(own, chosen.result.seed)
+    graphs = read_graphs(own, chosen.result.seed, chosen.run)
     if (model.task.level, model.task.kind, len(graphs)) != ("node", "multiclass", 1):
         raise SystemExit(f"{folder}: only one graph whose nodes have one of several labels can be measured here.")
     sample = Sample(Batch.from_data_list(graphs), model.task)
