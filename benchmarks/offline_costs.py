@@ -3,8 +3,10 @@
     python benchmarks/offline_costs.py --data ../shared/data
 
 A GCN of two layers on Cora (width 16) and on PubMed (width 64), one student; the teacher, a GCN of width 64, is read once.
-Training, validation, rows and records in every epoch. ``products alone`` are the matrix products that a term's formula
-consists of, at the sizes of its preset: 1 and their ratio is what no way to compute it could undercut.
+Training, validation, rows and records in every epoch. A row ``alone`` is the least that a term's formula asks for, value and
+gradient, over and over in a warm cache and without a loop around it: for ``gcrd`` and ``fitnet`` the matrix products, at the
+sizes of their presets; for ``soft_target`` and ``lsp`` the formula in as few operations and compiled loops as it takes.
+1 and its ratio is what no way to compute the term could undercut.
 """
 
 from __future__ import annotations
@@ -28,11 +30,40 @@ def products(*shapes: tuple[int, int, int]) -> Any:
     return lambda: [x @ y for x, y in pairs]
 
 
+def response(nodes: int, classes: int) -> Any:
+    """The divergence from a known answer, and its gradient."""
+    import torch
+    from torch.nn import functional
+
+    logits, answer = torch.randn(nodes, classes, requires_grad=True), torch.randn(nodes, classes).softmax(-1)
+    return lambda: torch.autograd.grad(functional.kl_div(logits.log_softmax(-1), answer, reduction="batchmean"), logits)
+
+
+def local_structure(edge_index: Any, nodes: int, width: int) -> Any:
+    """The distributions over edges, their divergence from known ones, and its gradient."""
+    import torch
+
+    from gkd_plugin.ops import compiled, edges
+
+    rows, domain = torch.randn(nodes, width, requires_grad=True), edges.edges(edge_index, nodes, loops=False)
+    pairs, place = domain.unordered  # each edge has two directions and one distance
+    known = domain.log_softmax(torch.zeros(domain.num_pairs), "in_edges")
+
+    def compute() -> Any:
+        apart = compiled.measure(compiled.SQUARED, rows, pairs)
+        own = domain.log_softmax(torch.exp(-apart / 200).index_select(0, place), "in_edges")
+        return torch.autograd.grad((own.exp() * (own - known)).sum(), rows)
+
+    return compute
+
+
 def main() -> None:
     """Measures in turns and prints one table."""
     asked = parse(str(__doc__), rounds=2)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
+        from torch_geometric.datasets import Planetoid
+
         from gkd_plugin.commands.run import run
         from gkd_plugin.data.keep import keep_data
 
@@ -46,10 +77,15 @@ def main() -> None:
                 for preset in BARS:
                     words = ("kd.preset", preset, "kd.teacher", "teacher")
                     sides[preset] = Run(gcn(datasets, name, width, *words), out / preset)
-            nodes = {"Cora": 2708, "PubMed": 19717}[name]
-            alone = {"gcrd: its products alone": products((1024, 256, 1024), (1024, 1024, 256), (1024, 1024, 256))}
+            graph = Planetoid(str(datasets / name), name)[0]
+            nodes, classes = int(graph.num_nodes or 0), int(graph.y.max()) + 1
             hint = [(nodes, width, 256), (nodes, 64, 256), (256, nodes, width), (256, nodes, 64), (nodes, 256, width)]
-            alone["fitnet: its products alone"] = products(*hint)
+            alone = {
+                "soft_target: its formula alone": response(nodes, classes),
+                "lsp: its loops alone": local_structure(graph.edge_index, nodes, width),
+                "gcrd: its products alone": products((1024, 256, 1024), (1024, 1024, 256), (1024, 1024, 256)),
+                "fitnet: its products alone": products(*hint),
+            }
             times = measure(sides, asked.rounds * often) | measure(alone, asked.rounds * often)
             base = times["supervised"]
             for side, each in times.items():

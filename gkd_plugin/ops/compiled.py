@@ -114,6 +114,21 @@ class _LogSoftmax(torch.autograd.Function):
         return given - out.exp() * total.index_select(0, group), None, None
 
 
+def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What :func:`~gkd_plugin.ops.rowwise.unit_gap` gives and its gradients for both sides, or ``None`` as for :func:`measure`.
+
+    Args:
+        x, y (Tensor): ``[N, d]``.
+        positive (bool): Whether only what is positive in them counts (ReLU).
+        shortest (float): Rows up to this length count as 0.
+    """
+    if x.numel() < SMALLEST or x.device.type != "cpu" or x.dtype not in _TYPES or not is_there(aloud=False):
+        return None
+    x, y = x.detach().contiguous(), y.detach().contiguous()
+    found: tuple[Tensor, Tensor, Tensor] = _loops("cpu").unit_gap(x, y, positive, shortest)
+    return found
+
+
 def is_there(device: str = "cpu", aloud: bool = True) -> bool:
     """Whether compiled loops can be used; where not, why is said once if asked to.
 

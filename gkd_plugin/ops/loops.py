@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
@@ -61,6 +62,25 @@ def sum_groups(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
     out = values.new_zeros(num_groups)
     add_up(values.numpy(), group.contiguous().numpy(), out.numpy())
     return out
+
+
+def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of squared differences of rows scaled to length 1, and its gradients for both sides.
+
+    Args:
+        x, y (Tensor): ``[N, d]``.
+        positive (bool): Whether only what is positive in them counts (ReLU).
+        shortest (float): Rows up to this length count as 0.
+    """
+    if positive:
+        x, y = x.relu(), y.relu()
+    out, for_x, for_y = x.new_empty(len(x)), torch.empty_like(x), torch.empty_like(y)
+    arrays = [tensor.numpy() for tensor in (x, y, out, for_x, for_y)]
+    _share(compare_unit_rows, len(x), shortest, *arrays)
+    if positive:  # not in the loop, which would be no vector loop then
+        pass_on = torch.ops.aten.threshold_backward
+        for_x, for_y = pass_on(for_x, x, 0), pass_on(for_y, y, 0)
+    return out.sum(), for_x, for_y
 
 
 def _share(loop: Callable[..., None], count: int, *arrays: Any) -> None:
@@ -185,6 +205,33 @@ def dot_by_node(low: int, high: int, rows: Any, starts: Any, partners: Any, plac
             y, share = rows[partners[end]], given[places[end]]
             for k in range(rows.shape[1]):
                 out[node, k] += share * y[k]
+
+
+# ------------------------------------------------------------------------------------------------------ rows of length 1
+@_compile
+def compare_unit_rows(
+    low: int, high: int, shortest: float, xs: Any, ys: Any, out: Any, all_for_x: Any, all_for_y: Any
+) -> None:
+    """The squared difference of each pair of rows when both are scaled to length 1, and its gradients."""
+    zero = xs.dtype.type(0)
+    for row in range(low, high):
+        x, y, for_x, for_y = xs[row], ys[row], all_for_x[row], all_for_y[row]
+        of_x, of_y, of_both, total = zero, zero, zero, zero
+        for k in range(xs.shape[1]):
+            of_x += x[k] * x[k]
+            of_y += y[k] * y[k]
+            of_both += x[k] * y[k]
+        over_x = xs.dtype.type(1 / np.sqrt(of_x)) if np.sqrt(of_x) > shortest else zero
+        over_y = xs.dtype.type(1 / np.sqrt(of_y)) if np.sqrt(of_y) > shortest else zero
+        cosine, twice_over_x, twice_over_y = of_both * over_x * over_y, over_x + over_x, over_y + over_y
+        for k in range(xs.shape[1]):
+            a, b = x[k] * over_x, y[k] * over_y
+            apart = a - b
+            total += apart * apart
+            # of |a - b|^2 for rows of length 1: (a.b) a - b, over half the length that x had
+            for_x[k] = twice_over_x * (cosine * a - b)
+            for_y[k] = twice_over_y * (cosine * b - a)
+        out[row] = total
 
 
 # ------------------------------------------------------------------------------------------------------ groups of values

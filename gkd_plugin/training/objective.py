@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import GroupPlan, Part, Plan
 from gkd_plugin.space import axes, schedules
-from gkd_plugin.space.answers import Member
+from gkd_plugin.space.answers import Member, Schedule
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.layer_maps import require_weights, weigh_layers
 from gkd_plugin.space.observation import Observation, Outline, Task
@@ -65,8 +66,13 @@ class _Group:
         """What the term is called with: a part without a source is computed along with one that has one."""
         return _sides(self.parts)
 
+    @cached_property
+    def _schedule(self) -> tuple[Schedule, tuple[int, ...]]:
+        return schedules.parse(str(self.group["schedule"]))  # once: it is asked several times in every step
+
     def factor(self, epoch: int) -> float:
-        return schedules.factor(str(self.group["schedule"]), epoch)
+        schedule, numbers = self._schedule
+        return float(schedule.factor(epoch, *numbers))
 
 
 class Objective(nn.Module):

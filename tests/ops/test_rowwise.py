@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gkd_plugin.ops import rowwise
+from gkd_plugin.ops import compiled, rowwise
 from gkd_plugin.space.knowledge.rows import normalize
 
 
@@ -39,8 +39,12 @@ def test_only_what_learns_gets_a_gradient() -> None:
         assert not rowwise.sum_rows(lambda a, b: (a * b).sum(), (x, fixed)).requires_grad
 
 
+@pytest.mark.parametrize("looped", [False, True], ids=["torch", "compiled"])
 @pytest.mark.parametrize("positive", [False, True])
-def test_unit_gap_equals_scaled_rows_compared(positive: bool) -> None:
+def test_unit_gap_equals_scaled_rows_compared(positive: bool, looped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if looped:
+        pytest.importorskip("numba", reason="the extra fast is not installed")
+        monkeypatch.setattr(compiled, "SMALLEST", 0)
     x, y = draw(6, 4), draw(6, 4)
     with torch.no_grad():
         x[1], y[2] = -1.0, 0.0  # rows of length 0, for x where only the positive counts
@@ -49,8 +53,26 @@ def test_unit_gap_equals_scaled_rows_compared(positive: bool) -> None:
     expected = (normalize(a, "l2") - normalize(b, "l2")).square().sum()
     torch.testing.assert_close(ours, expected)
     torch.testing.assert_close(torch.autograd.grad(ours, (x, y)), torch.autograd.grad(expected, (x, y)))
+    assert (compiled.unit_gap(x, y, positive, rowwise.SHORTEST) is not None) == looped
 
 
-def test_equal_rows_have_no_gap() -> None:
+@pytest.mark.parametrize("positive", [False, True])
+def test_compiled_unit_gap_carries_on_what_is_not_finite(positive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    x[1, 2] = torch.nan
+    plain = rowwise.unit_gap(x.requires_grad_(), y, positive)
+    monkeypatch.setattr(compiled, "SMALLEST", 0)
+    looped = rowwise.unit_gap(x, y, positive)
+    assert plain.isnan() and looped.isnan()
+    (gradient,) = torch.autograd.grad(looped, x)
+    assert gradient[1].isnan().any() and not gradient[[0, 2]].isnan().any()
+
+
+@pytest.mark.parametrize("looped", [False, True], ids=["torch", "compiled"])
+def test_equal_rows_have_no_gap(looped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if looped:
+        pytest.importorskip("numba", reason="the extra fast is not installed")
+        monkeypatch.setattr(compiled, "SMALLEST", 0)
     x = torch.randn(4, 3)
     assert float(rowwise.unit_gap(x, x.clone(), False)) == 0.0
