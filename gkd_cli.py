@@ -146,15 +146,22 @@ class _Late(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def import_lightly() -> None:
-    """Imports the host without what only training needs: Lightning, which it does without by itself, and torch's compiler."""
+def import_lightly(trains: bool = False) -> None:
+    """Imports the host without Lightning, which it does without by itself, and what only Lightning needs.
+
+    Args:
+        trains (bool): Whether the process trains, by our loop; if not, torch's compiler and numba are left out, too.
+    """
     import torch
 
     if "torch_geometric" in sys.modules or "torch._dynamo" in sys.modules:
         return
-    compiler = _Late("torch._dynamo")  # the host compares with one of its classes
-    sys.modules[compiler.__name__] = torch._dynamo = compiler
-    absent = [name for name in ("lightning", "pytorch_lightning", "pandas") if name not in sys.modules]
+    left_out = ["lightning", "pytorch_lightning", "pandas"]
+    if not trains:
+        compiler = _Late("torch._dynamo")  # the host compares with one of its classes
+        sys.modules[compiler.__name__] = torch._dynamo = compiler
+        left_out.append("numba")  # one of the host's transforms asks whether it is there
+    absent = [name for name in left_out if name not in sys.modules]
     modules: dict[str, Any] = sys.modules
     modules.update(dict.fromkeys(absent))  # None: it cannot be imported
     try:
@@ -168,11 +175,11 @@ def import_lightly() -> None:
 
 
 @contextlib.contextmanager
-def loading(light: bool = False) -> Iterator[None]:
+def loading(needs: str = "everything") -> Iterator[None]:
     """Says on a terminal that torch is being imported, which takes seconds; the line goes when it is there.
 
     Args:
-        light (bool): The command trains nothing, and needs less.
+        needs (str): ``everything``; ``training``, by our own loop and in this process; or ``checks``, and nothing is trained.
     """
     waits = "torch" not in sys.modules and sys.stderr.isatty()
     if waits:
@@ -181,8 +188,8 @@ def loading(light: bool = False) -> Iterator[None]:
     if ours:
         signal.signal(signal.SIGINT, _end_now)  # nothing has begun, and what is being imported would print tracebacks
     try:
-        if light and _own_process:  # which ends with the command
-            import_lightly()
+        if needs != "everything" and _own_process:  # which ends with the command
+            import_lightly(trains=needs == "training")
         yield
     finally:
         if ours:
@@ -259,7 +266,7 @@ def run(
 ) -> None:
     """Train a configuration; finished seeds are kept, interrupted ones resume."""
     config, words = split_config(config, overrides)
-    with loading():
+    with loading("training"):
         from gkd_plugin.commands.run import run as command
 
     report = command(config, repeat=repeat, overrides=words, name=name, control=control, fresh=fresh)
@@ -281,7 +288,7 @@ def check(named: tuple[str, ...], data: bool, words: tuple[str, ...]) -> None:
         found = f"'{words[0]}' is not a file. " if words else ""
         raise click.UsageError(f"{found}Name at least one configuration first: F, or --cfg F.")
     overrides = pairs(words[len(first) :])
-    with loading(light=not data):
+    with loading("everything" if data else "checks"):
         from gkd_plugin.commands.check import check as command
 
     checks = command(files, overrides, data=data)
@@ -297,7 +304,7 @@ def check(named: tuple[str, ...], data: bool, words: tuple[str, ...]) -> None:
 def explain(config: str | None, overrides: tuple[str, ...]) -> None:
     """Explain a configuration: every key with its origin, and the loss as a formula."""
     config, words = split_config(config, overrides)
-    with loading(light=True):
+    with loading("checks"):
         from gkd_plugin.commands.explain import explain as command
 
     show(command(config, words))
@@ -308,7 +315,7 @@ def explain(config: str | None, overrides: tuple[str, ...]) -> None:
 @click.argument("axis", required=False)
 def list_(axis: str | None) -> None:
     """List the answers to every AXIS, or to one."""
-    with loading(light=True):
+    with loading("checks"):
         from gkd_plugin.commands.list import list_answers
 
     show(list_answers(axis))
@@ -335,7 +342,7 @@ def data(name: str | None, dir: str, overrides: tuple[str, ...]) -> None:
 @imports
 def plugins() -> None:
     """List the plugins, what they registered, and the errors of broken ones."""
-    with loading(light=True):
+    with loading("checks"):
         from gkd_plugin.commands.plugins import list_plugins
 
     show(list_plugins())
@@ -494,7 +501,7 @@ def reproduce(paper: str | None, overrides: tuple[str, ...], **options: Any) -> 
 @click.argument("folder", metavar="DIR")
 def status(folder: str) -> None:
     """Show what of a study is done, what runs, and what failed and why."""
-    with loading(light=True):
+    with loading("checks"):
         from gkd_plugin.study.status import read_status
 
     show(read_status(folder))
@@ -549,7 +556,7 @@ def card(folder: str, teacher: str | None, seed: int | None, out: str | None) ->
 @click.option("--create", is_flag=True, help="Also create custom_graphgym where it is missing.")
 def init(folder: Path, configs: bool, create: bool) -> None:
     """Add distillation to the GraphGym program in DIR (main.py and custom_graphgym)."""
-    with loading(light=True):
+    with loading("checks"):
         from gkd_plugin.commands.init import init as command
 
     click.echo(command(folder, configs, create))

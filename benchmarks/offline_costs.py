@@ -39,20 +39,20 @@ def response(nodes: int, classes: int) -> Any:
     return lambda: torch.autograd.grad(functional.kl_div(logits.log_softmax(-1), answer, reduction="batchmean"), logits)
 
 
-def local_structure(edge_index: Any, nodes: int, width: int) -> Any:
-    """The distributions over edges, their divergence from known ones, and its gradient."""
+def local_structure(edge_index: Any, nodes: int, width: int, learns: bool = True) -> Any:
+    """The distributions over edges, their divergence from known ones, and its gradient where it ``learns``."""
     import torch
 
     from gkd_plugin.ops import compiled, edges
 
-    rows, domain = torch.randn(nodes, width, requires_grad=True), edges.edges(edge_index, nodes, loops=False)
+    rows, domain = torch.randn(nodes, width, requires_grad=learns), edges.edges(edge_index, nodes, loops=True)
     pairs, place = domain.unordered  # each edge has two directions and one distance
     known = domain.log_softmax(torch.zeros(domain.num_pairs), "in_edges")
 
     def compute() -> Any:
-        apart = compiled.measure(compiled.SQUARED, rows, pairs)
-        own = domain.log_softmax(torch.exp(-apart / 200).index_select(0, place), "in_edges")
-        return torch.autograd.grad((own.exp() * (own - known)).sum(), rows)
+        apart = compiled.measure(compiled.MANHATTAN, rows, pairs)
+        own = domain.log_softmax(torch.exp(-apart / 100).index_select(0, place), "in_edges")
+        return torch.autograd.grad((known.exp() * (known - own)).sum(), rows) if learns else own
 
     return compute
 

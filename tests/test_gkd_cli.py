@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -261,7 +262,7 @@ def test_a_command_that_trains_nothing_imports_little(words):
         "import gkd_cli\n"
         "try: gkd_cli.start()\n"
         "except SystemExit as end: assert not end.code\n"
-        "there = {'pytorch_lightning', 'torchmetrics', 'torch._dynamo.utils', 'pandas'} & set(sys.modules)\n"
+        "there = {'pytorch_lightning', 'torchmetrics', 'torch._dynamo.utils', 'pandas', 'numba'} & set(sys.modules)\n"
         "assert not there, there\n"
         "import torch, torch_geometric.graphgym.imports as host\n"
         "assert torch._dynamo.OptimizedModule and sys.modules['torch._dynamo'].__file__\n"
@@ -277,3 +278,35 @@ def test_a_command_that_trains_nothing_imports_little(words):
         done.stdout.replace(" ", "").replace("\n", "")[:400].replace(str(ROOT) + "/", "")
         == (whole.stdout.replace(" ", "").replace("\n", "").replace(str(ROOT) + "/", "")[:400])
     )
+
+
+def test_gkd_run_needs_no_lightning_and_gives_the_same_numbers(tmp_path):
+    """The host's base class of networks is another without it; what they compute is not."""
+    config = ROOT / "graphgym_configs" / "deep" / "alignahead_pp.yaml"
+    words = ["optim.max_epoch", "2", "out_dir", str(tmp_path)]
+    program = (
+        "import sys; sys.argv = ['gkd', *sys.argv[1:]]\n"
+        "import gkd_cli\n"
+        "try: gkd_cli.start()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "there = {'pytorch_lightning', 'torchmetrics'} & set(sys.modules)\n"
+        "assert not there, there\n"
+        "from importlib.util import find_spec\n"
+        "import torch_geometric.utils.ppr as host\n"
+        "assert (host.numba is None) == (find_spec('numba') is None)\n"
+    )
+    command = [sys.executable, "-c", program, "run", str(config), "--name", "light", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    import pytorch_lightning  # noqa: F401
+
+    whole = CliRunner().invoke(gkd_cli.main, ["run", str(config), "--name", "whole", *words])
+    assert whole.exit_code == 0, whole.output
+    rows = [read_scores(tmp_path / name / "0" / "val" / "stats.json") for name in ("light", "whole")]
+    assert len(rows[0]) == 2 and rows[0] == rows[1]
+
+
+def read_scores(path):
+    """Rows without their times."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if "time" not in key and "eta" not in key} for row in lines]

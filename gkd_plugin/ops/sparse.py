@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -96,3 +97,7 @@ class _Product(torch.autograd.Function):
         beside = other.movedim(in_dims[0], 1)
         wide = matrix.product(beside.reshape(beside.size(0), -1))
         return wide.view(wide.size(0), beside.size(1), -1), 1
+
+
+# torch binds the arguments of a function with ``setup_context`` in every call, and would read its signature each time
+_Product.forward.__signature__ = inspect.signature(_Product.forward)  # type: ignore[attr-defined]
