@@ -5,7 +5,9 @@
 GCNs of two layers of width 64 on PubMed under ``alignahead`` and ``alignahead_pp``, and ``alignahead`` with four as its paper
 describes the procedure: every peer is evaluated again for each learner, and both distributions are computed anew for each
 pair of layers (``published``; ``published, our kernel`` has the distances from ``gkd_plugin`` and nothing else). All three
-must give the same losses, or the script stops.
+must give the same losses, or the script stops. ``structure of a student: its loops alone`` are the distributions of one student's two layers
+when it learns and when it is read, with nothing around them and in a warm cache. Over-smoothing is measured every 20 epochs
+(``kd.measure_period``), as diagnostics are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from offline_costs import local_structure
 from studies import markdown, prepare
 from turns import ROUND, Run, describe_machine, gcn, measure, milliseconds, parse, ratio
 
@@ -25,6 +28,7 @@ COHORTS = (
 )
 NAIVE, FASTER = 4, 3.0  # students of the published procedure, and how much faster ours must be
 OURS = f"alignahead, {NAIVE}"
+ALONE = "structure of a student: its loops alone"
 
 
 class Published:
@@ -146,7 +150,7 @@ def main() -> None:
         datasets = prepare(asked.data, Path(scratch), ["PubMed"])
 
         def cohort(preset: str, students: int, name: str) -> Run:
-            words = ("kd.preset", preset, "kd.students", str(students))
+            words = ("kd.preset", preset, "kd.students", str(students), "kd.measure_period", str(ROUND))
             return Run(gcn(datasets, "PubMed", 64, *words), Path(scratch) / name)
 
         published, kernel = f"{OURS}, published", f"{OURS}, published, our kernel"
@@ -156,6 +160,10 @@ def main() -> None:
         for each in naive.values():
             require_same(cohort("alignahead", NAIVE, "fresh"), each)
         times = measure(sides, asked.rounds, ROUND // asked.rounds)  # all rounds together are one round of turns.py
+        graph = next(iter(sides["supervised"].trainer.feeds[0])).batch
+        learns, read = (local_structure(graph.edge_index, graph.num_nodes, 64, learns) for learns in (True, False))
+        loops = {ALONE: lambda: [part() for _ in range(2) for part in (learns, read)]}
+        times |= measure(loops, asked.rounds, ROUND // asked.rounds)
         slow = measure({OURS: sides[OURS]} | naive, rounds=2, epochs=1, warm=1)
     base = times["supervised"]
     rows = [["supervised", milliseconds(base), "-", "-", "-", "-"]]
@@ -165,6 +173,7 @@ def main() -> None:
         rows.append(
             [f"{preset}, {students}", milliseconds(each), text, "-", f"{bar:g}", "yes" if found <= bar else "no"]
         )
+    rows.append([ALONE, milliseconds(times[ALONE]), ratio(times[ALONE], base, together=True)[1], "-", "-", "-"])
     for name in naive:
         found, text = ratio(slow[name], slow[OURS])
         rows.append([name, milliseconds(slow[name]), "-", text, f">= {FASTER:g}", "yes" if found >= FASTER else "no"])
