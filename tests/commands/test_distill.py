@@ -288,13 +288,15 @@ def test_the_table(model: GCN, data: Data) -> None:
         rf"teacher +{100 * result.report.teacher_tests()[0]:.2f} ± 0.00 +{16 * 6 + 16 + 16 * 3 + 3} +-",
         rf"student \(gcn, 2 layers of 4\) +\S+ ± \S+ +{6 * 4 + 4 + 4 * 3 + 3} +\d",
         r"the same without a teacher +\S+ ± \S+ +43 +\d",
-        r"with the teacher less without, paired over seeds, \[95 %\]: [+-]\d",
+        r"with the teacher less without, paired over seeds \[95 %\]: \S+ \[\S+, \S+\]",
         r"decides as the teacher does on \S+ ± \S+ % of the test items",
         rf"preset soft_target; \S+ s in all; .student is that of seed {result.seed}, the best on validation",
     ):
         assert re.search(pattern, text), (pattern, text)
     assert "written to" not in text and not result.report.folder.exists()
     assert len(repr(result).splitlines()) == 1 and "<pre" in result._repr_html_()
+    pair = str(distill(model, data, width=4, seeds=2, **QUICK))
+    assert re.search(r"paired over seeds: \S+ \(no interval: 2 seeds\)", pair) and "[95 %]" not in pair
     alone = str(distill(model, data, width=4, control=False, **QUICK))
     assert "without" not in alone
 
