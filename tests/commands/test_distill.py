@@ -77,6 +77,9 @@ def test_the_student_is_the_one_that_was_measured(model: GCN, data: Data, tmp_pa
     assert score(logits, data) == pytest.approx(best.answer.test, abs=1e-4)
     kept = load_student(tmp_path / "kept" / "student" / str(result.seed - 1))
     assert torch.equal(kept(data.x, data.edge_index), logits)
+    assert torch.equal(load_student(tmp_path / "kept" / "student")(data.x, data.edge_index), logits)
+    with pytest.raises(UserError, match="is a folder of runs. Name one of them: student, student-control"):
+        load_student(tmp_path / "kept")
     taught = model.eval()(data.x, data.edge_index)
     assert best.teacher["test"] == pytest.approx(score(taught, data), abs=1e-4)
     assert best.agreement["first"] == pytest.approx(
