@@ -29,6 +29,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.study.card import make_card
+from gkd_plugin.study.report.write import write_report
 from tests import toy
 
 QUICK: dict[str, Any] = {"epochs": 4, "quiet": True}
@@ -477,7 +478,21 @@ def test_what_is_kept_can_be_exported_and_measured(data, tmp_path, monkeypatch):
     student = gkd_plugin.load_student("small")
     with torch.no_grad():
         assert torch.allclose(student(data.x, data.edge_index), result.student(data.x, data.edge_index), atol=1e-6)
-    assert "parameters" in str(make_card("kept/student"))
+    shown = str(make_card("kept/student"))
+    assert "parameters" in shown and "its teacher, GCN (handed over in Python), was not measured: it is no run" in shown
+    card = Path("small/card.md").read_text()
+    assert "| data | data handed over in Python: 48 nodes" in card
+    assert "Teacher: GCN (handed over in Python); validation accuracy 0." in card
+    assert not re.search("handed:take|Given", card)
+
+
+def test_a_report_names_what_was_handed_over_as_its_owner_would(model: GCN, data: Data, tmp_path: Path) -> None:
+    logits = model(data.x, data.edge_index)
+    for name, teacher, what in (("module", model, "GCN"), ("rows", logits, "logits")):
+        result = distill(teacher, data, Small(), out=tmp_path / name, **QUICK)
+        facts = dict(write_report(result.report.folder).report.facts)
+        assert facts["data set"] == "data handed over in Python" and facts["network"] == "Small (handed over in Python)"
+        assert facts["teacher"] == f"{what} (handed over in Python)"
 
 
 def test_a_folder_that_was_moved_is_read_where_it_is(data, tmp_path, monkeypatch):
