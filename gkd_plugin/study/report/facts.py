@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import format_count, format_time, format_value
 from gkd_plugin.study.report.run_series import list_seeds
-from gkd_plugin.training.result import RESULT
+from gkd_plugin.training.provenance import read_origin
 
 Facts = list[tuple[str, str]]
 
@@ -162,10 +161,7 @@ def _find_versions(results: StudyResults) -> Mapping[str, Any]:
     """The versions that the first finished seed was made with."""
     for folder in results.points["folder"]:
         for seed in list_seeds(Path(str(folder))):
-            try:
-                found = json.loads((seed / RESULT).read_text()).get("versions")
-            except (OSError, ValueError, AttributeError):
-                continue
+            found = (read_origin(seed) or {}).get("versions")
             if isinstance(found, dict):
                 return found
     return {}
