@@ -98,6 +98,26 @@ def test_the_page_states_what_the_runs_recorded(compared):
     assert facts["commit of the runs"] == said
 
 
+@pytest.mark.parametrize(
+    ("values", "head", "shown"),
+    [
+        ({"dataset": {"task_type": "classification"}}, "test score (%)", "52.00"),
+        ({"dataset": {"task_type": "regression"}}, "test score", "52.0000"),
+        ({"metric_best": "f1_micro", "custom_metrics": ["f1_micro"]}, "test f1_micro (%)", "52.00"),
+        ({"metric_best": "mae"}, "test mae", "52.0000"),
+        ({}, "test score", "52.0000"),
+    ],
+)
+def test_a_study_whose_runs_all_failed_keeps_the_unit(compared, values, head, shown):
+    home = compared.results.folder.parent / "second"
+    folder = write_study(home, [{"name": name, "choices": {"preset": name}} for name in ("supervised", "lsp")])
+    file = folder / "study.json"
+    said = {**json.loads(file.read_text()), "dimensions": {"preset": "kd.preset"}, "base": {"values": values}}
+    file.write_text(json.dumps(said))
+    table = find(make_section(compare_study(compared.study, read_study(home))), "first-rows")
+    assert table.columns[2] == head and table.rows[1][3].text == shown
+
+
 def test_a_quick_run_proves_nothing(compared):
     report = make_page(RECIPE, [compared], {}, True, "")
     assert report.title == "mine (quick)" and "nothing of its numbers" in report.verdict[0] and len(report.verdict) == 1

@@ -270,6 +270,15 @@ def test_teachers_are_trained_once_beside_the_study_and_placebos_on_demand(
     assert states()["wide"] == "done"
 
 
+def test_seeds_that_did_not_fail_are_shown_where_every_run_has_one_that_did(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_seeds(monkeypatch, RuntimeError("no luck"))
+    done = grid()
+    assert done.exit_code == 1 and states() == {SUPERVISED: "failed", OC: "failed"}
+    assert "val accuracy %" in done.output and "(no interval: 1 seed)" in done.output
+
+
 def test_a_teacher_that_has_changed_is_refused_before_the_study_is_written(base: Path) -> None:
     wide = toy.values(optim={"max_epoch": 2}, gnn={"dim_inner": 32})
     Path("wide.yaml").write_text(yaml.safe_dump(wide))
