@@ -372,19 +372,22 @@ def resources(command: Any) -> Any:
     return command
 
 
-@main.command(context_settings=OVERRIDES)
-@click.option("--config", "--cfg", "config", metavar="BASE", help="The base configuration, a GraphGym YAML.")
-@click.option("--grid", "file", metavar="GRID", help="The grid file.")
-@click.option("--repeat", default=3, show_default=True, type=click.IntRange(min=1), help="Seeds of each configuration.")
-@click.option("--name", help="Name of the study.  [default: BASE_grid_GRID]")
-@resources
-@click.option(
+stack = click.option(
     "--stack",
     default=1,
     type=click.IntRange(min=1),
     metavar="N",
     help="Train up to N like networks in one pass: runs that differ in seed, rates, dropout or kd keys only.",
 )
+
+
+@main.command(context_settings=OVERRIDES)
+@click.option("--config", "--cfg", "config", metavar="BASE", help="The base configuration, a GraphGym YAML.")
+@click.option("--grid", "file", metavar="GRID", help="The grid file.")
+@click.option("--repeat", default=3, show_default=True, type=click.IntRange(min=1), help="Seeds of each configuration.")
+@click.option("--name", help="Name of the study.  [default: BASE_grid_GRID]")
+@resources
+@stack
 @click.option("--no-controls", is_flag=True, help="Do not train the controls (the same students without distillation).")
 @click.option("--placebo", is_flag=True, help="Also train with a shuffled teacher, and with label smoothing instead.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N random configurations of the grid.")
@@ -471,6 +474,7 @@ def search(config: str, space: str, overrides: tuple[str, ...], **options: Any) 
 @click.option("--only", multiple=True, metavar="STUDY", help="Run only this study (several times for several).")
 @click.option("--repeat", type=click.IntRange(min=1), metavar="N", help="Seeds.  [default: as the recipe says]")
 @resources
+@stack
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
 @click.option("--dry-run", is_flag=True, help="Only check every configuration and estimate the time.")
 @imports
@@ -489,7 +493,10 @@ def reproduce(paper: str | None, overrides: tuple[str, ...], **options: Any) -> 
         show(list_recipes())
         return
     means = Resources(
-        **{key: options.pop(key) for key in ("workers", "scheduler", "threads", "memory", "timeout", "per_gpu")}
+        **{
+            key: options.pop(key)
+            for key in ("workers", "scheduler", "threads", "memory", "timeout", "stack", "per_gpu")
+        }
     )
     result = command(paper, overrides=values, resources=means, command=shlex.join(["gkd", *sys.argv[1:]]), **options)
     show(result)

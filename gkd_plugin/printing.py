@@ -11,6 +11,9 @@ from typing import ClassVar
 
 from rich.console import Console
 
+HANDED = "handed over in Python"
+"""How a reader is told where data, a teacher or a student without a name come from."""
+
 _warned: set[str] = set()
 _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 _PAGE = 110  # columns of a notebook

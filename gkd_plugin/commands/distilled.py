@@ -70,8 +70,9 @@ class Distilled(Printable):
         yield self._make_table()
         answer = self._answer
         if self.report.compared:
-            gap = escape(self.report.difference(answer).text(self._scale))
-            yield f"with the teacher less without, paired over seeds, \\[95 %]: {gap}"
+            gap = self.report.difference(answer)
+            interval = " [95 %]" if gap.low == gap.low else ""
+            yield escape(f"with the teacher less without, paired over seeds{interval}: {gap.text(self._scale)}")
         alike = [share for share in self.report.agreement(answer) if not math.isnan(share)]
         if alike:
             yield f"decides as the teacher does on {format_spread(alike, 100.0)} % of the test items"

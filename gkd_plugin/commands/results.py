@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from gkd_plugin.deploy.chosen import choose_seed
 from gkd_plugin.deploy.folder import is_export, read_export
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.trained import TrainedStudent, build_student
-from gkd_plugin.training.result import RESULT, read_result
+from gkd_plugin.training.result import read_result
 from gkd_plugin.training.stored_config import own_cfg
 
 
@@ -18,7 +19,8 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     logits.
 
     Args:
-        run (str or Path): A seed's folder, e.g. ``results/cora_alignahead_pp/0``, or what ``gkd export`` wrote.
+        run (str or Path): A run's folder, of whose seeds the best by validation is taken, as ``gkd export`` does; the folder
+            of one seed, e.g. ``results/cora_alignahead_pp/0``; or what ``gkd export`` wrote.
         student (int, optional): Its number. (default: the one that answers; of an ensemble, the best)
 
     Returns:
@@ -36,11 +38,8 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
         return read_export(folder)
     result = read_result(folder)
     if result is None:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder. Give a seed's folder, such as results/NAME/0.")
-        raise UserError(
-            f"{folder} contains no finished run (no {RESULT}). Give a seed's folder, such as {folder}/0, or what gkd export wrote."
-        )
+        chosen = choose_seed(folder)
+        folder, result = chosen.folder, chosen.result
     number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
     path = folder / f"student_{number}.pt"
     if not path.is_file():

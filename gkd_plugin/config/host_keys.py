@@ -17,7 +17,7 @@ from gkd_plugin.data.known import check_known
 from gkd_plugin.data.loaders import FORMAT
 from gkd_plugin.data.names import find_name
 from gkd_plugin.data.trust import check_names
-from gkd_plugin.errors import Problem, nearest, quote
+from gkd_plugin.errors import OF_YOUR_OWN, Problem, nearest, quote
 from gkd_plugin.models import networks
 from gkd_plugin.schema import BadValue
 
@@ -47,7 +47,7 @@ def _place(values: Mapping[str, Any], node: CfgNode, root: CfgNode, prefix: str)
         if (not prefix and key in DROPPED) or is_kd(name):
             continue
         if key not in node:
-            yield Problem(name, "unknown key", _suggest(name, prefix, node, root))
+            yield Problem(name, "unknown key", _suggest(name, raw, prefix, node, root))
         elif isinstance(node[key], CfgNode):
             if raw is None:
                 continue
@@ -67,15 +67,19 @@ def is_kd(name: str) -> bool:
     return name == SCHEME or name.startswith(f"{SCHEME}_")
 
 
-def _suggest(name: str, prefix: str, node: CfgNode, root: CfgNode) -> str:
+def _suggest(name: str, raw: Any, prefix: str, node: CfgNode, root: CfgNode) -> str:
     key = name.removeprefix(prefix)
+    if isinstance(raw, Mapping):
+        parts = [each for each, content in node.items() if isinstance(content, CfgNode)]
+        return f"{nearest(key, [*parts, *kd_keys.groups()])}{OF_YOUR_OWN}"
     leaves = {f"{group}.{leaf}": leaf for group, part in root.items() if isinstance(part, CfgNode) for leaf in part}
     same = [full for full, leaf in leaves.items() if leaf == key]
     if same:
         return f"There is {', '.join(same)}."
     hint = nearest(key, node) or nearest(key, leaves.values())
     if prefix:
-        return f"{hint}Allowed in {prefix.removesuffix('.')}: {', '.join(map(str, node))}."
+        more = "" if hint else f" {OF_YOUR_OWN}"
+        return f"{hint}Allowed in {prefix.removesuffix('.')}: {', '.join(map(str, node))}.{more}"
     kd = nearest(key, kd_keys.groups())
     return hint or kd or f"Allowed: {', '.join(map(str, node))}."
 

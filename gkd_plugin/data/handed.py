@@ -17,9 +17,12 @@ from gkd_plugin.data.own import OwnData, read_safely
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
 from gkd_plugin.data.tasks import LabelKind, infer_labels
 from gkd_plugin.errors import UserError, describe_error, quote
+from gkd_plugin.printing import HANDED
 
 NAME = f"{__name__}:take"
 """``dataset.name`` of such data: the function below, found as any function of a user's."""
+WORDS = f"data {HANDED}"
+"""How a reader is told that name."""
 FILE = "handed.pt"
 MASKS = tuple(f"{part}_mask" for part in PARTS)
 ALLOWED = (
@@ -167,7 +170,21 @@ def _find_parts(data: Any) -> dict[str, Any] | None:
     if isinstance(data, (tuple, list)) and len(data) == len(PARTS):
         if isinstance(data, tuple) or not any(isinstance(each, (Data, HeteroData)) for each in data):
             return dict(zip(PARTS, data, strict=True))
+    elif isinstance(data, (tuple, list)) and any(map(_holds_graphs, data)):
+        kinds = ", ".join(f"a {type(each).__name__}" for each in data)
+        raise UserError(
+            f"data= has {len(data)} part{'s' if len(data) > 1 else ''} ({kinds}), and needs three: data=(train, val, test), the graphs of "
+            "each split as a list, a data set or a loader. Validation selects the epoch and the test split is read once, so no split "
+            "can serve twice: where there are only two, take some training graphs for validation."
+        )
     return None
+
+
+def _holds_graphs(part: Any) -> bool:
+    """Whether a part of what a caller gave is a list, a data set or a loader, and no graph itself."""
+    if isinstance(part, (Data, HeteroData, Tensor, str, Mapping)):
+        return False
+    return hasattr(part, "batch_sampler") or (hasattr(part, "__getitem__") and hasattr(part, "__len__"))
 
 
 def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:

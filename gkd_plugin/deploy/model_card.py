@@ -11,6 +11,7 @@ import yaml
 from torch_geometric.data import Data
 from yacs.config import CfgNode
 
+from gkd_plugin.data.handed import NAME, WORDS
 from gkd_plugin.deploy.chosen import Chosen
 from gkd_plugin.deploy.folder import CONFIG, ONNX, PROGRAM, WEIGHTS
 
@@ -52,7 +53,7 @@ def write_card(chosen: Chosen, own: CfgNode, plan: dict[str, Any], graphs: Seque
         _tell_teacher(chosen, plan),
         _tell_loading(contents),
         "## What it is not\n\n"
-        f"It was selected and tested on {own.dataset.name} only. Nothing is known of other data, of nodes whose features are made "
+        f"It was selected and tested on {_name_data(own)} only. Nothing is known of other data, of nodes whose features are made "
         "in another way, or of groups of people that the data leave out. The scores above do not say how sure single answers are.",
         "## Licence\n\nNone is set here. The weights are yours to license; the terms of the data they were trained on may bind you.",
     ]
@@ -77,11 +78,12 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
         sum(int(count) for count in counts)
         for counts in zip(*((g.num_nodes, g.num_edges) for g in graphs), strict=True)
     )
+    data = _name_data(own, f" (`dataset.format: {own.dataset.format}`)")
     several = f"{len(graphs):,} test graphs, " if len(graphs) > 1 else ""
     rows = {
         "network": f"`model.type: {own.model.type}` ({kind}{layers}, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
         "task": f"{own.dataset.task}, {own.dataset.task_type}, {own.share.dim_out} outputs",
-        "data": f"{own.dataset.name} (`dataset.format: {own.dataset.format}`): {several}{nodes:,} nodes, {edges:,} edges",
+        "data": f"{data}: {several}{nodes:,} nodes, {edges:,} edges",
         "reads": ", ".join(f"`{name}`" for name in contents.inputs)
         + (f"; `x` has {own.share.dim_in} columns" if "x" in contents.inputs else ""),
         "size": f"{contents.parameters:,} parameters, {contents.bytes:,} bytes",
@@ -89,6 +91,10 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
         f"{len(chosen.result.parameters)}, epoch {chosen.score.epoch:g} of {chosen.result.epochs}",
     }
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+
+
+def _name_data(own: CfgNode, more: str = "") -> str:
+    return WORDS if own.dataset.name == NAME else f"{own.dataset.name}{more}"
 
 
 def _tell_scores(chosen: Chosen) -> str:
@@ -147,7 +153,7 @@ def _tell_teacher(chosen: Chosen, plan: dict[str, Any]) -> str:
             [f"validation {teacher.get('metric', _UNKNOWN)} {_show(teacher['val'])}"] if _has(teacher, "val") else []
         )
         known += [f"test {chosen.result.metric} {_show(teacher['test'])}"] if _has(teacher, "test") else []
-        lines.append(f"Teacher: {teacher.get('name', _UNKNOWN)} ({', '.join(known) or 'score unknown'}).")
+        lines.append(f"Teacher: {chosen.result.teacher_name or _UNKNOWN}; {', '.join(known) or 'score unknown'}.")
         if (share := chosen.result.agreement.get(f"s{chosen.number}")) is not None:
             lines.append(f"It decides as its teacher does on {100 * share:.1f} % of the test items.")
     elif groups:

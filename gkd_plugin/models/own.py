@@ -15,9 +15,15 @@ from torch.nn.parameter import UninitializedParameter
 from torch_geometric.graphgym import register
 
 from gkd_plugin.errors import UserError, nearest, quote
+from gkd_plugin.printing import HANDED
 
 OWN = "own_"
 """How ``model.type`` begins for a module that was handed over in Python; only the call that was given it can build it."""
+
+
+def name_network(type: str) -> str:
+    """How a reader is told a ``model.type``: ``Small (handed over in Python)`` for a module of the user's own."""
+    return f"{type.removeprefix(OWN).rpartition('_')[0]} ({HANDED})" if type.startswith(OWN) else type
 
 
 def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=") -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gkd_plugin.commands.report import INTERVAL_SEEDS, PERCENT
+from gkd_plugin.commands.report import INTERVAL_SEEDS
 from gkd_plugin.config.load import read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.papers.recipe import RecipeStudy, Row
@@ -15,6 +15,7 @@ from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
 from gkd_plugin.study.records import StudyResults
+from gkd_plugin.study.report.scale import Scale
 from gkd_plugin.study.run_files import read_run
 from gkd_plugin.study.statistics import PairedTest, Spread, correct_holm
 
@@ -127,7 +128,7 @@ def compare_study(study: RecipeStudy, results: StudyResults) -> Compared:
     finder = _Finder(results)
     rows = tuple(finder.score(row) for row in study.rows)
     by_name = {scored.row.name: scored for scored in rows}
-    unit = 100.0 if results.metric in PERCENT else 1.0
+    unit = Scale.of(results).factor
     found = []
     for scored in rows:
         for other in scored.row.over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gkd_plugin.papers.compare import (
@@ -37,7 +38,9 @@ from gkd_plugin.study.report.parts import (
     number_cell,
     text_cell,
 )
+from gkd_plugin.study.report.run_series import list_seeds
 from gkd_plugin.study.report.scale import Scale
+from gkd_plugin.training.provenance import describe_versions, read_origin
 
 _MEANING = {
     HOLDS: "the published gain holds",
@@ -69,9 +72,34 @@ def make_page(recipe: Recipe, compared: Sequence[Compared], skipped: dict[str, s
     hours = sum(float(each.results.scores.drop_duplicates(["name", "seed"])["seconds"].sum()) for each in compared)
     seeds = sorted({len(scored.tests) for each in compared for scored in each.rows if scored.tests})
     span = f"{seeds[0]}" if len(set(seeds)) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "0"
-    about += [("seeds", span), ("training", format_time(hours))]
+    about += [("seeds", span), ("training", format_time(hours)), *_list_origins(compared)]
     title = f"{recipe.name}{' (quick)' if quick else ''}"
     return Report(title, recipe.title, tuple(write_verdict(compared, quick)), facts=about, sections=sections, made=made)
+
+
+def _list_origins(compared: Sequence[Compared]) -> Iterator[tuple[str, str]]:
+    """The program that trained the runs, as they recorded it: another one may write the page."""
+    versions, commits = Counter[str](), Counter[str]()
+    for folder in dict.fromkeys(str(place) for each in compared for place in each.results.points["folder"]):
+        for seed in list_seeds(Path(folder)):
+            origin = read_origin(seed)
+            if origin is not None and isinstance(origin.get("versions"), dict):
+                versions[describe_versions(origin["versions"])] += 1
+                commits[str(origin.get("commit") or "none")] += 1
+    if not versions:
+        return
+    yield "trained with", _tell(versions)
+    if set(commits) == {"none"}:
+        yield "commit of the runs", "none was recorded, so the versions are all that is known of the program"
+    else:
+        yield "commit of the runs", f"{_tell(commits)}, of the repository that they were started in"
+
+
+def _tell(found: Counter[str]) -> str:
+    """What was found; with its seeds, where it is not the same everywhere."""
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{text} ({format_count(count, 'seed')})" for text, count in found.most_common())
 
 
 def write_verdict(compared: Sequence[Compared], quick: bool) -> Iterator[str]:

@@ -32,7 +32,7 @@ from gkd_plugin.study.report import parts
 from gkd_plugin.study.report.markdown import write_markdown
 from gkd_plugin.study.report.page import write_page
 from gkd_plugin.study.study import find_out_dir
-from gkd_plugin.training.provenance import find_commit, find_versions
+from gkd_plugin.training.provenance import describe_versions, find_commit, find_versions
 from gkd_plugin.training.run_folder import write_text
 
 QUICK, _CONFIGS = "quick", "configs"
@@ -261,10 +261,11 @@ def _find_out_dir(recipe: Recipe, studies: Sequence[RecipeStudy], overrides: Seq
 
 def _describe_origin(command: str) -> str:
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    versions = find_versions()
-    said = ", ".join(f"{name} {versions[name]}" for name in ("gkd_plugin", "torch", "torch-geometric"))
     commit = find_commit(Path(__file__).parent)
-    return f"{command or 'gkd_plugin.papers.reproduce'}; {now}; {said}{f'; commit {commit}' if commit else ''}."
+    return (
+        f"This page: {command or 'gkd_plugin.papers.reproduce'}; {now}; {describe_versions(find_versions())}"
+        f"{f'; commit {commit}' if commit else ''}."
+    )
 
 
 def _show_table(table: parts.Table) -> Table:

@@ -293,6 +293,11 @@ def _find_teacher(chosen: Chosen, named: str | None, notes: list[str]) -> Chosen
     if not name:
         notes.append("no teacher: --teacher NAME measures one beside it")
         return None
+    if named is None and "class" in chosen.result.teacher:
+        notes.append(
+            f"its teacher, {chosen.result.teacher_name}, was not measured: it is no run. --teacher NAME measures one beside it"
+        )
+        return None
     try:
         found = Path(name) if named and Path(name).is_dir() else find_folder(str(name), chosen.run)
         if found is None:

@@ -149,7 +149,7 @@ def make_jobs(
 
 
 def require_unchanged(study: Study, points: Sequence[Point], configs: Mapping[str, Config]) -> None:
-    """Refuses points whose runs were begun with other configurations, before anything is written.
+    """Refuses points whose runs, or whose teachers', were begun with other configurations, before anything is written.
 
     Args:
         study (Study): The study.
@@ -159,7 +159,8 @@ def require_unchanged(study: Study, points: Sequence[Point], configs: Mapping[st
     Raises:
         UserError: With what has changed.
     """
-    choose_jobs(make_jobs(study, points, configs, "", None), Ledger(study.ledger))
+    teachers = make_teacher_jobs(study, [configs[point.name] for point in points], "", None)
+    choose_jobs([*teachers, *make_jobs(study, points, configs, "", None)], Ledger(study.ledger))
 
 
 def run_study(

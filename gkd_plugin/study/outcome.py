@@ -116,7 +116,7 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
     rows: list[dict[str, Any]] = []
     metric, total, page = "", 0, None
     results = read_study(study.beside)
-    if any(entry.state == DONE for entry in entries):
+    if len(results.scores):  # a run of which one seed failed has others
         metric = results.metric
         problem = write_host_tables(study.folder, results.metric, results.better)
         if problem is not None:

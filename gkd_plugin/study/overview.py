@@ -98,11 +98,12 @@ class Overview:
         axis.set_yticks(places, [str(name).replace("$", r"\$") for name in table["name"]], fontsize=8)
         axis.invert_yaxis()
         unit = " (percentage points)" if scale == 100.0 else ""
+        interval = ", 95 % interval" if low.notna().any() else ""
         if len(self.comparison):
             axis.axvline(0, color="grey", linewidth=1)
-            axis.set_xlabel(f"test {self.results.metric}: difference to the control, 95 % interval{unit}")
+            axis.set_xlabel(f"test {self.results.metric}: difference to the control{interval}{unit}")
         else:
-            axis.set_xlabel(f"test {self.results.metric}{' %' if unit else ''}, 95 % interval")
+            axis.set_xlabel(f"test {self.results.metric}{' %' if unit else ''}{interval}")
         return figure
 
     @property

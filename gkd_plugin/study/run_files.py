@@ -129,7 +129,7 @@ def _list_answers(result: RunResult) -> list[dict[str, Any]]:
         "better": result.better,
         "students": len(result.parameters),
         "seconds": float(result.seconds),
-        "teacher": result.teacher.get("name"),
+        "teacher": result.teacher_name,
         "teacher_test": float(result.teacher.get("test", float("nan"))),
         "warnings": "; ".join(result.warnings),
         "note": "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from gkd_plugin.config.host_keys import is_kd
+from gkd_plugin.config.host_keys import fresh, is_kd
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.recorders import gradients, learned_maps
@@ -35,6 +35,7 @@ _NOT_COMPARED = (
     "tensorboard_each_run",
     "kd.tracker",
 )
+_FURTHER = "student "  # before the number of a student that differs from the first
 _SHOWN = 6
 _WRITTEN = ("out_dir", "run_dir", "dataset", "gnn", "optim", "train", "kd")  # in every configuration that we claim with
 # in the folder of a seed that did not get through its first epoch, or that a process which was killed left half-written
@@ -124,10 +125,11 @@ def find_changes(folder: Path, own: CfgNode, further: Sequence[CfgNode] = (), ig
     if before is None:
         return None
     now = _flatten({name: yaml.safe_load(text) for name, text in _dump(own, further).items()})
-    for key in ignore:
+    written = _load(folder / CONFIG) or {}
+    for key in (*ignore, *_list_new_defaults(written, now)):
         before.pop(key, None)
         now.pop(key, None)
-    return _describe_changes(before, now) if before != now else ""
+    return _describe_changes(before, now, own) if before != now else ""
 
 
 def withdraw(folder: Path, seed_folder: Path) -> None:
@@ -220,7 +222,7 @@ def _dump(own: CfgNode, further: Sequence[CfgNode]) -> dict[str, str]:
     """What is written into the folder."""
     texts = {CONFIG: own.dump()}
     if further:
-        students = {f"student {number}": yaml.safe_load(cfg.dump()) for number, cfg in enumerate(further, 2)}
+        students = {f"{_FURTHER}{number}": yaml.safe_load(cfg.dump()) for number, cfg in enumerate(further, 2)}
         texts[COHORT] = yaml.safe_dump(students)
     return texts
 
@@ -255,7 +257,28 @@ def _select_compared(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _list_new_defaults(written: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys at their defaults that the host did not know when a run was trained: a module of the user's has registered
+    them since.
+    """
+    new = [key for key in now if not _has(written, key)]
+    usual = _select_compared(yaml.safe_load(fresh().dump())) if new else {}
+    return [key for key in new if usual.get(key) == now[key]]
+
+
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a key was written, if only as nothing."""
+    group, _, name = key.partition(".")
+    part = values.get(group)
+    return group in values and (not name or (isinstance(part, Mapping) and name in part))
+
+
+def _describe_changes(before: dict[str, Any], now: dict[str, Any], own: CfgNode) -> str:
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    shown = [f"{key}: was {before.get(key, 'nothing')}, now {now.get(key, 'nothing')}" for key in keys[:_SHOWN]]
-    return ", ".join([*shown, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])
+    unknown = [key for key in keys if key in before and not key.startswith(_FURTHER) and not _has(own, key)]
+    shown = [
+        f"{key}: was {before.get(key, 'nothing')}, now {'unknown' if key in unknown else now.get(key, 'nothing')}"
+        for key in keys[:_SHOWN]
+    ]
+    text = ", ".join([*shown, *([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])])
+    return f"{text}; a module of yours registers what is unknown: --import MODULE" if unknown else text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd_plugin.space import axes
+from gkd_plugin.training.result import RESULT
 
 _PACKAGES = ("gkd_plugin", "torch", "torch-geometric", "pytorch-lightning", "yacs", "numpy", "numba")
 _SECONDS = 5  # a repository on a slow disk must not hold up a run
@@ -22,6 +25,11 @@ _SECONDS = 5  # a repository on a slow disk must not hold up a run
 def find_versions() -> dict[str, str]:
     """Versions of everything that decides the numbers."""
     return {"python": platform.python_version(), **{name: _find_version(name) for name in _PACKAGES}}
+
+
+def describe_versions(versions: Mapping[str, str]) -> str:
+    """The versions that say most."""
+    return ", ".join(f"{name} {versions.get(name, '-')}" for name in ("gkd_plugin", "torch", "torch-geometric"))
 
 
 @cache
@@ -60,6 +68,15 @@ def find_commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def read_origin(seed_folder: Path) -> dict[str, Any] | None:
+    """What a finished seed recorded of itself (:func:`describe_origin`), as far as it can be read."""
+    try:
+        found = json.loads((seed_folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def describe_origin() -> dict[str, Any]:

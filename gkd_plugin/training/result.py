@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd_plugin.errors import UserError, describe_damage
+from gkd_plugin.printing import HANDED
 
 RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
 
@@ -53,7 +54,7 @@ class RunResult:
         epochs (int): Epochs trained.
         seconds (float): Time of the training loop.
         warnings (tuple of str): What the run showed to be probably a mistake.
-        teacher (dict): The teacher's ``name``, its validation score ``val`` in its own ``metric``, the file ``from``
+        teacher (dict): The teacher's ``name``, the ``class`` of one that was handed over in Python, its validation score ``val`` in its own ``metric``, the file ``from``
             which that is, and its ``test`` score in the metric that selects; empty where no term listens to one.
         agreement (dict): For each answer the share of test items on which it decides as the teacher does; empty without
             a teacher, for regression and edge tasks, and in results of earlier versions.
@@ -92,6 +93,12 @@ class RunResult:
         if self.predict == "ensemble":
             return tuple(range(1, len(self.parameters) + 1))
         return (1,) if self.predict == "first" else (self.best_student,)
+
+    @property
+    def teacher_name(self) -> str | None:
+        """The teacher as a reader knows it: a run's or file's name, or the class of what was handed over in Python."""
+        title = self.teacher.get("class")
+        return self.teacher.get("name") if title is None else f"{title} ({HANDED})"
 
     def part(self, answer: str, nodes: str) -> float:
         """The test score of an answer on ``transductive`` or ``inductive`` nodes; NaN where there is none."""
@@ -152,7 +159,7 @@ class RunResult:
             _require("protocol.parts", self.protocol.get("parts", {}), dict)
         for name in ("val", "test"):
             _require(f"teacher.{name}", self.teacher.get(name, 0.0), int, float)
-        for name in ("name", "metric", "from"):
+        for name in ("name", "class", "metric", "from"):
             _require(f"teacher.{name}", self.teacher.get(name, ""), str)
         if not 1 <= self.best_student <= len(self.parameters):
             raise ValueError(f"best_student is {self.best_student} of {len(self.parameters)}")

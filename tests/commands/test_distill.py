@@ -29,6 +29,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.study.card import make_card
+from gkd_plugin.study.report.write import write_report
 from tests import toy
 
 QUICK: dict[str, Any] = {"epochs": 4, "quiet": True}
@@ -77,6 +78,9 @@ def test_the_student_is_the_one_that_was_measured(model: GCN, data: Data, tmp_pa
     assert score(logits, data) == pytest.approx(best.answer.test, abs=1e-4)
     kept = load_student(tmp_path / "kept" / "student" / str(result.seed - 1))
     assert torch.equal(kept(data.x, data.edge_index), logits)
+    assert torch.equal(load_student(tmp_path / "kept" / "student")(data.x, data.edge_index), logits)
+    with pytest.raises(UserError, match="is a folder of runs. Name one of them: student, student-control"):
+        load_student(tmp_path / "kept")
     taught = model.eval()(data.x, data.edge_index)
     assert best.teacher["test"] == pytest.approx(score(taught, data), abs=1e-4)
     assert best.agreement["first"] == pytest.approx(
@@ -288,13 +292,15 @@ def test_the_table(model: GCN, data: Data) -> None:
         rf"teacher +{100 * result.report.teacher_tests()[0]:.2f} ± 0.00 +{16 * 6 + 16 + 16 * 3 + 3} +-",
         rf"student \(gcn, 2 layers of 4\) +\S+ ± \S+ +{6 * 4 + 4 + 4 * 3 + 3} +\d",
         r"the same without a teacher +\S+ ± \S+ +43 +\d",
-        r"with the teacher less without, paired over seeds, \[95 %\]: [+-]\d",
+        r"with the teacher less without, paired over seeds \[95 %\]: \S+ \[\S+, \S+\]",
         r"decides as the teacher does on \S+ ± \S+ % of the test items",
         rf"preset soft_target; \S+ s in all; .student is that of seed {result.seed}, the best on validation",
     ):
         assert re.search(pattern, text), (pattern, text)
     assert "written to" not in text and not result.report.folder.exists()
     assert len(repr(result).splitlines()) == 1 and "<pre" in result._repr_html_()
+    pair = str(distill(model, data, width=4, seeds=2, **QUICK))
+    assert re.search(r"paired over seeds: \S+ \(no interval: 2 seeds\)", pair) and "[95 %]" not in pair
     alone = str(distill(model, data, width=4, control=False, **QUICK))
     assert "without" not in alone
 
@@ -472,7 +478,21 @@ def test_what_is_kept_can_be_exported_and_measured(data, tmp_path, monkeypatch):
     student = gkd_plugin.load_student("small")
     with torch.no_grad():
         assert torch.allclose(student(data.x, data.edge_index), result.student(data.x, data.edge_index), atol=1e-6)
-    assert "parameters" in str(make_card("kept/student"))
+    shown = str(make_card("kept/student"))
+    assert "parameters" in shown and "its teacher, GCN (handed over in Python), was not measured: it is no run" in shown
+    card = Path("small/card.md").read_text()
+    assert "| data | data handed over in Python: 48 nodes" in card
+    assert "Teacher: GCN (handed over in Python); validation accuracy 0." in card
+    assert not re.search("handed:take|Given", card)
+
+
+def test_a_report_names_what_was_handed_over_as_its_owner_would(model: GCN, data: Data, tmp_path: Path) -> None:
+    logits = model(data.x, data.edge_index)
+    for name, teacher, what in (("module", model, "GCN"), ("rows", logits, "logits")):
+        result = distill(teacher, data, Small(), out=tmp_path / name, **QUICK)
+        facts = dict(write_report(result.report.folder).report.facts)
+        assert facts["data set"] == "data handed over in Python" and facts["network"] == "Small (handed over in Python)"
+        assert facts["teacher"] == f"{what} (handed over in Python)"
 
 
 def test_a_folder_that_was_moved_is_read_where_it_is(data, tmp_path, monkeypatch):

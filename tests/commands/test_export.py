@@ -213,5 +213,5 @@ def test_damaged_exports_are_one_message(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_student(tmp_path / "out")
     (tmp_path / "out" / WEIGHTS).unlink()
-    with pytest.raises(UserError, match="or what gkd export wrote"):
+    with pytest.raises(UserError, match="contains no finished run"):
         load_student(tmp_path / "out")

@@ -131,7 +131,7 @@ def test_the_loaded_students_of_an_ensemble_give_its_scores(tmp_path: Path) -> N
 
 
 def test_load_student_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="contains no finished run.*seed's folder"):
+    with pytest.raises(UserError, match="contains no finished run.*Name the folder of a run"):
         load_student(tmp_path)
     with pytest.raises(UserError, match="nowhere: there is no such folder"):
         load_student(tmp_path / "nowhere")

@@ -340,6 +340,12 @@ def test_a_users_own_keys_are_known_and_checked():
     assert only({"mine": {"rat": 1}})[0] == "mine.rat"
 
 
+def test_keys_that_a_module_of_ones_own_may_register_name_the_way():
+    for values in ({"mine": {"rate": 1}}, {"gnn": {"mykey": 3}}):
+        assert "One of your own must be registered first: --import MODULE" in only(values)[1]
+    assert "--import" not in only({"gnn": {"dim_iner": 3}})[1]
+
+
 def test_all_mistakes_at_once(good):
     mistakes = found(good, "gnn.layers_mp", "x", "optm.base_lr", "1", "kd.students", "0", "kd_structure.kernel", "rbff")
     assert list(mistakes) == ["gnn.layers_mp", "optm", "kd.students", "kd_structure.kernel"]

@@ -115,6 +115,12 @@ def test_a_data_set_and_a_loader_of_one_graph() -> None:
     [
         (HeteroData(), r"a HeteroData \(graphs of several types"),
         ("Cora", "data= a str"),
+        (
+            (DataLoader([toy.community(1)]),) * 2,
+            r"2 parts \(a DataLoader, a DataLoader\), and needs three: data=\(train, val",
+        ),
+        ([[toy.community(1)], [toy.community(1)]], r"has 2 parts \(a list, a list\), and needs three"),
+        (([toy.community(1)],) * 4, "has 4 parts .* and needs three"),
         ([toy.community(1), 3], "a list with a int in it"),
         ([toy.community(1), toy.without(toy.community(2), "val_mask")], r"data\[1\] has no val_mask"),
         ([toy.community(1), toy.with_edge_features(toy.community(2))], "graphs 0 and 1 do not both have edge_attr"),

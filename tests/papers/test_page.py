@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,52 @@ def test_the_first_sentence_counts_verdicts(compared):
     for part in ("It helps.", "the loss", "the rest", "second: no data", "Made today.", "https://example.org"):
         assert part in text
     assert ("seeds", "3") in report.facts and ("training", "9.0 s") in report.facts  # six runs of 1.5 s
+
+
+def record(compared, name, number, **origin):
+    (place,) = (Path(each) for each in compared.results.points["folder"] if Path(each).name == name)
+    file = place / str(number) / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **origin}))
+
+
+def test_the_page_states_what_the_runs_recorded(compared):
+    versions = {"gkd_plugin": "0.1.0", "torch": "2.4", "torch-geometric": "2.7", "numpy": "2"}
+    for name in ("supervised", "lsp"):
+        for number in range(3):
+            record(compared, name, number, versions=versions)
+    facts = dict(make_page(RECIPE, [compared], {}, False, "").facts)
+    assert facts["trained with"] == "gkd_plugin 0.1.0, torch 2.4, torch-geometric 2.7"
+    assert facts["commit of the runs"] == "none was recorded, so the versions are all that is known of the program"
+    for number in range(3):
+        record(compared, "lsp", number, commit="a1b2")
+    record(compared, "supervised", 0, commit="a1b2", versions={**versions, "torch": "2.5"})
+    facts = dict(make_page(RECIPE, [compared], {}, False, "").facts)
+    first, second = facts["trained with"].split("; ")
+    assert first.endswith("torch 2.4, torch-geometric 2.7 (5 seeds)") and second.endswith(
+        "torch-geometric 2.7 (1 seed)"
+    )
+    said = "a1b2 (4 seeds); none (2 seeds), of the repository that they were started in"
+    assert facts["commit of the runs"] == said
+
+
+@pytest.mark.parametrize(
+    ("values", "head", "shown"),
+    [
+        ({"dataset": {"task_type": "classification"}}, "test score (%)", "52.00"),
+        ({"dataset": {"task_type": "regression"}}, "test score", "52.0000"),
+        ({"metric_best": "f1_micro", "custom_metrics": ["f1_micro"]}, "test f1_micro (%)", "52.00"),
+        ({"metric_best": "mae"}, "test mae", "52.0000"),
+        ({}, "test score", "52.0000"),
+    ],
+)
+def test_a_study_whose_runs_all_failed_keeps_the_unit(compared, values, head, shown):
+    home = compared.results.folder.parent / "second"
+    folder = write_study(home, [{"name": name, "choices": {"preset": name}} for name in ("supervised", "lsp")])
+    file = folder / "study.json"
+    said = {**json.loads(file.read_text()), "dimensions": {"preset": "kd.preset"}, "base": {"values": values}}
+    file.write_text(json.dumps(said))
+    table = find(make_section(compare_study(compared.study, read_study(home))), "first-rows")
+    assert table.columns[2] == head and table.rows[1][3].text == shown
 
 
 def test_a_quick_run_proves_nothing(compared):

@@ -97,6 +97,12 @@ def test_quick_shortens_teachers_too_and_lies_elsewhere(recipe: Path) -> None:
     assert yaml.safe_load((recipe / "large.yaml").read_text())["optim"]["max_epoch"] == 2, "the recipe stays as it is"
 
 
+def test_like_runs_are_stacked(recipe: Path) -> None:
+    assert gkd("mine", "--quick", "--workers", "0", "--only", "first", "--stack", "2").exit_code == 0
+    (soft,) = Path("results/quick/first").glob("*soft_target")
+    assert [json.loads(path.read_text())["stacked"] for path in sorted(soft.glob("*/result.json"))] == [2, 2]
+
+
 def test_what_cannot_run_is_said_and_the_rest_runs(recipe: Path) -> None:
     done = gkd("mine", "--workers", "0", "--repeat", "1")
     assert done.exit_code == 1

@@ -270,6 +270,29 @@ def test_teachers_are_trained_once_beside_the_study_and_placebos_on_demand(
     assert states()["wide"] == "done"
 
 
+def test_seeds_that_did_not_fail_are_shown_where_every_run_has_one_that_did(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_seeds(monkeypatch, RuntimeError("no luck"))
+    done = grid()
+    assert done.exit_code == 1 and states() == {SUPERVISED: "failed", OC: "failed"}
+    assert "val accuracy %" in done.output and "(no interval: 1 seed)" in done.output
+
+
+def test_a_teacher_that_has_changed_is_refused_before_the_study_is_written(base: Path) -> None:
+    wide = toy.values(optim={"max_epoch": 2}, gnn={"dim_inner": 32})
+    Path("wide.yaml").write_text(yaml.safe_dump(wide))
+    text = "kd.preset preset [soft_target]\nkd.teacher_cfg teacher [wide.yaml]\n"
+    Path("grid.txt").write_text(text)
+    assert grid(repeat=1).exit_code == 0
+    said = Path(f"{STUDY}.gkd/study.json").read_bytes()
+    Path("wide.yaml").write_text(yaml.safe_dump(toy.merge(wide, {"gnn": {"dim_inner": 24}})))
+    Path("grid.txt").write_text(f"{text}kd_response.weight weight [1, 2]\n")
+    done = grid(repeat=1)
+    assert done.exit_code == 2 and "was trained with a different configuration" in done.stderr
+    assert Path(f"{STUDY}.gkd/study.json").read_bytes() == said
+
+
 def test_orders_of_one_teacher_are_put_together(base: Path) -> None:
     Path("wide.yaml").write_text(yaml.safe_dump(toy.values(gnn={"dim_inner": 32})))
     kd = {"preset": "soft_target", "teacher_cfg": "wide.yaml"}

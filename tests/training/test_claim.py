@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch_geometric.graphgym import register
+from yacs.config import CfgNode
 
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
@@ -58,6 +60,43 @@ def test_leftovers_of_a_process_that_was_killed_are_no_content(left: list[str], 
         (folder / name).write_text(claims.get(name, claims.get(name.removesuffix(".part"), "op")[:2]))
     report = run(path, overrides=OTHER, quiet=True)
     assert len(report.results) == 1 and not list(folder.rglob("*.part"))
+
+
+def set_mine(node: CfgNode) -> None:
+    node.mine = type(node)({"rate": 0.5})
+    node.gnn.mine = 3
+
+
+def test_keys_that_a_module_registers_later_lock_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config(tmp_path, "big")
+    path = config(tmp_path, "small", kd_response={"weight": 1})
+    keys = ["kd.teacher_cfg", "big.yaml"]
+    before = run(path, overrides=keys, quiet=True)
+    monkeypatch.setitem(register.config_dict, "mine", set_mine)
+    again = run(path, overrides=keys, quiet=True)
+    assert again.results[0].seconds == before.results[0].seconds, "it is trained anew"
+    other = run(path, overrides=keys, name="other", quiet=True)
+    assert other.results[0].answers == before.results[0].answers
+    with pytest.raises(UserError, match=r"another configuration \(gnn\.mine: was nothing, now 4\)"):
+        run(path, overrides=[*keys, "gnn.mine", "4"], quiet=True)
+
+
+def test_keys_that_nothing_registers_any_more_ask_for_their_module(tmp_path: Path) -> None:
+    config(tmp_path, "big")
+    path = config(tmp_path, "small", kd_response={"weight": 1})
+    keys = ["kd.teacher_cfg", "big.yaml"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(register.config_dict, "mine", set_mine)
+        run(path, overrides=keys, quiet=True)
+    said = r"gnn\.mine: was 3, now unknown, mine\.rate: was 0\.5, now unknown; a module of yours .*: --import MODULE"
+    with pytest.raises(UserError, match=rf"big was trained with a different configuration .*{said}"):
+        run(path, overrides=keys, name="other", quiet=True)
+    with pytest.raises(
+        UserError, match=r"small contains a run of another configuration .*mine\.rate: was 0\.5, now unknown; a module"
+    ):
+        run(path, overrides=["kd.teacher", "big"], quiet=True)
+    named = run(path, overrides=["kd.teacher", "big"], name="other", quiet=True)  # a network needs no key of the loop's
+    assert named.results[0].teacher["name"] == "big"
 
 
 FOREIGN = [

@@ -302,7 +302,7 @@ def test_a_teacher_that_fails_at_the_end_costs_nothing_and_reading_it_moves_no_n
     training = 1 + 4 * 3  # a look at widths; epochs, batches
     cut = taught(tmp_path, "cut", Fragile(training + 1), **keys)
     assert cut.results[0].answers == whole.results[0].answers
-    assert not cut.results[0].agreement and written(cut)["teacher"] == {"name": "module"}
+    assert not cut.results[0].agreement and written(cut)["teacher"] == {"name": "module", "class": "Fragile"}
     start = (
         "kd.teacher: module: its score on test could not be measured (UserError: teacher=: the module failed on these"
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gkd_plugin.data.handed import NAME, WORDS
+from gkd_plugin.models.own import OWN, name_network
 from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import format_count, format_time, format_value
 from gkd_plugin.study.report.run_series import list_seeds
-from gkd_plugin.training.result import RESULT
+from gkd_plugin.training.provenance import read_origin
 
 Facts = list[tuple[str, str]]
 
@@ -110,12 +111,14 @@ def _list_config(results: StudyResults, configs: Sequence[Mapping[str, Any]]) ->
             values = [_text(read_group(config, group).get(name)) for config in configs]
         return " / ".join(sorted({value for value in values if value}, key=lambda value: (len(value), value)))
 
-    yield "data set", " ".join(part for part in (get("dataset.name"), _brackets(get("dataset.format"))) if part)
-    network = get("gnn.layer_type") if get("model.type") in ("", "gnn") else get("model.type")
+    names = (WORDS,) if get("dataset.name") == NAME else (get("dataset.name"), _brackets(get("dataset.format")))
+    yield "data set", " ".join(part for part in names if part)
+    kind = get("model.type")
+    network = get("gnn.layer_type") if kind in ("", "gnn") else name_network(kind)
     sizes = [
         f"{found} {word}"
         for key, word in (("gnn.layers_mp", "layers"), ("gnn.dim_inner", "wide"))
-        if (found := get(key))
+        if (found := get(key)) and not kind.startswith(OWN)  # which reads no key of the host
     ]
     yield "protocol", get("splits.protocol")
     yield "network", ", ".join(part for part in (network, *sizes) if part)
@@ -158,10 +161,7 @@ def _find_versions(results: StudyResults) -> Mapping[str, Any]:
     """The versions that the first finished seed was made with."""
     for folder in results.points["folder"]:
         for seed in list_seeds(Path(str(folder))):
-            try:
-                found = json.loads((seed / RESULT).read_text()).get("versions")
-            except (OSError, ValueError, AttributeError):
-                continue
+            found = (read_origin(seed) or {}).get("versions")
             if isinstance(found, dict):
                 return found
     return {}

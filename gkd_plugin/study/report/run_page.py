@@ -111,8 +111,12 @@ def _write_verdict(
         sentences.append("There is no control beside it, so the page does not say what distillation changes.")
     else:
         pair = _pair(results, control, answer)
-        sentences.append(f"Paired difference to the control: {pair.text(scale.factor)} (95 % interval over seeds).")
-        if pair.low == pair.low:
+        if not pair.count:
+            sentences.append("No seed is finished both here and in the control.")
+        elif pair.low != pair.low:
+            sentences.append(f"Paired difference to the control: {pair.text(scale.factor)}.")
+        else:
+            sentences.append(f"Paired difference to the control: {pair.text(scale.factor)} (95 % interval over seeds).")
             sentences.append(
                 "The interval contains 0." if pair.low <= 0 <= pair.high else "The interval is clear of 0."
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.records import StudyResults
+from gkd_plugin.study.report.facts import read_group
 from gkd_plugin.study.report.parts import DASH, Cell, format_number, format_value, is_missing, number_cell
 
 NO_BREAK = "\u00a0"
@@ -31,9 +32,11 @@ class Scale:
 
     @classmethod
     def of(cls, results: StudyResults) -> Scale:
-        """The scale of a study's metric."""
-        percent = results.metric in PERCENT
-        name = f"{results.metric} (%)" if percent else results.metric
+        """The scale of a study's metric; where no run has a score, that of its base, as far as the base tells."""
+        metric, percent = results.metric, results.metric in PERCENT
+        if not metric:
+            metric, percent = _guess_metric(results.meta)
+        name = f"{metric} (%)" if percent else metric
         return cls(name, 100.0 if percent else 1.0, 2 if percent else 4, 1 if results.better else -1)
 
     def write(self, value: Any, sign: bool = False) -> str:
@@ -56,6 +59,16 @@ class Scale:
         """An interval as a cell, sorted by its lower end."""
         text = self.write_interval(low, high, sign)
         return Cell(text or DASH, float(low) if text else "")
+
+
+def _guess_metric(meta: Mapping[str, Any]) -> tuple[str, bool]:
+    """What would have been measured, and whether in per cent: of classes it is a share, but only data tell which."""
+    values = read_group(read_group(meta, "base"), "values")
+    named = values.get("metric_best", "auto")
+    if named != "auto":
+        return str(named), named in PERCENT
+    kind = read_group(values, "dataset").get("task_type", "classification") if values else ""
+    return "score", str(kind).startswith("classification") and not values.get("custom_metrics")
 
 
 def name_point(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:

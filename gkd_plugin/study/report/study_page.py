@@ -82,8 +82,11 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
         for row in shown
     ]
     left_out = f" The first {len(shown)} of {len(rows)} by validation." if len(rows) > len(shown) else ""
+    lines = (
+        "; lines are 95 % intervals over seeds, uncorrected" if any(row.low == row.low for row in differences) else ""
+    )
     caption = (
-        "Test score of the mean over students minus that of the control; lines are 95 % intervals over seeds, uncorrected. "
+        f"Test score of the mean over students minus that of the control{lines}. "
         "Filled: corrected p below 0.05 (circles better, squares worse); hollow: undecided or not tested."
         f"{left_out} From tables/comparison.csv."
     )

@@ -99,6 +99,7 @@ class ModuleTeacher:
 
     def __init__(self, module: nn.Module, streams: RandomStreams) -> None:
         self.module, self.streams = module, streams
+        self.title = str(getattr(module, "title", type(module).__name__))
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
         modes = [(part, part.training) for part in self.module.modules()]

@@ -45,6 +45,7 @@ class GivenTeacher(nn.Module):
     ) -> None:
         super().__init__()
         self.module = module
+        self.title = type(module).__name__ if module is not None else "logits"
         self.register_buffer("logits", logits)
         self.stored = len(layers)
         for number, states in enumerate(layers, 1):  # buffers, which are part of what tells one teacher from another

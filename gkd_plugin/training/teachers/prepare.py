@@ -89,6 +89,8 @@ class PreparedTeacher:
         if isinstance(self.teacher, ModelTeacher):
             record = self.teacher.record
             return {"name": self.teacher.name, "from": str(record.where), "metric": record.metric, "val": record.val}
+        if isinstance(self.teacher, ModuleTeacher):
+            return {"name": self.teacher.name, "class": self.teacher.title}
         return {"name": self.teacher.name}
 
     def _read(self, sample: Sample, taps: frozenset[str]) -> Observation:

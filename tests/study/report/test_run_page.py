@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,15 @@ def test_the_interval_is_read_for_the_reader(tmp_path: Path, shift: list[float],
     text = " ".join(write_report(tmp_path / "kd").report.verdict)
     pair = Paired.of(np.add(control, shift), control)
     assert pair.text(100.0) in text
-    assert (word in text) if word else ("The interval" not in text)
+    assert (word in text) if word else ("interval" not in text.replace("(no interval: 2 seeds)", ""))
+
+
+def test_a_control_with_other_seeds_is_not_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "kd", [0.5])
+    write_run(tmp_path / "kd-control", [0.5, 0.6])
+    shutil.rmtree(tmp_path / "kd-control" / "0")
+    text = " ".join(write_report(tmp_path / "kd").report.verdict)
+    assert "No seed is finished both here and in the control." in text and "difference" not in text
 
 
 def test_one_student_has_one_answer_and_warnings_are_shown(tmp_path: Path) -> None:

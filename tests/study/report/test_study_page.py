@@ -70,6 +70,14 @@ def test_nothing_comes_from_elsewhere_and_every_figure_is_whole(page: Page) -> N
     assert page.tags.count("script") == 1, "only our own"
 
 
+def test_the_caption_speaks_of_intervals_only_where_some_are_drawn(tmp_path: Path, page: Page) -> None:
+    assert "minus that of the control; lines are 95 % intervals over seeds" in page.text
+    pair = {"kd": ({"width": 8}, "plain", [0.5, 0.6]), "plain": ({"width": 8}, None, [0.4, 0.6])}
+    folder = write_study(tmp_path, pair, roles={"plain": "control"}, dimensions={"width": "gnn.dim_inner"})
+    text = Page(write_report(folder).page.read_text()).text
+    assert "minus that of the control. Filled" in text and "(no interval)" in text
+
+
 def test_user_text_is_shown_and_never_run(page: Page) -> None:
     assert EVIL in page.text and "<script>alert" not in page.source
 
