@@ -9,11 +9,13 @@ import gc
 import importlib
 import io
 import os
+import re
 import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from itertools import takewhile
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -174,6 +176,16 @@ def import_lightly(trains: bool = False) -> None:
             del sys.modules[name]
 
 
+def brings_code(config: str, words: Sequence[str]) -> bool:
+    """Whether a run imports code of others, which may ask the host for Lightning: an installed plugin, or a function that makes
+    the data (``module:function``); where a configuration only looks like it, no more than time is lost.
+    """
+    texts = list(map(str, words))
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with the file is said later
+        texts.append(Path(config).read_text(encoding="utf-8"))
+    return any(re.search(r"\w:\w", text) for text in texts) or bool(entry_points(group="gkd_plugin"))
+
+
 @contextlib.contextmanager
 def loading(needs: str = "everything") -> Iterator[None]:
     """Says on a terminal that torch is being imported, which takes seconds; the line goes when it is there.
@@ -266,7 +278,7 @@ def run(
 ) -> None:
     """Train a configuration; finished seeds are kept, interrupted ones resume."""
     config, words = split_config(config, overrides)
-    with loading("training"):
+    with loading("everything" if brings_code(config, words) else "training"):
         from gkd_plugin.commands.run import run as command
 
     report = command(config, repeat=repeat, overrides=words, name=name, control=control, fresh=fresh)

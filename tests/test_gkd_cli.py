@@ -306,6 +306,22 @@ def test_gkd_run_needs_no_lightning_and_gives_the_same_numbers(tmp_path):
     assert len(rows[0]) == 2 and rows[0] == rows[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "plugins", "brings"),
+    [
+        ("dataset: {format: PyG, name: Cora}  # https://example.org", ["dataset.dir", "/data"], (), False),
+        ("dataset: {format: gkd, name: mine:make}", [], (), True),
+        ("dataset: {format: gkd}", ["dataset.name", "my.module:make_graph"], (), True),
+        ("dataset: {name: Cora}", [], ("theirs",), True),
+    ],
+)
+def test_whose_code_may_ask_for_lightning_gets_it(text, words, plugins, brings, tmp_path, monkeypatch):
+    monkeypatch.setattr(gkd_cli, "entry_points", lambda group: plugins if group == "gkd_plugin" else ())
+    (tmp_path / "a.yaml").write_text(text)
+    assert gkd_cli.brings_code(str(tmp_path / "a.yaml"), words) is brings
+    assert gkd_cli.brings_code(str(tmp_path / "missing.yaml"), words) is (bool(plugins) or ":" in "".join(words))
+
+
 def read_scores(path):
     """Rows without their times."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
