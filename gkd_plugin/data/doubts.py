@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from yacs.config import CfgNode
 
+from gkd_plugin.data.handed import NAME, WORDS
 from gkd_plugin.data.own import names_function
 from gkd_plugin.data.served import ITEMS, Served, read_labels
 from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
@@ -53,7 +54,7 @@ def _find_unseen_classes(loaders: Sequence[Any], own: CfgNode) -> Iterator[str]:
         shown = ", ".join(f"{label:g}" for label in unseen[:_MOST]) + (", ..." if len(unseen) > _MOST else "")
         words = "class" if len(unseen) == 1 else "classes"
         yield (
-            f"dataset.name: '{own.dataset.name}': {words} {shown}: in the test split, and no item of the train split has "
+            f"{_call(own)}: {words} {shown}: in the test split, and no item of the train split has "
             f"{'it' if len(unseen) == 1 else 'them'}, so no student can learn {'it' if len(unseen) == 1 else 'them'}."
         )
 
@@ -87,10 +88,15 @@ def find_shared_items(loaders: Sequence[Any], own: CfgNode) -> list[str]:
             whole = " (all of both)" if same else ""
             count = f"1 {items[:-1]} is" if shared == 1 else f"{shared} {items} are"
             found.append(
-                f"dataset.name: '{own.dataset.name}': {count} in both the {first} and the {second} split{whole}, "
+                f"{_call(own)}: {count} in both the {first} and the {second} split{whole}, "
                 f"so {_CONSEQUENCES[first, second]}."
             )
     return found
+
+
+def _call(own: CfgNode) -> str:
+    """The data by a name that their owner knows."""
+    return WORDS if own.dataset.name == NAME else f"dataset.name: '{own.dataset.name}'"
 
 
 def _digest_splits(sources: Sequence[Served]) -> dict[str, list[bytes]] | None:

@@ -436,7 +436,7 @@ def test_equal_graphs_that_were_handed_over_in_two_splits(level: str, parts: Any
         found = find_shared_items(create_loader(), cfg)
     assert len(found) == (3 if parts[0] == range(6) else len(expected))
     for text, told in zip(found, expected, strict=False):
-        assert told in text
+        assert text.startswith("data handed over in Python: ") and told in text
 
 
 def test_equal_graphs_of_a_users_function(monkeypatch: pytest.MonkeyPatch) -> None:
