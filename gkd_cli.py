@@ -65,8 +65,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.exceptions.Abort):  # RuntimeErrors too
             raise
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command continues with what was kept", err=True)
+        except KeyboardInterrupt as stop:
+            what = f", but {stop}" if str(stop) else " with what was kept"  # said where that is not the whole truth
+            click.echo(f"interrupted; the same command continues{what}", err=True)
             ctx.exit(130)
         except (ValueError, RuntimeError) as error:
             from gkd_plugin.errors import RunFailed, UserError

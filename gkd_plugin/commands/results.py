@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from gkd_plugin.deploy.chosen import choose_seed
+from gkd_plugin.deploy.chosen import choose_seed, read_folder
 from gkd_plugin.deploy.folder import is_export, read_export
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.trained import TrainedStudent, build_student
@@ -29,7 +29,7 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     Raises:
         UserError: If the folder contains no finished run, or not that student, or its network cannot be built here.
     """
-    folder = Path(run)
+    folder = read_folder(run)
     if is_export(folder):
         if student is not None:
             raise UserError(

@@ -15,14 +15,15 @@ from yacs.config import CfgNode
 
 from gkd_plugin.commands.blame import describe_own_code
 from gkd_plugin.commands.progress import run_progress
-from gkd_plugin.commands.seed import record_failure, train_seed
+from gkd_plugin.commands.seed import CHECKPOINTS, record_failure, train_seed
 from gkd_plugin.config.load import Config
 from gkd_plugin.data.keep import keep_data
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
+from gkd_plugin.training.checkpoint import Checkpoints
 from gkd_plugin.training.claim import withdraw
 from gkd_plugin.training.disk import DiskFailed
-from gkd_plugin.training.result import RunResult, read_result
+from gkd_plugin.training.result import RESULT, RunResult, read_result
 from gkd_plugin.training.seed_files import find_damage
 from gkd_plugin.training.stack import Stack
 from gkd_plugin.training.trainer import Progress
@@ -116,8 +117,13 @@ def _train(
     teacher: nn.Module | None,
     progress: Progress,
 ) -> RunResult:
-    with _withdraw_unless_begun(folder, place):
-        return train_seed(config, further, place, seed, progress, teacher)
+    try:
+        with _withdraw_unless_begun(folder, place):
+            return train_seed(config, further, place, seed, progress, teacher)
+    except KeyboardInterrupt as stop:
+        if not Checkpoints(place / CHECKPOINTS).exist and not (place / RESULT).is_file():
+            stop.args = (f"seed {seed} of {folder.name} starts again: nothing of it was kept yet (no checkpoint)",)
+        raise
 
 
 def _record(seeds: Seeds, work: _Work, error: Exception, quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -11,14 +12,18 @@ from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from yacs.config import CfgNode
 
+from gkd_plugin.data.handed import NAME, WORDS
+from gkd_plugin.data.own import names_function
 from gkd_plugin.data.served import ITEMS, Served, read_labels
-from gkd_plugin.data.split_graphs import PARTS
+from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
 
 _CONSEQUENCES = {  # of items that two splits share
     ("train", "val"): "validation selects by what was trained on",
     ("train", "test"): "the test score is not that of unseen data",
     ("val", "test"): "epochs are selected by what is tested",
 }
+# a graph's place, not a part of it
+_SPLIT_NAMES = {f"{part}_{kind}" for part in PARTS for kind in ("mask", "graph_index")}
 _MOST = 5  # classes that a message names
 
 
@@ -49,7 +54,7 @@ def _find_unseen_classes(loaders: Sequence[Any], own: CfgNode) -> Iterator[str]:
         shown = ", ".join(f"{label:g}" for label in unseen[:_MOST]) + (", ..." if len(unseen) > _MOST else "")
         words = "class" if len(unseen) == 1 else "classes"
         yield (
-            f"dataset.name: '{own.dataset.name}': {words} {shown}: in the test split, and no item of the train split has "
+            f"{_call(own)}: {words} {shown}: in the test split, and no item of the train split has "
             f"{'it' if len(unseen) == 1 else 'them'}, so no student can learn {'it' if len(unseen) == 1 else 'them'}."
         )
 
@@ -65,20 +70,74 @@ def find_shared_items(loaders: Sequence[Any], own: CfgNode) -> list[str]:
     if task not in ("node", "graph"):
         return []
     sources = [Served(loader) for loader in loaders]
+    whole_graphs = task == "graph" or isinstance(sources[0].dataset, SplitGraphs)
+    items = ITEMS["graph" if whole_graphs else task]
+    contents = _digest_splits(sources) if whole_graphs and names_function(own.dataset.name) else None
     found = []
     for (first, a), (second, b) in combinations(zip(PARTS, sources, strict=False), 2):
-        mine, theirs = _mark_items(first, a, task), _mark_items(second, b, task)
-        if mine is None or theirs is None or mine.shape != theirs.shape or not _is_same(a, b):
-            continue
-        shared = int((mine & theirs).sum())
+        if contents is not None:
+            here, there = contents[first], contents[second]
+            known = set(here)
+            shared, same = sum(graph in known for graph in there), known == set(there)
+        else:
+            mine, theirs = _mark_items(first, a, task), _mark_items(second, b, task)
+            if mine is None or theirs is None or mine.shape != theirs.shape or not _is_same(a, b):
+                continue
+            shared, same = int((mine & theirs).sum()), torch.equal(mine, theirs)
         if shared:
-            whole = " (all of both)" if torch.equal(mine, theirs) else ""
-            count = f"1 {ITEMS[task][:-1]} is" if shared == 1 else f"{shared} {ITEMS[task]} are"
+            whole = " (all of both)" if same else ""
+            count = f"1 {items[:-1]} is" if shared == 1 else f"{shared} {items} are"
             found.append(
-                f"dataset.name: '{own.dataset.name}': {count} in both the {first} and the {second} split{whole}, "
+                f"{_call(own)}: {count} in both the {first} and the {second} split{whole}, "
                 f"so {_CONSEQUENCES[first, second]}."
             )
     return found
+
+
+def _call(own: CfgNode) -> str:
+    """The data by a name that their owner knows."""
+    return WORDS if own.dataset.name == NAME else f"dataset.name: '{own.dataset.name}'"
+
+
+def _digest_splits(sources: Sequence[Served]) -> dict[str, list[bytes]] | None:
+    """What tells the graphs of each split apart, by content: a user's lists may have the same graph at several places.
+
+    Data sets with a name are not searched: what is equal there is their authors' choice. ``None`` where the graphs cannot be
+    seen.
+    """
+    found = {}
+    for part, source in zip(PARTS, sources, strict=False):
+        dataset = source.dataset
+        if not isinstance(dataset, InMemoryDataset) or not isinstance(source.slices, dict):
+            return None
+        members = dataset.members.get(part) if isinstance(dataset, SplitGraphs) else None
+        found[part] = _digest_graphs(source, dataset.indices() if members is None else members)
+    return found
+
+
+def _digest_graphs(source: Served, positions: Sequence[int]) -> list[bytes]:
+    """A hash of all tensors of each graph but its masks, straight from the table of all: thousands take no time."""
+    tables, data = [], source.data
+    if data is None:
+        return []
+    for name, ends in sorted(source.slices.items()):
+        value = data.get(name)
+        if name in _SPLIT_NAMES or not isinstance(value, Tensor) or value.layout != torch.strided:
+            continue
+        along = data.__cat_dim__(name, value) or 0
+        rows = value.detach().cpu().movedim(along, 0)
+        rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+        # as bytes: numpy has no bfloat16
+        tables.append((f"{name} ".encode(), rows.contiguous().view(torch.uint8).numpy(), ends.tolist()))
+    digests = []
+    for position in positions:
+        graph = hashlib.sha256()
+        for name, values, ends in tables:
+            first, last = ends[position], ends[position + 1]
+            graph.update(name + f"{last - first} ".encode())
+            graph.update(values[first:last].data)
+        digests.append(graph.digest())
+    return digests
 
 
 def _is_same(a: Served, b: Served) -> bool:

@@ -115,8 +115,8 @@ def _say_work(folder: Path, dataset: CfgNode) -> None:
 def _find_folder(dataset: CfgNode) -> Path:
     """Where the host or we look for the files."""
     if dataset.format == FORMAT:
-        return find_folder(find_name(dataset.name), dataset.dir)
-    return Path(str(dataset.dir)) / str(dataset.name)
+        return find_folder(find_name(dataset.name), dataset.dir).expanduser()  # as PyG does
+    return Path(str(dataset.dir), str(dataset.name)).expanduser()
 
 
 def _explain_no_dataset(error: Exception, cfg: CfgNode) -> str | None:
@@ -204,7 +204,7 @@ def _explain_bad_files(error: Exception, dataset: CfgNode) -> str:
     if any(path.is_file() for path in folder.rglob("raw/**/*")):
         text = f"dataset.dir: the files of '{name}' in {folder} cannot be read ({what}). Remove that folder and "
     else:
-        text = f"dataset.dir: there is no '{name}' in {folder}, and fetching it failed ({what}). "
+        text = f"dataset.dir: there is no '{name}' in {dataset.dir}, and fetching it failed ({what}). "
     todo = _say_what_to_do(error, folder, dataset)
     return text + (todo if text.endswith("and ") else todo[0].upper() + todo[1:])
 
@@ -213,13 +213,14 @@ def _say_what_to_do(error: Exception, folder: Path, dataset: CfgNode) -> str:
     """The command that copies the raw files from ``GKD_DATA_DIR`` where they lie there, else the place where they belong."""
     place, names = _find_raw_files(error)
     if place is None:
-        files = "put its raw files there (PyG names them)"
+        files = f"put its raw files (PyG names them) into {folder}"
     elif (source := _find_copy(place, names)) is not None:
         parent = shlex.quote(str(place.parent))
         return f"copy it with: mkdir -p {parent} && cp -r {shlex.quote(str(source))} {parent}/"
     else:
         files = f"put its raw files ({', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}) into {place}"
-    return f"{files}, or set dataset.dir to a folder that has {folder.relative_to(dataset.dir)}/."
+    wanted = os.path.relpath(folder if place is None else place, Path(dataset.dir).expanduser())  # as PyG spells it
+    return f"{files}, or set dataset.dir to a folder that has {wanted}/."
 
 
 def _find_raw_files(error: Exception) -> tuple[Path | None, list[str]]:

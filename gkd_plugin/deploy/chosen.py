@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gkd_plugin.errors import UserError
+from gkd_plugin.errors import UserError, quote
 from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
-from gkd_plugin.training.run_folder import finished_seeds, seed_folders
+from gkd_plugin.training.run_folder import FAILED, finished_seeds, is_seed, read_reason, seed_folders
 from gkd_plugin.training.seed_files import find_damage
+
+_AGAIN = "The same gkd run command again finishes it."
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,20 @@ class Chosen:
         return [Chosen(self.run, self.folder, result, self.results, True).score.test for result in self.results]
 
 
+def read_folder(run: str | Path) -> Path:
+    """The folder that a caller names, as a path.
+
+    Args:
+        run (str or Path): What came.
+
+    Raises:
+        UserError: If it is neither text nor a path.
+    """
+    if not isinstance(run, (str, os.PathLike)):
+        raise UserError(f"{quote(run)} names no folder. Give that of a run as text or a Path, such as 'results/NAME'.")
+    return Path(run).expanduser()
+
+
 def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
     """A finished seed of a run.
 
@@ -55,7 +73,7 @@ def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
     Raises:
         UserError: If there is no such folder, no finished seed in it, or the one asked for is damaged.
     """
-    folder = Path(run).expanduser().resolve()
+    folder = read_folder(run).resolve()
     if not folder.is_dir():
         raise UserError(f"{run}: there is no such folder. Name the folder of a run, such as results/NAME.")
     if (folder / RESULT).is_file():  # one seed's
@@ -67,9 +85,11 @@ def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
     found = {int(path.name): path for path in seed_folders(folder)}
     finished = {number: path for number, path in found.items() if (path / RESULT).is_file()}
     if not finished:
-        raise UserError(_explain(folder, bool(found)))
+        raise UserError(_explain(folder, list(found.values())))
     if seed is not None:
         if seed not in finished:
+            if seed in found:
+                raise UserError(_explain_seed(found[seed]))
             known = ", ".join(map(str, finished))
             raise UserError(f"--seed: {folder} has no finished seed {seed}; finished: {known}.")
         return _choose(folder, finished[seed], True)
@@ -99,9 +119,15 @@ def _rank(result: RunResult) -> float:
     return value if value == value else float("-inf")
 
 
-def _explain(folder: Path, seeds: bool) -> str:
+def _explain(folder: Path, seeds: Sequence[Path]) -> str:
+    """Why nothing in a folder can be put into use."""
     if seeds:
-        return f"{folder} is not finished: no seed in it has a {RESULT}. The same gkd run command again finishes it."
+        failed = next((path for path in seeds if (path / FAILED).is_file()), None)
+        if failed is not None:
+            return f"{folder} has no finished seed. {_explain_seed(failed)}"
+        return f"{folder} is not finished: no seed in it has a {RESULT}. {_AGAIN}"
+    if is_seed(folder):
+        return _explain_seed(folder)
     runs = sorted(path.name for path in folder.iterdir() if path.is_dir() and seed_folders(path))
     if runs:
         some = ", ".join(runs[:5]) + (", ..." if len(runs) > 5 else "")
@@ -109,3 +135,10 @@ def _explain(folder: Path, seeds: bool) -> str:
     return (
         f"{folder} contains no finished run. Name the folder of a run (results/NAME) or of one seed (results/NAME/0)."
     )
+
+
+def _explain_seed(folder: Path) -> str:
+    """Why a seed has no result."""
+    if (folder / FAILED).is_file():
+        return f"{folder} failed, as its {FAILED} says: {read_reason(folder)}"
+    return f"{folder} is one seed, and it is not finished: it has no {RESULT}. {_AGAIN}"

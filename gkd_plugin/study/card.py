@@ -20,7 +20,7 @@ from torch_geometric.data import Data
 
 from gkd_plugin.commands.report import PERCENT, Paired
 from gkd_plugin.commands.results import load_student
-from gkd_plugin.deploy.chosen import Chosen, choose_seed
+from gkd_plugin.deploy.chosen import Chosen, choose_seed, read_folder
 from gkd_plugin.deploy.cost import Timing, Work, count_bytes, count_work, measure_peak, time_in_turns
 from gkd_plugin.deploy.graphs import choose_graph, read_graphs
 from gkd_plugin.deploy.reach import Reach, find_hops, measure_neighbourhoods
@@ -32,6 +32,7 @@ from gkd_plugin.study.front import StudyCard, make_study_card
 from gkd_plugin.study.run_files import is_run
 from gkd_plugin.study.statistics import Spread
 from gkd_plugin.training.result import RESULT, replace_nan
+from gkd_plugin.training.run_folder import is_seed
 from gkd_plugin.training.teachers.search import find_folder, list_places
 
 SAMPLE = 100  # test nodes whose neighbourhoods are measured
@@ -177,8 +178,8 @@ def make_card(folder: str | Path, teacher: str | None = None, seed: int | None =
     Raises:
         UserError: If the run is not finished, its data or parts are not there, or there is no such teacher.
     """
-    path = Path(folder).expanduser()
-    if not path.is_dir() or is_run(path) or (path / RESULT).is_file():
+    path = read_folder(folder)
+    if not path.is_dir() or is_run(path) or is_seed(path):
         return _make_run_card(choose_seed(path, seed), teacher)
     if teacher is not None or seed is not None:
         raise UserError(

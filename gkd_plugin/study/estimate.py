@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
@@ -21,6 +22,7 @@ from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.study import Study
 
 _EPOCHS, _TRIALS = 5, 3
+_NONE = object()  # None is a value
 _PATIENCE = 60.0  # seconds after which no further trial begins
 
 
@@ -58,7 +60,8 @@ class DryRun(Printable):
         if self.duplicates:
             yield f"{self.duplicates} left out: the same as another"
         for alias, key in self.study.dimensions.items():
-            values = list(dict.fromkeys(str(p.choices[alias]) for p in self.study.points if alias in p.choices))
+            found = (_find_value(point, alias, key) for point in self.study.points)
+            values = list(dict.fromkeys(str(value) for value in found if value is not _NONE))
             shown = ", ".join(values[:12]) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
             yield f"  {escape(alias)} ({escape(key)}): {escape(shown)}"
         yield from (f"[yellow]warning:[/] {escape(warning)}" for warning in self.warnings)
@@ -67,6 +70,16 @@ class DryRun(Printable):
         else:
             yield f"about {format_seconds(self.seconds)} with {max(1, self.workers)} at a time ({escape(self.trial)})"
         yield f"the configurations are in {escape(str(self.configs))}; nothing was trained"
+
+
+def _find_value(point: Point, alias: str, key: str) -> Any:
+    """What a point has for a dimension: of one whose block of the grid does not choose it, what the base says."""
+    if alias in point.choices:
+        return point.choices[alias]
+    value: Any = point.values if point.role == POINT else {}
+    for part in key.split("."):
+        value = value.get(part, _NONE) if isinstance(value, Mapping) else _NONE
+    return value
 
 
 def estimate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.run_folder import FAILED as FAILURE
-from gkd_plugin.training.run_folder import seed_folders
+from gkd_plugin.training.run_folder import read_reason, seed_folders
 from gkd_plugin.training.seed_files import find_damage
 
 DAMAGED, MISSING = "damaged", "missing"  # states that only a look into the folder finds
@@ -116,7 +115,7 @@ def _read_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]:
         assert result is not None
         return _list_answers(result)
     if (path / FAILURE).is_file():
-        raise _Failed(_read_reason(path / FAILURE))
+        raise _Failed(read_reason(path))
     if (folder / "plan.yaml").is_file() or (path / "plan.yaml").is_file():
         raise _Unfinished(f"{path} is not finished")
     return _read_host_seed(folder, path, seed)
@@ -159,13 +158,6 @@ def _count_parameters(result: RunResult, answer: str) -> float:
         return sum(sizes) / len(sizes)
     number = {"first": 1, "best": result.best_student}.get(answer) or int(answer.removeprefix("s"))
     return float(sizes[number - 1])
-
-
-def _read_reason(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text())["error"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"failed; {path} cannot be read"
 
 
 # ------------------------------------------------------------------------------------------------------- the host's own

@@ -111,5 +111,30 @@ def seed_folders(out_dir: Path) -> Sequence[Path]:
     return sorted(folders, key=lambda path: int(path.name))
 
 
+def is_seed(folder: Path) -> bool:
+    """Whether a folder is that of one seed: it has a result, or it has a number and something of a run in it or beside it.
+
+    Args:
+        folder (Path): Any folder.
+    """
+    if (folder / RESULT).is_file():
+        return True
+    begun = any((folder / name).exists() for name in (FAILED, "train", "val", "ckpt"))
+    return folder.name.lstrip("-").isdigit() and (begun or (folder.parent / PLAN).is_file())
+
+
+def read_reason(folder: Path) -> str:
+    """Why a seed failed, in its own words.
+
+    Args:
+        folder (Path): The seed's folder, which has a :data:`FAILED`.
+    """
+    path = folder / FAILED
+    try:
+        return str(json.loads(path.read_text())["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"failed; {path} cannot be read"
+
+
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}

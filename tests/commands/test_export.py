@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.deploy.folder import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS
 from gkd_plugin.errors import UserError
+from gkd_plugin.study.card import make_card
 from tests import toy
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -199,8 +202,36 @@ def test_bad_input_is_one_message(home: Path, tmp_path: Path, monkeypatch: pytes
     for path in copied.glob("*/result.json"):
         path.unlink()
     assert "is not finished: no seed in it has a result.json" in refuse(copied)
+    unfinished = f"{copied / '1'} is one seed, and it is not finished: it has no result.json. The same gkd run command"
+    assert unfinished in refuse(copied / "1") and unfinished in refuse(copied / "1" / ".." / "1")
+    with pytest.raises(UserError, match=re.escape(unfinished)):
+        load_student(copied / "1")
+    (copied / "1" / "failed.json").write_text('{"error": "the loss is NaN"}')
+    for folder in (copied, copied / "1"):
+        assert f"{copied / '1'} failed, as its failed.json says: the loss is NaN" in refuse(folder)
+        with pytest.raises(UserError, match="failed.json says: the loss is NaN"):
+            load_student(folder)
+    shutil.copy(
+        home / "results" / "small" / "0" / "result.json", copied / "0"
+    )  # one seed is finished, another is asked for
+    assert "failed.json says: the loss is NaN" in refuse(copied, "--seed", 1)
+    assert "is one seed, and it is not finished" in refuse(copied, "--seed", 2)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     assert "pip install 'gkd_plugin[export]'" in refuse(home / "results" / "small")
+
+
+@pytest.mark.parametrize("found", [None, 5, ["results/small"]])
+def test_what_names_no_folder_is_one_message(found: Any, tmp_path: Path) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: load_student(found),
+        lambda: export(found, tmp_path / "new"),
+        lambda: make_card(found),
+    ]
+    for call in calls:
+        with pytest.raises(
+            UserError, match=re.escape(f"{found!r} names no folder. Give that of a run as text or a Path")
+        ):
+            call()
 
 
 def test_damaged_exports_are_one_message(home: Path, tmp_path: Path) -> None:

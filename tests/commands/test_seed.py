@@ -76,8 +76,10 @@ def test_a_seed_that_starts_again_says_so(
     path = config(tmp_path, train={"enable_ckpt": checkpoints, "ckpt_period": 1})
     with monkeypatch.context() as patch:
         stop_in(2, patch)
-        with pytest.raises(KeyboardInterrupt):
-            run(path)
-    assert "started again" not in capsys.readouterr().err
+        done = gkd("--cfg", str(path))
+    assert done.exit_code == 130 and "started again" not in done.stderr
+    told = "with what was kept" if checkpoints else ", but seed 1 of study starts again: nothing of it was kept yet"
+    assert "interrupted; the same command continues" in done.stderr and told in done.stderr
+    capsys.readouterr()
     run(path)
     assert ("0: started again, nothing was kept yet" in capsys.readouterr().err) == (not checkpoints)

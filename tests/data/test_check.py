@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ import gkd_plugin  # noqa: F401 - registers
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.data.check import check_data
 from gkd_plugin.data.doubts import find_doubts, find_shared_items
+from gkd_plugin.data.handed import MASKS, NAME, handing, read_handed
 from gkd_plugin.data.load import load
+from gkd_plugin.data.split_graphs import PARTS
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.training.graphgym import make_trainer
@@ -405,6 +409,51 @@ def test_splits_that_share_graphs() -> None:
         "1 graph is in both the train and the test split",
         "1 graph is in both the val and the test split",
     ]
+
+
+@pytest.mark.parametrize("level", ["graph", "node"])
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ((range(6), range(6), range(6)), ["6 graphs are in both the train and the val split (all of both)"]),
+        (([0, 1, 2], [3, 4], [4, 3]), ["2 graphs are in both the val and the test split (all of both)"]),
+        (([0, 1, 2], [3, 4], [5, 1]), ["1 graph is in both the train and the test split, so the test score"]),
+        (([0, 1, 2], [3, 4], [1, 1]), ["2 graphs are in both the train and the test split, so"]),
+        (([0, 1], [2, 3], [4, 5]), []),
+    ],
+)
+def test_equal_graphs_that_were_handed_over_in_two_splits(level: str, parts: Any, expected: list[str]) -> None:
+    made = [toy.without(toy.community(seed, nodes=9), *MASKS) for seed in range(6)]
+    made[5].edge_index = made[5].edge_index[:, :0]
+    made[3] = made[4].clone()  # a neighbour in everything but one number
+    made[3].x[0, 0] += 1
+    if level == "graph":
+        for number, graph in enumerate(made):
+            graph.y = torch.tensor([number % 2])
+    handed = read_handed([[made[k].clone() for k in part] for part in parts])  # copies: not by identity
+    cfg.dataset.update({"format": "gkd", "name": NAME, "task": level, "task_type": "classification"})
+    with handing(handed.make):
+        found = find_shared_items(create_loader(), cfg)
+    assert len(found) == (3 if parts[0] == range(6) else len(expected))
+    for text, told in zip(found, expected, strict=False):
+        assert text.startswith("data handed over in Python: ") and told in text
+
+
+def test_equal_graphs_of_a_users_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> toy.Toy:
+        graphs = [
+            Data(x=torch.rand(3, 2), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([k % 2])) for k in range(4)
+        ]
+        made = toy.Toy([*graphs, graphs[0], graphs[3]])
+        for part, positions in zip(PARTS, ([0, 1], [2, 3], [4, 5]), strict=True):
+            made._data[f"{part}_graph_index"] = torch.tensor(positions)
+        return made
+
+    monkeypatch.setitem(sys.modules, "handed_graphs", SimpleNamespace(make=make))
+    cfg.dataset.update({"format": "gkd", "name": "handed_graphs:make", "task": "graph", "task_type": "classification"})
+    train, val = find_shared_items(create_loader(), cfg)
+    assert "1 graph is in both the train and the test split, so" in train
+    assert "1 graph is in both the val and the test split, so" in val
 
 
 def test_masks_of_graphs_that_are_not_the_same_share_nothing() -> None:

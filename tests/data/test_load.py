@@ -62,7 +62,8 @@ def test_a_whole_data_set_gives_three_loaders(data_sets, monkeypatch):
 def test_missing_files_and_no_network(tmp_path):
     use("Cora", tmp_path / "nowhere")
     with pytest.raises(
-        UserError, match=r"there is no 'Cora' in .*nowhere/Cora, and fetching it failed .*set dataset\.dir"
+        UserError,
+        match=rf"there is no 'Cora' in {tmp_path}/nowhere, and fetching it failed .*set dataset\.dir to a folder that has Cora/Cora/raw/",
     ):
         load(cfg)
 
@@ -76,6 +77,15 @@ def test_a_fetch_that_fails_leaves_no_folders(there, tmp_path):
     with pytest.raises(UserError, match="fetching it failed"):
         load(cfg)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("format", ["PyG", "gkd"])
+def test_the_home_folder_is_left_as_it_was_too(format, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    use("Cora", "~/nowhere", format=format)
+    with pytest.raises(UserError, match="there is no 'Cora' in ~/nowhere, and fetching it failed"):
+        load(cfg)
+    assert not list(tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -92,8 +102,10 @@ def test_where_raw_files_belong(name, task, place, file, tmp_path):
     use(name, tmp_path, format="gkd", task=task)
     with pytest.raises(UserError, match="fetching it failed") as caught:
         load(cfg)
-    assert f" into {tmp_path / place}, or set dataset.dir to" in str(caught.value)
-    assert file in str(caught.value)
+    text = str(caught.value)
+    assert f" into {tmp_path / place}, or set dataset.dir to a folder that has {place}/." in text
+    assert f"there is no '{name}' in {tmp_path}, and" in text
+    assert file in text
 
 
 @pytest.mark.parametrize(

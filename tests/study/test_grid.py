@@ -109,6 +109,17 @@ def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> 
     assert {path.name for path in Path(f"{STUDY}.gkd").iterdir()} == {"configs"}
 
 
+def test_a_dry_run_lists_what_the_base_says_where_the_grid_does_not_choose(base: Path) -> None:
+    Path("grid.txt").write_text(
+        "kd.preset preset [oc]\n\nkd.preset preset [supervised]\nkd.students students [3]\noptim.base_lr lr [0.5]\n"
+    )
+    values = yaml.safe_load(base.read_text())
+    base.write_text(yaml.safe_dump({**values, "kd": {**values.get("kd", {}), "students": 2}}))
+    said = grid("--dry-run").output
+    assert "  students (kd.students): 2, 3\n" in said
+    assert f"  lr (optim.base_lr): {values['optim']['base_lr']}, 0.5\n" in said
+
+
 def test_no_further_trial_begins_once_one_took_long(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gkd_plugin.study.estimate._PATIENCE", 0.0)
     assert "1 trial of 2 epochs" in grid("--dry-run").output
