@@ -40,19 +40,21 @@ def response(nodes: int, classes: int) -> Any:
     return lambda: torch.autograd.grad(functional.kl_div(logits.log_softmax(-1), answer, reduction="batchmean"), logits)
 
 
-def local_structure(edge_index: Any, nodes: int, width: int, learns: bool = True) -> Any:
-    """The distributions over edges, their divergence from known ones, and its gradient where it ``learns``."""
+def local_structure(edge_index: Any, nodes: int, width: int, learns: bool = True, lsp: bool = False) -> Any:
+    """The distributions over edges, their divergence from known ones, and its gradient where it ``learns``: those of
+    ``alignahead``, or of ``lsp``, which has another distance and no self-loops.
+    """
     import torch
 
     from gkd_plugin.ops import compiled, edges
 
-    rows, domain = torch.randn(nodes, width, requires_grad=learns), edges.edges(edge_index, nodes, loops=True)
+    rows, domain = torch.randn(nodes, width, requires_grad=learns), edges.edges(edge_index, nodes, loops=not lsp)
     pairs, place = domain.unordered  # each edge has two directions and one distance
     known = domain.log_softmax(torch.zeros(domain.num_pairs), "in_edges")
 
     def compute() -> Any:
-        apart = compiled.measure(compiled.MANHATTAN, rows, pairs)
-        own = domain.log_softmax(torch.exp(-apart / 100).index_select(0, place), "in_edges")
+        apart = compiled.measure(compiled.SQUARED if lsp else compiled.MANHATTAN, rows, pairs)
+        own = domain.log_softmax(torch.exp(-apart / (200 if lsp else 100)).index_select(0, place), "in_edges")
         return torch.autograd.grad((known.exp() * (known - own)).sum(), rows) if learns else own
 
     return compute
@@ -117,7 +119,7 @@ def main() -> None:
             hint = [(nodes, width, 256), (nodes, 64, 256), (256, nodes, width), (256, nodes, 64), (nodes, 256, width)]
             alone = {
                 "soft_target: its formula alone": response(nodes, classes),
-                "lsp: its loops alone": local_structure(graph.edge_index, nodes, width),
+                "lsp: its loops alone": local_structure(graph.edge_index, nodes, width, lsp=True),
                 "abkd: its formula alone": attention(nodes, width, 64),
                 "gcrd: its products alone": products((1024, 256, 1024), (1024, 1024, 256), (1024, 1024, 256)),
                 "fitnet: its products alone": products(*hint),
