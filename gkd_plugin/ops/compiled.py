@@ -115,7 +115,8 @@ class _LogSoftmax(torch.autograd.Function):
 
 
 def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What :func:`~gkd_plugin.ops.rowwise.unit_gap` gives and its gradients for both sides, or ``None`` as for :func:`measure`.
+    """The sum of squared differences of rows scaled to length 1, and its gradients for both sides; or ``None`` as for
+    :func:`measure`.
 
     Args:
         x, y (Tensor): ``[N, d]``.
@@ -124,8 +125,7 @@ def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Ten
     """
     if x.numel() < SMALLEST or x.device.type != "cpu" or x.dtype not in _TYPES or not is_there(aloud=False):
         return None
-    x, y = x.detach().contiguous(), y.detach().contiguous()
-    found: tuple[Tensor, Tensor, Tensor] = _loops("cpu").unit_gap(x, y, positive, shortest)
+    found: tuple[Tensor, Tensor, Tensor] = _loops("cpu").unit_gap(x.contiguous(), y.contiguous(), positive, shortest)
     return found
 
 

@@ -7,6 +7,7 @@ each writes its own part of the result, so the numbers are the same in every run
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -72,14 +73,10 @@ def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Ten
         positive (bool): Whether only what is positive in them counts (ReLU).
         shortest (float): Rows up to this length count as 0.
     """
-    if positive:
-        x, y = x.relu(), y.relu()
     out, for_x, for_y = x.new_empty(len(x)), torch.empty_like(x), torch.empty_like(y)
     arrays = [tensor.numpy() for tensor in (x, y, out, for_x, for_y)]
-    _share(compare_unit_rows, len(x), shortest, *arrays)
-    if positive:  # not in the loop, which would be no vector loop then
-        pass_on = torch.ops.aten.threshold_backward
-        for_x, for_y = pass_on(for_x, x, 0), pass_on(for_y, y, 0)
+    floor = 0.0 if positive else math.nan  # nothing is at most NaN
+    _share(compare_unit_rows, len(x), shortest, floor, *arrays)
     return out.sum(), for_x, for_y
 
 
@@ -210,27 +207,30 @@ def dot_by_node(low: int, high: int, rows: Any, starts: Any, partners: Any, plac
 # ------------------------------------------------------------------------------------------------------ rows of length 1
 @_compile
 def compare_unit_rows(
-    low: int, high: int, shortest: float, xs: Any, ys: Any, out: Any, all_for_x: Any, all_for_y: Any
+    low: int, high: int, shortest: float, floor: float, xs: Any, ys: Any, out: Any, all_for_x: Any, all_for_y: Any
 ) -> None:
-    """The squared difference of each pair of rows when both are scaled to length 1, and its gradients."""
-    zero = xs.dtype.type(0)
+    """The squared difference of each pair of rows when both are scaled to length 1, and its gradients; what is at most
+    ``floor`` counts as 0.
+    """
+    zero, least = xs.dtype.type(0), xs.dtype.type(floor)
     for row in range(low, high):
         x, y, for_x, for_y = xs[row], ys[row], all_for_x[row], all_for_y[row]
         of_x, of_y, of_both, total = zero, zero, zero, zero
         for k in range(xs.shape[1]):
-            of_x += x[k] * x[k]
-            of_y += y[k] * y[k]
-            of_both += x[k] * y[k]
+            a, b = zero if x[k] <= least else x[k], zero if y[k] <= least else y[k]
+            of_x += a * a
+            of_y += b * b
+            of_both += a * b
         over_x = xs.dtype.type(1 / np.sqrt(of_x)) if np.sqrt(of_x) > shortest else zero
         over_y = xs.dtype.type(1 / np.sqrt(of_y)) if np.sqrt(of_y) > shortest else zero
         cosine, twice_over_x, twice_over_y = of_both * over_x * over_y, over_x + over_x, over_y + over_y
         for k in range(xs.shape[1]):
-            a, b = x[k] * over_x, y[k] * over_y
+            a, b = over_x * (zero if x[k] <= least else x[k]), over_y * (zero if y[k] <= least else y[k])
             apart = a - b
             total += apart * apart
             # of |a - b|^2 for rows of length 1: (a.b) a - b, over half the length that x had
-            for_x[k] = twice_over_x * (cosine * a - b)
-            for_y[k] = twice_over_y * (cosine * b - a)
+            for_x[k] = zero if x[k] <= least else twice_over_x * (cosine * a - b)
+            for_y[k] = zero if y[k] <= least else twice_over_y * (cosine * b - a)
         out[row] = total
 
 

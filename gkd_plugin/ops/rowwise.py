@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from gkd_plugin.ops import compiled
 
@@ -15,6 +16,8 @@ ROWS = 1024
 """Rows of a block."""
 SHORTEST = 1e-12
 """Rows up to this length count as 0."""
+NOTHING = (None, None)
+"""For weight and bias, where rows are not projected."""
 
 
 class _Sum(torch.autograd.Function):
@@ -65,53 +68,85 @@ def sum_rows(function: Callable[..., Tensor], rows: Sequence[Tensor], shared: Se
     return out
 
 
-class _UnitGap(torch.autograd.Function):
-    """Few passes, most of them in place: its tables are the largest of a block."""
+class _UnitGaps(torch.autograd.Function):
+    """Gradients in closed form, taken along with the value; most passes are in place, for its tables are the largest of a step."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, positive: bool, learns: bool) -> Tensor:
-        found = compiled.unit_gap(x, y, positive, SHORTEST)
-        if found is not None:
-            ctx.save_for_backward(*found[1:])
-            return found[0]
-        if positive:
-            x, y = x.relu(), y.relu()
-        sides = []
-        for rows in (x, y):
-            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            some = length > SHORTEST
-            inverse = torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
-            sides.append((rows.mul_(inverse) if positive else rows * inverse, inverse))
-        (x, over_x), (y, over_y) = sides
-        apart = (x - y).flatten()
-        value = apart.dot(apart)
-        if learns:
-            # of |x - y|^2 for rows of length 1: (x·y) x - y, over half the length that x had, where ReLU let it through
-            cosine = (x * y).sum(dim=1, keepdim=True)
-            for_x = (x * (2 * over_x * cosine)).addcmul_(y, over_x, value=-2)
-            for_y = (y * (2 * over_y * cosine)).addcmul_(x, over_y, value=-2)
-            if positive:
-                pass_on = torch.ops.aten.threshold_backward
-                for_x, for_y = pass_on(for_x, x, 0), pass_on(for_y, y, 0)
-            ctx.save_for_backward(for_x, for_y)
-        return value
+    def forward(ctx: Any, positive: bool, learns: bool, *tensors: Tensor | None) -> Tensor:
+        x, weight, bias, y, y_weight, y_bias = (None if each is None else each.detach() for each in tensors)
+        assert x is not None and y is not None
+        total = x.new_zeros(())
+        grads = [None if each is None else torch.zeros_like(each) for each in (x, weight, bias, None, y_weight, y_bias)]
+        for start in range(0, x.size(0), ROWS):
+            ours, theirs = x[start : start + ROWS], y[start : start + ROWS]
+            a, b = _project(ours, weight, bias), _project(theirs, y_weight, y_bias)
+            value, for_a, for_b = compiled.unit_gap(a, b, positive, SHORTEST) or _compare(a, b, positive)
+            total += value
+            if learns:
+                assert grads[0] is not None
+                grads[0][start : start + ROWS] = for_a if weight is None else for_a @ weight
+                _add_up(grads[1], grads[2], ours, for_a)
+                _add_up(grads[4], grads[5], theirs, for_b)
+        ctx.save_for_backward(*grads)
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *given: Any) -> Any:
-        for_x, for_y = ctx.saved_tensors
-        return for_x * given[0], for_y * given[0], None, None
+        return None, None, *(None if grad is None else grad * given[0] for grad in ctx.saved_tensors)
 
 
-def unit_gap(x: Tensor, y: Tensor, positive: bool) -> Tensor:
-    """The sum of squared differences of rows that are scaled to length 1 first; a row of length 0 stays 0.
+def _project(rows: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    return rows if weight is None else functional.linear(rows, weight, bias)
+
+
+def _add_up(for_weight: Tensor | None, for_bias: Tensor | None, rows: Tensor, given: Tensor) -> None:
+    """Adds to the gradients of a projection, where there is one."""
+    if for_weight is not None and for_bias is not None:
+        for_weight.addmm_(given.t(), rows)
+        for_bias += given.sum(dim=0)
+
+
+def _compare(x: Tensor, y: Tensor, positive: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The squared difference of rows scaled to length 1, summed, and its gradients."""
+    if positive:
+        x, y = x.relu(), y.relu()
+    sides = []
+    for rows in (x, y):
+        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        some = length > SHORTEST
+        inverse = torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
+        sides.append((rows * inverse, inverse))
+    (x, over_x), (y, over_y) = sides
+    apart = (x - y).flatten()
+    # of |x - y|^2 for rows of length 1: (x·y) x - y, over half the length that x had
+    cosine = (x * y).sum(dim=1, keepdim=True)
+    for_x = (x * (2 * over_x * cosine)).addcmul_(y, over_x, value=-2)
+    for_y = (y * (2 * over_y * cosine)).addcmul_(x, over_y, value=-2)
+    if positive:
+        pass_on = torch.ops.aten.threshold_backward
+        for_x, for_y = pass_on(for_x, x, 0), pass_on(for_y, y, 0)
+    return apart.dot(apart), for_x, for_y
+
+
+def unit_gaps(
+    x: Tensor,
+    y: Tensor,
+    x_map: Sequence[Tensor],
+    y_map: Sequence[Tensor],
+    positive: bool,
+) -> Tensor:
+    """The sum of squared differences of rows that are projected and scaled to length 1; a row of length 0 stays 0.
 
     Args:
-        x, y (Tensor): ``[N, d]``.
-        positive (bool): Whether only what is positive in them counts (ReLU).
+        x, y (Tensor): ``[N, a]`` and ``[N, b]``. Only ``x`` gets a gradient.
+        x_map, y_map (sequence of Tensor): Weight ``[d, a]`` or ``[d, b]``, and bias ``[d]``, of a side's projection; or
+            nothing.
+        positive (bool): Whether only what is positive after it counts (ReLU).
 
     Shapes:
         - **output:** a scalar; second derivatives are not there
     """
-    out: Tensor = _UnitGap.apply(x, y, positive, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    tensors = (x, *(x_map or NOTHING), y, *(y_map or NOTHING))
+    out: Tensor = _UnitGaps.apply(positive, torch.is_grad_enabled(), *tensors)  # type: ignore[no-untyped-call]
     return out

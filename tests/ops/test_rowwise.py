@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gkd_plugin.ops import compiled, rowwise
 from gkd_plugin.space.knowledge.rows import normalize
@@ -41,29 +42,47 @@ def test_only_what_learns_gets_a_gradient() -> None:
 
 @pytest.mark.parametrize("looped", [False, True], ids=["torch", "compiled"])
 @pytest.mark.parametrize("positive", [False, True])
-def test_unit_gap_equals_scaled_rows_compared(positive: bool, looped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mapped", ["none", "one", "both"])
+def test_unit_gaps_equal_scaled_rows_compared(
+    mapped: str, positive: bool, looped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowwise, "ROWS", 4)
     if looped:
         pytest.importorskip("numba", reason="the extra fast is not installed")
         monkeypatch.setattr(compiled, "SMALLEST", 0)
-    x, y = draw(6, 4), draw(6, 4)
-    with torch.no_grad():
-        x[1], y[2] = -1.0, 0.0  # rows of length 0, for x where only the positive counts
-    ours = rowwise.unit_gap(x, y, positive)
-    a, b = (x.relu(), y.relu()) if positive else (x, y)
+    x, y = draw(6, 4 if mapped == "none" else 3), draw(6, 4 if mapped != "both" else 2).detach()
+    first = [] if mapped == "none" else [draw(4, 3), draw(4)]
+    second = [draw(4, 2), draw(4)] if mapped == "both" else []
+    with torch.no_grad():  # rows of length 0, for x where only the positive counts
+        x[1], y[2] = (-1.0 if mapped == "none" else 0.0), 0.0
+        if first:
+            first[1].fill_(-100.0)
+            x[1], x[[0, 2, 3, 4, 5]] = 0.0, 100 * x[[0, 2, 3, 4, 5]]
+    before = x.detach().clone(), y.clone()
+    ours = rowwise.unit_gaps(x, y, first, second, positive)
+    a = functional.linear(x, *first) if first else x
+    b = functional.linear(y, *second) if second else y
+    a, b = (a.relu(), b.relu()) if positive else (a, b)
     expected = (normalize(a, "l2") - normalize(b, "l2")).square().sum()
+    leaves = (x, *first, *second)
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(torch.autograd.grad(ours, (x, y)), torch.autograd.grad(expected, (x, y)))
-    assert (compiled.unit_gap(x, y, positive, rowwise.SHORTEST) is not None) == looped
+    for _ in range(2):
+        found = torch.autograd.grad(3 * ours, leaves, retain_graph=True)
+        torch.testing.assert_close(found, torch.autograd.grad(3 * expected, leaves, retain_graph=True))
+    torch.testing.assert_close((x.detach(), y), before, rtol=0, atol=0)
+    assert (compiled.unit_gap(a.detach(), b.detach(), positive, rowwise.SHORTEST) is not None) == looped
+    with torch.no_grad():
+        torch.testing.assert_close(rowwise.unit_gaps(x, y, first, second, positive), expected.detach())
 
 
 @pytest.mark.parametrize("positive", [False, True])
-def test_compiled_unit_gap_carries_on_what_is_not_finite(positive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_unit_gaps_carry_on_what_is_not_finite(positive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="the extra fast is not installed")
     x, y = torch.randn(3, 4), torch.randn(3, 4)
     x[1, 2] = torch.nan
-    plain = rowwise.unit_gap(x.requires_grad_(), y, positive)
+    plain = rowwise.unit_gaps(x.requires_grad_(), y, (), (), positive)
     monkeypatch.setattr(compiled, "SMALLEST", 0)
-    looped = rowwise.unit_gap(x, y, positive)
+    looped = rowwise.unit_gaps(x, y, (), (), positive)
     assert plain.isnan() and looped.isnan()
     (gradient,) = torch.autograd.grad(looped, x)
     assert gradient[1].isnan().any() and not gradient[[0, 2]].isnan().any()
@@ -75,4 +94,4 @@ def test_equal_rows_have_no_gap(looped: bool, monkeypatch: pytest.MonkeyPatch) -
         pytest.importorskip("numba", reason="the extra fast is not installed")
         monkeypatch.setattr(compiled, "SMALLEST", 0)
     x = torch.randn(4, 3)
-    assert float(rowwise.unit_gap(x, x.clone(), False)) == 0.0
+    assert float(rowwise.unit_gaps(x, x.clone(), (), (), False)) == 0.0

@@ -154,8 +154,11 @@ class FeatureTerm(ProjectedTerm):
             states = seen.layer(self.tap, layer)
             return states if index is None else states[index]
 
+        def freeze(rows: Tensor) -> Tensor:  # a teacher's as they are: what is derived from them is kept with them
+            return rows.detach() if rows.requires_grad else rows
+
         ours = {row: reduce(learner, row) for row, _ in self.pairs}
-        theirs = {column: reduce(source, column).detach().to(like) for _, column in self.pairs}
+        theirs = {column: freeze(reduce(source, column)).to(like) for _, column in self.pairs}
         rows, targets = self.replace_rows(learner, ours, index), self.replace_rows(source, theirs, index)
         return super().forward(rows, targets, weights)
 
@@ -178,13 +181,12 @@ class FeatureTerm(ProjectedTerm):
 
     def _sum_blocks(self, left: RowProjection, right: RowProjection, ours: Tensor, theirs: Tensor) -> Tensor:
         """The sum over nodes without a projected table of all of them: projecting, scaling and comparing go row by row."""
-        first, second = left.fold(ours), right.fold(theirs)
+        (ours, *first), (theirs, *second) = left.fold(ours), right.fold(theirs)
+        if self.loss == "mse" and self.normalization == "l2" and left.activated == right.activated:
+            return rowwise.unit_gaps(ours, theirs, first, second, left.activated)
 
-        def compare(x: Tensor, y: Tensor, *folded: Tensor) -> Tensor:
-            ours, theirs = folded[: len(first)], folded[len(first) :]
-            if self.loss == "mse" and self.normalization == "l2" and left.activated == right.activated:
-                return rowwise.unit_gap(left.map(x, *ours), right.map(y, *theirs), left.activated)
-            x, y = left.project(x, *ours), right.project(y, *theirs)
+        def compare(x: Tensor, y: Tensor, *linear: Tensor) -> Tensor:
+            x, y = left.project(x, *linear[: len(first)]), right.project(y, *linear[len(first) :])
             return self._compare(normalize(x, self.normalization), normalize(y, self.normalization), "sum")
 
         return rowwise.sum_rows(compare, (ours, theirs), (*first, *second))

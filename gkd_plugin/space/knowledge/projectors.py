@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch_geometric.nn import GCNConv
 
 from gkd_plugin.errors import UserError
+from gkd_plugin.ops.kept import derive_once
 
 EPS = 1e-5  # of torch's batch normalisation
 PROJECTORS = ("none", "linear", "linear_bn_relu", "gnn")
@@ -27,20 +28,16 @@ class RowProjection(nn.Module):
         self.activated = activated
 
     def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """What :meth:`map` needs to know of all rows."""
-        return ()
+        """The rows for :meth:`project`, and weight and bias of the linear map that it does, if any."""
+        return (rows,)
 
-    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
-        """The projection of some of the rows, before its ReLU."""
-        return rows
-
-    def project(self, rows: Tensor, *folded: Tensor) -> Tensor:
-        """The projection of some of the rows."""
-        out = self.map(rows, *folded)
+    def project(self, rows: Tensor, *linear: Tensor) -> Tensor:
+        """The projection of some of the folded rows."""
+        out = functional.linear(rows, *linear) if linear else rows
         return torch.relu(out) if self.activated else out
 
     def forward(self, rows: Tensor, edge_index: Tensor) -> Tensor:
-        return self.project(rows, *self.fold(rows))
+        return self.project(*self.fold(rows))
 
 
 class NoProjection(RowProjection):
@@ -60,23 +57,25 @@ class LinearProjection(RowProjection):
             self.scale, self.offset = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
 
     def fold(self, rows: Tensor) -> tuple[Tensor, ...]:
-        r"""What :meth:`map` needs to do the same to each row by itself.
+        r"""Rows, weight and bias, the normalisation among them.
 
-        The normalisation needs mean and variance of each output channel. With mean :math:`\mu` and covariance :math:`C` of
+        It needs mean and variance of each output channel. With mean :math:`\mu` and covariance :math:`C` of
         the rows these are :math:`w^\top \mu + b` and :math:`w^\top C w`, so that no row is mapped for them.
         """
         weight, bias = self.linear.weight, self.linear.bias
         if not self.activated:
-            return weight, bias
-        mean = rows.mean(dim=0)
-        apart = rows - mean
-        variance = ((weight @ (apart.t() @ apart / rows.size(0))) * weight).sum(dim=1)
+            return rows, weight, bias
+        mean, covariance = moments(rows) if rows.requires_grad else derive_once((rows,), moments, lambda: moments(rows))
+        variance = ((weight @ covariance) * weight).sum(dim=1)
         # the layer's bias moves all rows alike, which makes no difference
-        return weight * (self.scale * (variance + EPS).rsqrt()).unsqueeze(1), self.offset + 0.0 * bias, mean
+        return rows - mean, weight * (self.scale * (variance + EPS).rsqrt()).unsqueeze(1), self.offset + 0.0 * bias
 
-    def map(self, rows: Tensor, *folded: Tensor) -> Tensor:
-        weight, bias, *mean = folded
-        return functional.linear(rows - mean[0] if mean else rows, weight, bias)
+
+def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``[d]`` and covariance ``[d, d]`` of the rows."""
+    mean = rows.mean(dim=0)
+    apart = rows - mean
+    return mean, apart.t() @ apart / rows.size(0)
 
 
 class GraphProjection(nn.Module):
