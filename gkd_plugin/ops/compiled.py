@@ -114,6 +114,33 @@ class _LogSoftmax(torch.autograd.Function):
         return given - out.exp() * total.index_select(0, group), None, None
 
 
+def unit_rows(rows: Tensor, shortest: float) -> Tensor | None:
+    """Rows scaled to length 1, with their gradient, or ``None`` as for :func:`measure`.
+
+    Args:
+        rows (Tensor): ``[N, d]``.
+        shortest (float): Rows up to this length become 0.
+    """
+    if rows.dim() != 2 or not _takes(rows):
+        return None
+    out: Tensor = _UnitRows.apply(rows, shortest)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _UnitRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, shortest: float) -> Tensor:
+        out: Tensor
+        out, factors = _loops("cpu").unit_rows(rows.detach().contiguous(), shortest)
+        ctx.save_for_backward(out, factors)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _loops("cpu").unit_rows_back(*ctx.saved_tensors, grads[0].detach().contiguous()), None
+
+
 def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Tensor, Tensor, Tensor] | None:
     """The sum of squared differences of rows scaled to length 1, and its gradients for both sides; or ``None`` as for
     :func:`measure`.
@@ -123,10 +150,15 @@ def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Ten
         positive (bool): Whether only what is positive in them counts (ReLU).
         shortest (float): Rows up to this length count as 0.
     """
-    if x.numel() < SMALLEST or x.device.type != "cpu" or x.dtype not in _TYPES or not is_there(aloud=False):
+    if not _takes(x):
         return None
     found: tuple[Tensor, Tensor, Tensor] = _loops("cpu").unit_gap(x.contiguous(), y.contiguous(), positive, shortest)
     return found
+
+
+def _takes(rows: Tensor) -> bool:
+    many = rows.numel() >= SMALLEST
+    return many and rows.device.type == "cpu" and rows.dtype in _TYPES and is_there(aloud=False)
 
 
 def is_there(device: str = "cpu", aloud: bool = True) -> bool:

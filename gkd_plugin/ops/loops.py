@@ -80,6 +80,25 @@ def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Ten
     return out.sum(), for_x, for_y
 
 
+def unit_rows(rows: Tensor, shortest: float) -> tuple[Tensor, Tensor]:
+    """Rows scaled to length 1, and by what each was multiplied, ``[N]``.
+
+    Args:
+        rows (Tensor): ``[N, d]``.
+        shortest (float): Rows up to this length become 0.
+    """
+    out, factors = torch.empty_like(rows), rows.new_empty(len(rows))
+    _share(scale_rows, len(rows), shortest, *(tensor.numpy() for tensor in (rows, out, factors)))
+    return out, factors
+
+
+def unit_rows_back(out: Tensor, factors: Tensor, given: Tensor) -> Tensor:
+    """The gradient of :func:`unit_rows` for its rows, where ``given`` is that of what it gave."""
+    found = torch.empty_like(out)
+    _share(scale_rows_back, len(out), *(tensor.numpy() for tensor in (out, factors, given, found)))
+    return found
+
+
 def _share(loop: Callable[..., None], count: int, *arrays: Any) -> None:
     """Runs a loop over ``count`` places, in as many parts as torch has threads."""
     parts = max(1, min(torch.get_num_threads(), count // _MANY))
@@ -205,6 +224,32 @@ def dot_by_node(low: int, high: int, rows: Any, starts: Any, partners: Any, plac
 
 
 # ------------------------------------------------------------------------------------------------------ rows of length 1
+@_compile
+def scale_rows(low: int, high: int, shortest: float, rows: Any, out: Any, factors: Any) -> None:
+    """Each row over its length."""
+    zero = rows.dtype.type(0)
+    for row in range(low, high):
+        x, total = rows[row], zero
+        for k in range(rows.shape[1]):
+            total += x[k] * x[k]
+        factor = rows.dtype.type(1 / np.sqrt(total)) if np.sqrt(total) > shortest else zero
+        factors[row] = factor
+        for k in range(rows.shape[1]):
+            out[row, k] = x[k] * factor
+
+
+@_compile
+def scale_rows_back(low: int, high: int, out: Any, factors: Any, given: Any, found: Any) -> None:
+    """The part of each gradient that is at a right angle to its row, over the length that the row had."""
+    for row in range(low, high):
+        x, gradient, factor = out[row], given[row], factors[row]
+        along = factors.dtype.type(0)
+        for k in range(out.shape[1]):
+            along += x[k] * gradient[k]
+        for k in range(out.shape[1]):
+            found[row, k] = factor * (gradient[k] - along * x[k])
+
+
 @_compile
 def compare_unit_rows(
     low: int, high: int, shortest: float, floor: float, xs: Any, ys: Any, out: Any, all_for_x: Any, all_for_y: Any

@@ -68,6 +68,25 @@ def sum_rows(function: Callable[..., Tensor], rows: Sequence[Tensor], shared: Se
     return out
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows scaled to length 1; a row of length 0 stays 0 and gets the gradient 0.
+
+    Args:
+        rows (Tensor): ``[..., d]``.
+    """
+    found = compiled.unit_rows(rows, SHORTEST)
+    if found is None:
+        found = rows * _invert(rows)
+    return found
+
+
+def _invert(rows: Tensor) -> Tensor:
+    """1 over the length of each row, ``[..., 1]``, and 0 where that is 0."""
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    some = length > SHORTEST
+    return torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
+
+
 class _UnitGaps(torch.autograd.Function):
     """Gradients in closed form, taken along with the value; most passes are in place, for its tables are the largest of a step."""
 
@@ -111,13 +130,8 @@ def _compare(x: Tensor, y: Tensor, positive: bool) -> tuple[Tensor, Tensor, Tens
     """The squared difference of rows scaled to length 1, summed, and its gradients."""
     if positive:
         x, y = x.relu(), y.relu()
-    sides = []
-    for rows in (x, y):
-        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        some = length > SHORTEST
-        inverse = torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
-        sides.append((rows * inverse, inverse))
-    (x, over_x), (y, over_y) = sides
+    over_x, over_y = _invert(x), _invert(y)
+    x, y = x * over_x, y * over_y
     apart = (x - y).flatten()
     # of |x - y|^2 for rows of length 1: (x·y) x - y, over half the length that x had
     cosine = (x * y).sum(dim=1, keepdim=True)

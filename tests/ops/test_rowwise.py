@@ -95,3 +95,30 @@ def test_equal_rows_have_no_gap(looped: bool, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(compiled, "SMALLEST", 0)
     x = torch.randn(4, 3)
     assert float(rowwise.unit_gaps(x, x.clone(), (), (), False)) == 0.0
+
+
+def test_compiled_unit_rows_equal_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    x, given = draw(6, 4), torch.randn(4, 6, dtype=torch.float64).t()  # a gradient that is not in one piece
+    with torch.no_grad():
+        x[2] = 0.0
+    eager = rowwise.unit_rows(x)
+    expected = torch.autograd.grad(eager, x, given)
+    monkeypatch.setattr(compiled, "SMALLEST", 0)
+    looped = rowwise.unit_rows(x)
+    torch.testing.assert_close(looped, eager)
+    torch.testing.assert_close(torch.autograd.grad(looped, x, given), expected)
+    some = draw(5, 3)
+    assert torch.autograd.gradcheck(rowwise.unit_rows, (some,))
+    torch.testing.assert_close(rowwise.unit_rows(some.t()), (some / some.norm(dim=0)).t())
+    assert rowwise.unit_rows(x[:, 0]).shape == (6,)  # one row, which is no table
+    with torch.no_grad():
+        assert not rowwise.unit_rows(x).requires_grad
+
+
+def test_compiled_unit_rows_carry_on_what_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    x = torch.tensor([[1.0, torch.nan], [3.0, 4.0], [torch.inf, 1.0]])
+    plain = rowwise.unit_rows(x)
+    monkeypatch.setattr(compiled, "SMALLEST", 0)
+    torch.testing.assert_close(rowwise.unit_rows(x), plain, equal_nan=True)

@@ -18,43 +18,61 @@ BLOCK = 2**20  # pairs of nodes that are compared at a time
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Block by block. A single block's probabilities are kept for the gradient, several are computed again."""
+    """Block by block. With one source the gradients are taken along; with several, blocks are computed again for them."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, targets: Tensor, block: int) -> Tensor:
-        count = rows.size(0)
+        count, sources = rows.size(0), targets.size(0)
         step = max(1, block // max(count, 1))
-        total, sums, kept = rows.new_zeros(targets.size(0)), rows.new_empty(targets.shape[:2]), None
+        total, sums = rows.new_zeros(sources), rows.new_empty(targets.shape[:2])
+        along = sources == 1 and any(ctx.needs_input_grad)
+        for_rows, for_targets = (torch.zeros_like(rows), torch.zeros_like(targets)) if along else (None, None)
         for number, theirs in enumerate(targets):
             for start in range(0, count, step):
-                scores = rows[start : start + step] @ theirs.t()
-                own = scores.diagonal(start).clone()
-                largest = scores.amax(dim=1, keepdim=True)
-                kept = scores.sub_(largest).exp_()
-                sums[number, start : start + step] = largest.squeeze(1) + kept.sum(dim=1).log()
+                part = rows[start : start + step]
+                scores = part @ theirs.t()
+                own, largest = scores.diagonal(start).clone(), scores.amax(dim=1, keepdim=True)
+                shares = scores.sub_(largest).exp_()
+                amounts = shares.sum(dim=1, keepdim=True)
+                sums[number, start : start + step] = (largest + amounts.log()).squeeze(1)
                 total[number] += (sums[number, start : start + step] - own).sum()
-        single = targets.size(0) == 1 and step >= count
-        ctx.step = step
-        ctx.save_for_backward(rows, targets, sums, kept if single else None)
+                if for_rows is not None and for_targets is not None:
+                    _add_up(shares.div_(amounts), start, part, theirs, for_rows, for_targets[number])
+        ctx.step, ctx.along = step, along
+        ctx.save_for_backward(*((for_rows, for_targets) if along else (rows, targets, sums)))
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *given: Any) -> Any:
-        rows, targets, sums, kept = ctx.saved_tensors
+        if ctx.along:
+            for_rows, for_targets = ctx.saved_tensors
+            return for_rows * given[0], for_targets * given[0], None
+        rows, targets, sums = ctx.saved_tensors
         for_rows, for_targets = torch.zeros_like(rows), torch.zeros_like(targets)
         for number, theirs in enumerate(targets):
             for start in range(0, rows.size(0), ctx.step):
                 part = rows[start : start + ctx.step]
-                if kept is None:
-                    shares = (part @ theirs.t()).sub_(sums[number, start : start + ctx.step].unsqueeze(1)).exp_()
-                else:
-                    shares = kept / kept.sum(dim=1, keepdim=True)
-                shares.diagonal(start).sub_(1.0)
-                shares.mul_(given[0][number])
-                for_rows[start : start + ctx.step] += shares @ theirs
-                for_targets[number] += shares.t() @ part
+                shares = (part @ theirs.t()).sub_(sums[number, start : start + ctx.step].unsqueeze(1)).exp_()
+                _add_up(shares, start, part, theirs, for_rows, for_targets[number], given[0][number])
         return for_rows, for_targets, None
+
+
+def _add_up(
+    shares: Tensor,
+    start: int,
+    part: Tensor,
+    theirs: Tensor,
+    for_rows: Tensor,
+    for_theirs: Tensor,
+    by: Tensor | None = None,
+) -> None:
+    """Adds a block's gradients to those of its rows and of all targets; its shares are used up."""
+    shares.diagonal(start).sub_(1.0)
+    if by is not None:
+        shares.mul_(by)
+    for_rows[start : start + len(part)].addmm_(shares, theirs)
+    for_theirs.addmm_(shares.t(), part)
 
 
 def info_nce(rows: Tensor, targets: Tensor, temperature: float, block: int = BLOCK) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gkd_plugin.errors import UserError
+from gkd_plugin.ops.rowwise import unit_rows
 from gkd_plugin.space.observation import Graph, Observation
 
 NODES = {"all": "all nodes", "train": "training nodes", "unlabeled": "nodes outside the training mask"}
@@ -59,9 +59,7 @@ def normalize(rows: Tensor, how: str) -> Tensor:
     A row of length 0 stays 0 and gets the gradient 0; a single row is standardised to 0.
     """
     if how == "l2":
-        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-        some = length > 1e-12
-        return rows * torch.where(some, 1 / torch.where(some, length, 1.0), 0.0)
+        return unit_rows(rows)
     if how == "batchnorm":
         return rows * 0.0 if rows.size(0) < 2 else functional.batch_norm(rows, None, None, training=True)
     return rows
