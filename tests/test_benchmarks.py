@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from gkd_plugin.commands.init import packed_configs
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
+from gkd_plugin.papers.reproduce import reproduce
 from gkd_plugin.plan import Plan
+from gkd_plugin.study.execute import Resources
 from gkd_plugin.training.result import RunResult, Score
 from tests import toy
 from tests.running import forward
@@ -137,3 +141,57 @@ def test_a_study_survives_what_happens_to_it():
     script = str(FOLDER / "study_faults.py")
     done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True, cwd=FOLDER.parent)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_scores_of_two_days_make_the_page_of_one_study(load, work_folder):
+    recipe = {
+        "title": "A paper",
+        "link": "https://example.org",
+        "claim": "It helps.",
+        "quick": {"seeds": 1, "overrides": {}},
+        "studies": {
+            "first": {
+                "config": "base.yaml",
+                "grid": "grid.txt",
+                "seeds": 3,
+                "rows": [
+                    {"name": "alone", "where": {"preset": "supervised"}},
+                    {"name": "mutual", "where": {"preset": "dml"}, "over": "alone"},
+                ],
+            }
+        },
+    }
+    folder = Path("mine")
+    folder.mkdir()
+    base = toy.values(Path("results"), optim={"max_epoch": 2}, kd={"preset": "supervised"})
+    (folder / "base.yaml").write_text(yaml.safe_dump(base))
+    (folder / "grid.txt").write_text("kd.preset preset [supervised, dml]\nkd.students students [2]\n")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    scores = load("scores")
+
+    def train(out_dir, seed, repeat):
+        words = ["seed", str(seed), "out_dir", out_dir]
+        reproduce("mine", repeat=repeat, overrides=words, resources=Resources(workers=0), quiet=True)
+        return Path(out_dir) / "first.gkd"
+
+    assert "4 runs of 2" in scores.keep("mine", "first", train("one", 1, 2), Path("kept"))
+    assert "6 runs of 2" in scores.keep(
+        "mine", "first", train("two", 2, 2), Path("kept")
+    )  # seed 2 twice, with equal scores
+    page = scores.write("mine", "first", Path("kept"))
+    whole = Path("whole/mine.md")
+    train("whole", 1, 3)
+    rows = [line for line in whole.read_text().splitlines() if line.startswith(("| alone", "| mutual"))]
+    without_time = [row.rsplit("|", 2)[0] for row in rows]
+    assert len(rows) == 3 and all(any(line.startswith(row) for line in page.splitlines()) for row in without_time)
+    assert "(6 runs)" in page and "commit" in page
+
+    table = Path("kept/mine_first.csv")
+    text = table.read_text()
+    table.write_text(re.sub(r"0\.\d+,0\.\d+,", "0.9,0.9,", text, count=1))
+    with pytest.raises(SystemExit, match="other scores are kept already.*Nothing was changed"):
+        scores.keep("mine", "first", Path("one/first.gkd"), Path("kept"))
+    table.write_text(text)
+    (folder / "base.yaml").write_text(yaml.safe_dump({**base, "optim": {**base["optim"], "max_epoch": 3}}))
+    changed = scores.write("mine", "first", Path("kept"))
+    assert "6 rows belong to other configurations" in changed and "| alone | 0 |" in changed
