@@ -7,7 +7,8 @@ describes the procedure: every peer is evaluated again for each learner, and bot
 pair of layers (``published``; ``published, our kernel`` has the distances from ``gkd_plugin`` and nothing else). All three
 must give the same losses, or the script stops. ``structure of a student: its loops alone`` are the distributions of one student's two layers
 when it learns and when it is read, with nothing around them and in a warm cache. Over-smoothing is measured every 20 epochs
-(``kd.measure_period``), as diagnostics are.
+(``kd.measure_period``), as diagnostics are. The published procedure is measured at the end, in turns with ``alignahead, 4``, which is
+measured again for it.
 """
 
 from __future__ import annotations

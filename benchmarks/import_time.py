@@ -17,6 +17,7 @@ import time
 from statistics import median
 
 from studies import ROOT, markdown
+from turns import count
 
 FILE = str(ROOT / "graphgym_configs" / "cora" / "alignahead_pp.yaml")
 COMMANDS = (("--help",), ("list",), ("check", FILE), ("explain", FILE))
@@ -42,7 +43,7 @@ def run(*words: str) -> tuple[float, str]:
 def main() -> None:
     """Measures in turns and prints the medians."""
     parser = argparse.ArgumentParser(description=str(__doc__))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=count, default=9)
     rounds = parser.parse_args().rounds
     host, plugin, ratios, starts, torch, light = [], [], [], [], [], []
     commands: list[list[float]] = [[] for _ in COMMANDS]

@@ -6,8 +6,7 @@ A GCN of two layers on Cora (width 16) and on PubMed (width 64), one student; th
 Training, validation, rows and records in every epoch. A row ``alone`` is the least that a term's formula asks for, value and
 gradient, over and over in a warm cache and without a loop around it: for ``gcrd`` and ``fitnet`` the matrix products, at the
 sizes of their presets; for all but ``gcrd`` the formula in as few operations and compiled loops as it takes (``abkd`` and
-``fitnet`` with the step of what they learn).
-1 and its ratio is what no way to compute the term could undercut.
+``fitnet`` with the step of what they learn). No way to compute the term can bring an epoch below 1 plus that ratio.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from studies import ROOT, markdown, prepare
+from turns import count
 
 sys.path.insert(0, str(ROOT))
 SEEDS, STUDENTS = 16, 8
@@ -116,7 +117,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--widths", default="16,64")
     parser.add_argument("--processes", type=int, default=0, help="also so many processes that share the GPU")
     parser.add_argument("--datasets", type=Path, help="a dataset.dir that holds Cora")

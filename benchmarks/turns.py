@@ -25,12 +25,20 @@ ROUND = 20  # epochs of each side in a round: diagnostics.json gets a row every 
 Epoch = Callable[[], object]
 
 
+def count(text: str) -> int:
+    """A number of rounds."""
+    found = int(text)
+    if found < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return found
+
+
 def parse(description: str, rounds: int) -> argparse.Namespace:
     """``--data``, ``--rounds``; quiet, and one thread."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = os.environ.get("GKD_DATA_DIR")
     parser.add_argument("--data", default=folder, help="folder with prepare.py (default: download)")
-    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--rounds", type=count, default=rounds)
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     import torch

@@ -25,6 +25,7 @@ from pathlib import Path
 from studies import ROOT, markdown, prepare
 from study_throughput import make_base
 from torch_geometric.datasets import Planetoid
+from turns import count
 
 BARS = {"`gkd run`": 0.65, "`gkd run`, `kd.sparse_input`": 0.45, "warm": 0.35, "warm, `kd.sparse_input`": 0.15}
 WARM = """
@@ -51,7 +52,7 @@ def main() -> None:
     host = os.environ.get("GKD_HOST_DIR", str(ROOT / "../shared/host"))
     parser.add_argument("--host", default=host, help="folder of the host's main.py")
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     asked = parser.parse_args()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     times: dict[str, list[float]] = {}

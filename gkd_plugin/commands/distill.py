@@ -198,7 +198,7 @@ def _choose_student(student: str | nn.Module, layers: str | None, shape: Mapping
         "batchnorm": False,
         "l2norm": False,
     }
-    name = f"{student}, {shape['depth']} layers of {shape['width']}"
+    name = f"{student}, {shape['depth']} layer{'s' if shape['depth'] != 1 else ''} of {shape['width']}"
     if student in NETWORKS:
         return _Student(student, name, {"gnn": gnn})
     return _Student("gnn", name, {"gnn": {**gnn, "layer_type": student, "stage_type": "stack"}})

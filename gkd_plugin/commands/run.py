@@ -22,7 +22,7 @@ from gkd_plugin.commands.progress import merge_warnings, show_warnings
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.reuse import describe_finished, require_unchanged
 from gkd_plugin.commands.seeds import train_seeds
-from gkd_plugin.commands.start import require_name
+from gkd_plugin.commands.start import require_name, require_teacher_seeds
 from gkd_plugin.commands.train_teacher import order_teacher
 from gkd_plugin.config.cohort import find_cohort
 from gkd_plugin.config.load import Config, Source, read_config
@@ -157,6 +157,9 @@ def _run_one(
     folder = Path(own.out_dir) / name
     own.out_dir = own.run_dir = str(folder)
     further = find_cohort(config.cfg, config.plan, config.path.parent if config.path else None)
+    asked = range(own.seed, own.seed + repeat)
+    if teacher is None:
+        require_teacher_seeds(config.plan, folder, [n for n in asked if fresh or read_result(folder / str(n)) is None])
     with guarded(folder):
         kept = set_aside(folder) if fresh else None
         claim(folder, own, config.plan, further)
@@ -173,10 +176,9 @@ def _run_one(
         warnings.filterwarnings("ignore", message=".* is ill-defined and being set to 0.0")
         torch.set_num_threads(int(cfg.num_threads))
         try:
-            first = int(cfg.seed)
-            require_unchanged(config.plan, own, folder, range(first, first + repeat), teacher)
+            require_unchanged(config.plan, own, folder, asked, teacher)
             if not quiet:
-                _say_finished(folder, range(first, first + repeat))
+                _say_finished(folder, asked)
             seeds = train_seeds(config, further, folder, repeat, quiet, watch, teacher)
             results = [seeds.results[seed] for seed in sorted(seeds.results)]
             if results:
@@ -185,7 +187,6 @@ def _run_one(
         finally:
             torch.set_num_threads(threads)
     if not quiet:
-        asked = range(first, first + repeat)
         others = [find_damage(path) for path in seed_folders(folder) if int(path.name) not in asked]
         found = merge_warnings({each.seed: [*filterfalse(was_told, each.warnings)] for each in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])

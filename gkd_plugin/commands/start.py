@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from torch_geometric import seed_everything
@@ -16,6 +16,7 @@ from gkd_plugin.config.load import Config
 from gkd_plugin.data.doubts import find_doubts
 from gkd_plugin.data.load import load
 from gkd_plugin.errors import UserError, cut, describe_error
+from gkd_plugin.plan import Plan
 from gkd_plugin.schema import LONGEST_NAME
 from gkd_plugin.space.sources import listening
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
@@ -81,6 +82,26 @@ def require_teachers(config: Config, planned: Collection[Path] = ()) -> None:
             found = search.choose(target, plan["teacher_seed"], int(config.cfg.seed))
             own_cfg(found.config)
             load_weights(found.weights)
+
+
+def require_teacher_seeds(plan: Plan, folder: Path, numbers: Iterable[int]) -> None:
+    """Refuses a stored run as the teacher of seeds that it does not have, before the first of them is trained.
+
+    Args:
+        plan (Plan): The plan.
+        folder (Path): The run's folder.
+        numbers (iterable of int): The seed folders that are to be trained.
+
+    Raises:
+        UserError: If it lacks one.
+    """
+    if not any(listening(plan, teacher.NAME)):
+        return
+    for name in list_names(plan):
+        target = None if name == ModuleTeacher.name else search.find_folder(name, folder)
+        if target is not None and not search.is_file(target):
+            for number in numbers:
+                search.choose(target, plan["teacher_seed"], number)
 
 
 def require_data(config: Config) -> list[str]:

@@ -173,7 +173,7 @@ def _warn_of_machine(cfg: Mapping[str, Any], train: Mapping[str, Any]) -> Iterat
         )
     threads, cores = cfg.get("num_threads", 1), _count_cores()
     if isinstance(threads, int) and threads > cores:
-        yield f"num_threads {threads}, but this process may use {cores} cores: slower than num_threads: {cores}."
+        yield f"num_threads {threads}, but this process may use {cores} core{'s' if cores > 1 else ''}: slower than num_threads: {cores}."
 
 
 def _count_cores() -> int:

@@ -126,7 +126,9 @@ class Estimates(Printable):
             yield f"[yellow]not run:[/] {escape(name)}: {escape(why)}"
         known = [estimate.seconds for estimate in self.estimates.values() if estimate.seconds is not None]
         if known:
-            yield f"in all about {parts.format_time(sum(known))}, without teachers"
+            missing = len(self.estimates) - len(known)
+            without = f" and {parts.format_count(missing, 'study', 'studies')} of unknown time" if missing else ""
+            yield f"in all about {parts.format_time(sum(known))}, without teachers{without}"
 
 
 def list_recipes() -> Papers:

@@ -14,6 +14,7 @@ from torch import nn
 from torch_geometric.graphgym import register
 
 from gkd_plugin.commands.run import run
+from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.training.teachers.cache import VARIABLE
 from tests import toy
@@ -154,6 +155,9 @@ def test_a_teacher_that_is_missing_or_unfinished(tmp_path: Path) -> None:
     teacher = teach(tmp_path)
     assert "Did you mean 'wide'?" in refused(student(tmp_path, kd={"teacher": "wied"}))
     assert "asks for seed folder 3" in refused(student(tmp_path, kd={"teacher_seed": 3}))
+    with pytest.raises(UserError, match="asks for seed folder 1 .*; finished: 0"):  # before seed 0 is trained
+        run(student(tmp_path), repeat=2, quiet=True)
+    assert not (tmp_path / "results" / "narrow").exists()
     assert "'narrow' is this run itself" in refused(student(tmp_path, kd={"teacher": "narrow"}))
     (teacher / "0" / "result.json").write_text('{"seed": 1}')
     assert "is not a result of gkd_plugin" in refused(student(tmp_path))

@@ -90,7 +90,8 @@ class Diagnostics(Recorder):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
             file.write(
-                json.dumps({key: round(value, 8) if value == value else None for key, value in row.items()}) + "\n"
+                json.dumps({key: round(value, 8) if math.isfinite(value) else None for key, value in row.items()})
+                + "\n"
             )
 
     def see_evaluation(self, epoch: int, students: Sequence[Student]) -> None:
