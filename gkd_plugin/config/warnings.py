@@ -31,6 +31,7 @@ def find_warnings(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:
     for group in plan.active:
         yield from _warn_of_uniform_rows(group, gnn)
         yield from _warn_of_shrinking(group)
+        yield from _warn_of_single(group)
         yield from _warn_of_schedule(group, optim)
         yield from _warn_of_no_source(group, plan)
         within = "source" in group.values and is_within(str(group["source"]), plan.students)
@@ -84,6 +85,17 @@ def _warn_of_shrinking(group: GroupPlan) -> Iterator[str]:
             f"kd_{group.name}.projector_side both without normalize: both projections are trained and can bring the "
             "distance to 0 by shrinking. Set normalize: l2."
         )
+
+
+def _warn_of_single(group: GroupPlan) -> Iterator[str]:
+    unit = group.name == "contrast" or group.get("normalize") == "l2" or group.get("loss") == "cosine"
+    if group.get("dim") == 1 and unit:
+        yield (
+            f"kd_{group.name}.dim 1: a projected row is one number, of which only the sign is left at length 1: the term teaches "
+            "next to nothing. Set a larger dim."
+        )
+    if group.name == "contrast" and group.get("samples") == 1:
+        yield "kd_contrast.samples 1: a single node always finds itself, so the term is 0. Set at least 2."
 
 
 def _warn_of_schedule(group: GroupPlan, optim: Mapping[str, Any]) -> Iterator[str]:

@@ -88,6 +88,22 @@ def test_projections_that_can_shrink():
     assert "shrink" not in warnings(kd_feature={**feature, "projector_side": "learner"})
 
 
+def test_terms_that_have_nothing_to_compare():
+    feature = {"weight": 1, "projector": "linear", "projector_side": "both", "normalize": "l2"}
+    contrast = {"weight": 1, "source": "peers", "projector": "linear"}
+    said = "teaches next to nothing"
+    assert said in warnings(kd_feature={**feature, "dim": 1})
+    assert said in warnings(kd_feature={**feature, "dim": 1, "normalize": "none", "loss": "cosine"})
+    assert said in warnings(kd_contrast={**contrast, "dim": 1})
+    assert "the term is 0" in warnings(kd_contrast={**contrast, "samples": 1})
+    for sound in (
+        {"kd_feature": {**feature, "dim": 2}},
+        {"kd_feature": {**feature, "dim": 1, "normalize": "batchnorm"}},
+        {"kd_contrast": {**contrast, "samples": 2, "dim": 2}},
+    ):
+        assert warnings(**sound) == ""
+
+
 def test_selection_that_sees_few_epochs():
     assert "eval_period 10" in warnings(train={"eval_period": 10})
 
