@@ -5,8 +5,10 @@
 GCNs of two layers of width 64 on PubMed under ``alignahead`` and ``alignahead_pp``, and ``alignahead`` with four as its paper
 describes the procedure: every peer is evaluated again for each learner, and both distributions are computed anew for each
 pair of layers (``published``; ``published, our kernel`` has the distances from ``gkd_plugin`` and nothing else). All three
-must give the same losses, or the script stops. ``structure of a student: its loops alone`` are the distributions of one student's two layers
-when it learns and when it is read, with nothing around them and in a warm cache. Over-smoothing is measured every 20 epochs
+must give the same losses, or the script stops. ``structure of a student: its loops alone`` are the distributions of one student's two
+layers when it learns and when it is read, with nothing around them and in a warm cache; ``supervised, then these loops`` is an
+epoch on labels only with the same loops after it, which then find nothing in the cache. ``features of a student: their formula alone``
+are the squared differences of its two layers from those of three peers, and their gradients. Over-smoothing is measured every 20 epochs
 (``kd.measure_period``), as diagnostics are. The published procedure is measured at the end, in turns with ``alignahead, 4``, which is
 measured again for it.
 """
@@ -30,6 +32,8 @@ COHORTS = (
 NAIVE, FASTER = 4, 3.0  # students of the published procedure, and how much faster ours must be
 OURS = f"alignahead, {NAIVE}"
 ALONE = "structure of a student: its loops alone"
+AFTER = "supervised, then these loops"
+FEATURES = "features of a student: their formula alone"
 
 
 class Published:
@@ -107,6 +111,17 @@ class Published:
         return softmax(torch.exp(-far / 100), v, num_nodes=self.edges.num_nodes)
 
 
+def features(nodes: int, width: int, peers: int) -> Any:
+    """Two layers compared with two of each peer, as ``kd_feature`` of ``alignahead_pp`` does; value and gradient."""
+    import torch
+    from torch.nn import functional
+
+    layers = [torch.randn(nodes, width, requires_grad=True) for _ in range(2)]
+    others = [torch.randn(nodes, width) for _ in range(2 * peers)]
+    gaps = [(layers[place % 2], other) for place, other in enumerate(others)]
+    return lambda: torch.autograd.grad(sum(functional.mse_loss(x, y) for x, y in gaps), layers)
+
+
 def require_same(run: Run, naive: Published) -> None:
     """Trains both for an epoch and compares the losses."""
     import torch
@@ -163,8 +178,18 @@ def main() -> None:
         times = measure(sides, asked.rounds, ROUND // asked.rounds)  # all rounds together are one round of turns.py
         graph = next(iter(sides["supervised"].trainer.feeds[0])).batch
         learns, read = (local_structure(graph.edge_index, graph.num_nodes, 64, learns) for learns in (True, False))
-        loops = {ALONE: lambda: [part() for _ in range(2) for part in (learns, read)]}
-        times |= measure(loops, asked.rounds, ROUND // asked.rounds)
+        beside = Run(gcn(datasets, "PubMed", 64), Path(scratch) / "beside")
+
+        def loop() -> None:
+            for part in (learns, read, learns, read):
+                part()
+
+        def train_then_loop() -> None:
+            beside()
+            loop()
+
+        alone = {ALONE: loop, AFTER: train_then_loop, FEATURES: features(graph.num_nodes, 64, NAIVE - 1)}
+        times |= measure(alone, asked.rounds, ROUND // asked.rounds)
         slow = measure({OURS: sides[OURS]} | naive, rounds=2, epochs=1, warm=1)
     base = times["supervised"]
     rows = [["supervised", milliseconds(base), "-", "-", "-", "-"]]
@@ -174,7 +199,9 @@ def main() -> None:
         rows.append(
             [f"{preset}, {students}", milliseconds(each), text, "-", f"{bar:g}", "yes" if found <= bar else "no"]
         )
-    rows.append([ALONE, milliseconds(times[ALONE]), ratio(times[ALONE], base, together=True)[1], "-", "-", "-"])
+    rows += [
+        [name, milliseconds(times[name]), ratio(times[name], base, together=True)[1], "-", "-", "-"] for name in alone
+    ]
     for name in naive:
         found, text = ratio(slow[name], slow[OURS])
         rows.append([name, milliseconds(slow[name]), "-", text, f">= {FASTER:g}", "yes" if found >= FASTER else "no"])

@@ -159,7 +159,7 @@ def _run_one(
     further = find_cohort(config.cfg, config.plan, config.path.parent if config.path else None)
     asked = range(own.seed, own.seed + repeat)
     if teacher is None:
-        require_teacher_seeds(config.plan, folder, [n for n in asked if fresh or read_result(folder / str(n)) is None])
+        require_teacher_seeds(config.plan, folder, [n for n in asked if fresh or _is_open(folder / str(n))])
     with guarded(folder):
         kept = set_aside(folder) if fresh else None
         claim(folder, own, config.plan, further)
@@ -191,6 +191,11 @@ def _run_one(
         found = merge_warnings({each.seed: [*filterfalse(was_told, each.warnings)] for each in results})
         show_warnings([*found, *dict.fromkeys([*left_out, *(damage for damage in others if damage is not None)])])
     return RunReport(name, folder, config.plan, results, seeds.failures)
+
+
+def _is_open(seed: Path) -> bool:
+    """Whether a seed is to be trained: a damaged one is left alone."""
+    return find_damage(seed) is None and read_result(seed) is None
 
 
 def _say_finished(folder: Path, numbers: range) -> None:
