@@ -88,7 +88,7 @@ def keep(paper: str, study: str, folder: Path, into: Path) -> str:
             )
         new = pd.concat([old, new]).drop_duplicates([*KEY, "config"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    new.sort_values(KEY).to_csv(path, index=False, float_format="%.10g")
+    new.sort_values(KEY).to_csv(path, index=False)
     return f"{path}: {new.drop_duplicates(['point', 'seed']).shape[0]} runs of {new['point'].nunique()} configurations"
 
 

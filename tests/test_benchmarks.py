@@ -17,6 +17,7 @@ from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
+from gkd_plugin.papers.recipe import list_papers
 from gkd_plugin.papers.reproduce import reproduce
 from gkd_plugin.plan import Plan
 from gkd_plugin.study.execute import Resources
@@ -195,3 +196,14 @@ def test_scores_of_two_days_make_the_page_of_one_study(load, work_folder):
     (folder / "base.yaml").write_text(yaml.safe_dump({**base, "optim": {**base["optim"], "max_epoch": 3}}))
     changed = scores.write("mine", "first", Path("kept"))
     assert "6 rows belong to other configurations" in changed and "| alone | 0 |" in changed
+
+
+@pytest.mark.parametrize("table", sorted((FOLDER.parent / "docs" / "scores").glob("*.csv")), ids=lambda path: path.stem)
+def test_a_page_of_results_has_what_its_scores_say(table, load):
+    paper = next(
+        folder.name for folder in sorted(list_papers().values(), reverse=True) if table.stem.startswith(folder.name)
+    )
+    page = (FOLDER.parent / "docs" / f"results_{paper}.md").read_text().splitlines()
+    made = load("scores").write(paper, table.stem.removeprefix(f"{paper}_"), table.parent).splitlines()
+    rows = [line for line in made if line.startswith("| ") and "students" in line]
+    assert len(rows) > 10 and [row for row in rows if row not in page] == []
