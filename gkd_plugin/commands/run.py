@@ -159,7 +159,7 @@ def _run_one(
     further = find_cohort(config.cfg, config.plan, config.path.parent if config.path else None)
     asked = range(own.seed, own.seed + repeat)
     if teacher is None:
-        require_teacher_seeds(config.plan, folder, [n for n in asked if fresh or _is_open(folder / str(n))])
+        require_teacher_seeds(config.plan, folder, (n for n in asked if fresh or _is_open(folder / str(n))))
     with guarded(folder):
         kept = set_aside(folder) if fresh else None
         claim(folder, own, config.plan, further)

@@ -97,6 +97,7 @@ def require_teacher_seeds(plan: Plan, folder: Path, numbers: Iterable[int]) -> N
     """
     if not any(listening(plan, teacher.NAME)):
         return
+    numbers = list(numbers)
     for name in list_names(plan):
         target = None if name == ModuleTeacher.name else search.find_folder(name, folder)
         if target is not None and not search.is_file(target):
