@@ -115,7 +115,10 @@ def find_tu(word: str, dataset_dir: str | Path) -> str | None:
     """
     if (Path(dataset_dir) / word).is_dir():
         return None
-    there = [path.name for path in Path(dataset_dir).glob("TU_*") if path.is_dir()]
+    try:
+        there = [path.name for path in Path(dataset_dir).glob("TU_*") if path.is_dir()]
+    except OSError:  # the folder is gone meanwhile, or may not be read: loading says it
+        there = []
     same = [name for name in there if _squeeze(name) == _squeeze(word)]
     return same[0] if len(same) == 1 else None
 

@@ -331,6 +331,14 @@ def test_a_data_set_of_tu_that_lies_there_under_another_spelling(tmp_path: Path)
     assert find_tu("TU_enzymes", tmp_path) is None and find_tu("tu_enzymes", tmp_path) is None  # which of the two?
 
 
+def test_a_folder_of_data_that_is_removed_meanwhile_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scandir(_: object) -> None:
+        raise FileNotFoundError("another process was here")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert find_tu("TU_ENZYMES", tmp_path) is None
+
+
 def test_a_configuration_has_the_one_spelling() -> None:
     config = read_config({"dataset": {"format": "gkd", "name": "amazon_photo", "task": "node"}})
     assert config.cfg.dataset.name == "AmazonPhoto"
