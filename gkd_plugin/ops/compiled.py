@@ -162,36 +162,38 @@ def _takes(rows: Tensor) -> bool:
 
 
 def is_there(device: str = "cpu", aloud: bool = True) -> bool:
-    """Whether compiled loops can be used; where not, why is said once if asked to.
+    """Whether compiled loops can be used; where a compiler is there and does not work, that is said once.
 
     Args:
         device (str): ``cpu`` or ``cuda``.
-        aloud (bool): Whether to say it.
+        aloud (bool): Whether to say it, too, where there is none.
     """
-    reason = _find_obstacle(device)
-    if reason and aloud:
-        tell(f"edges are compared by torch's operations: {reason}")
+    reason, broken = _find_obstacle(device)
+    if reason and (aloud or broken):
+        tell(f"edges and rows are compared by torch's operations: {reason}")
     return not reason
 
 
 @cache
-def _find_obstacle(device: str) -> str:
-    """Why compiled loops cannot be used, or an empty text; the loops are compiled here, or read from their cache."""
+def _find_obstacle(device: str) -> tuple[str, bool]:
+    """Why compiled loops cannot be used, or an empty text, and whether that is a fault; the loops are compiled here, or read
+    from their cache.
+    """
     compiler = _COMPILERS[device]
     if find_spec(compiler) is None:
         how = "pip install 'gkd_plugin[fast]'" if device == "cpu" else f"pip install {compiler}"
-        return f"{compiler} is not installed ({how} makes this several times faster)"
+        return f"{compiler} is not installed ({how} makes this several times faster)", False
     try:
         if device == "cpu" and import_module("numba").config.DISABLE_JIT:
-            return "NUMBA_DISABLE_JIT is set"
+            return "NUMBA_DISABLE_JIT is set", False
         pair = torch.tensor([[0], [1]], device=device)
         for kind in _TYPES:
             found = _loops(device).compare(MANHATTAN, torch.eye(2, dtype=kind, device=device), pair).item()
             if found != 2:
-                return f"{compiler} computes a distance of 2 as {found:g}"
+                return f"{compiler} computes a distance of 2 as {found:g}", True
     except Exception as error:  # a numba that does not suit this numpy, a cache that cannot be written, no C compiler
-        return f"{compiler} does not work here ({describe_error(error)})"
-    return ""
+        return f"{compiler} does not work here ({describe_error(error)})", True
+    return "", False
 
 
 def _loops(device: str) -> Any:
