@@ -95,7 +95,8 @@ class _UnitGaps(torch.autograd.Function):
         x, weight, bias, y, y_weight, y_bias = (None if each is None else each.detach() for each in tensors)
         assert x is not None and y is not None
         total = x.new_zeros(())
-        grads = [None if each is None else torch.zeros_like(each) for each in (x, weight, bias, None, y_weight, y_bias)]
+        owners = (x, weight, bias, None, y_weight, y_bias)
+        grads = [torch.zeros_like(each) if learns and each is not None else None for each in owners]
         for start in range(0, x.size(0), ROWS):
             ours, theirs = x[start : start + ROWS], y[start : start + ROWS]
             a, b = _project(ours, weight, bias), _project(theirs, y_weight, y_bias)
