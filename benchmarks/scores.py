@@ -3,9 +3,11 @@
     gkd reproduce alignahead_pp --only pubmed --repeat 3 dataset.dir DIR seed 3
     python benchmarks/scores.py keep alignahead_pp pubmed results/papers/alignahead_pp/pubmed.gkd
     python benchmarks/scores.py page alignahead_pp pubmed
+    python benchmarks/scores.py update
 
 ``keep`` adds the finished seeds of a study to ``docs/scores/PAPER_STUDY.csv``; a seed that is there already stays as it is, and one
-whose score differs is refused. ``page`` writes what ``gkd reproduce`` would of one study that had trained them all. Each row says which
+whose score differs is refused. ``page`` writes what ``gkd reproduce`` would of one study that had trained them all; ``update`` writes it into ``docs/results_PAPER.md``, between the
+lines ``<!-- scores: STUDY -->`` and ``<!-- end of scores -->``, for every table that is there. Each row says which
 configuration it belongs to, so that a changed recipe does not mix with what was trained before: such rows are left out, and said.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +26,10 @@ from studies import ROOT
 sys.path.insert(0, str(ROOT))
 
 FOLDER = ROOT / "docs" / "scores"
+SECTION = re.compile(r"(<!-- scores: (\w+) -->\n).*?(?=<!-- end of scores -->)", re.DOTALL)
+FACTS = re.compile(
+    r"(?m)^\| (?:paper|it says|known|reconstructed) \|.*\n"
+)  # of the paper: a page says them once, at its top
 KEY = ["point", "answer", "seed"]
 COLUMNS = (
     "role of config metric better val test teacher teacher_test parameters students seconds torch pyg commit".split()
@@ -31,13 +38,21 @@ ORIGIN = ["torch", "pyg", "commit"]
 PLACES = set("out_dir seed num_threads num_workers device accelerator tensorboard_agg".split())  # not what is trained
 
 
-def digest(values: Mapping[str, Any]) -> str:
-    """Which configuration this is, wherever it is trained and with whatever seed."""
+def digest(values: Mapping[str, Any], recipe: Path) -> str:
+    """Which configuration this is, with that of its teacher, wherever it is trained and with whatever seed."""
     from gkd_plugin.study.expand import make_digest
+
+    return hashlib.sha256(make_digest(_drop_places(values, recipe)).encode()).hexdigest()[:12]
+
+
+def _drop_places(values: Mapping[str, Any], recipe: Path) -> dict[str, Any]:
+    import yaml
 
     kept = {key: value for key, value in values.items() if key not in PLACES}
     kept["dataset"] = {key: value for key, value in values.get("dataset", {}).items() if key != "dir"}
-    return hashlib.sha256(make_digest(kept).encode()).hexdigest()[:12]
+    if teacher := values.get("kd", {}).get("teacher_cfg"):
+        kept["teacher"] = _drop_places(yaml.safe_load((recipe / teacher).read_text()), recipe)
+    return kept
 
 
 def keep(paper: str, study: str, folder: Path, into: Path) -> str:
@@ -49,15 +64,16 @@ def keep(paper: str, study: str, folder: Path, into: Path) -> str:
     from gkd_plugin.study.points import CONTROL, TEACHER
     from gkd_plugin.study.records import read_study
     from gkd_plugin.study.report.run_series import list_seeds
+    from gkd_plugin.study.run_files import read_run
     from gkd_plugin.training.provenance import read_origin
 
-    recipe = {each.name: each for each in find_recipe(paper).studies}[study]
-    answers = {row.answer for row in recipe.rows} | {"mean"}
+    asked = {each.name: each for each in find_recipe(paper).studies}[study]
+    answers = {row.answer for row in asked.rows} | {"mean"}
     results = read_study(folder)
     found = []
     points = {point["name"]: point for point in results.points.to_dict("records")}
     configs = {
-        name: digest(yaml.safe_load(path.read_text()))
+        name: digest(yaml.safe_load(path.read_text()), asked.config.parent)
         for name in points
         if (path := results.folder / "configs" / f"{name}.yaml").is_file()
     }
@@ -76,6 +92,10 @@ def keep(paper: str, study: str, folder: Path, into: Path) -> str:
             }
             config = configs.get(row["name"], "")
             found.append({**row, "point": row["name"], "of": point["of"], "config": config, **program})
+    for teacher in sorted({str(row["teacher"]) for row in found if row["teacher"]}):
+        for row in read_run(results.folder.parent / teacher).rows:
+            if row["answer"] == "mean":
+                found.append({**row, "point": teacher, "role": TEACHER})
     new = pd.DataFrame(found)[[*KEY, *COLUMNS]]
     path = into / f"{paper}_{study}.csv"
     if path.is_file():
@@ -114,7 +134,7 @@ def write(paper: str, study: str, source: Path) -> str:
     rows = rows.where(rows.notna(), None)
     grid = read_grid(asked.grid)
     expanded = expand(read_values(asked.config, asked.pairs), asked.config.stem, grid).points
-    now = {point.name: digest(point.values) for point in expanded}
+    now = {point.name: digest(point.values, asked.config.parent) for point in expanded}
     stale = [row["point"] in now and row["config"] != now[row["point"]] for row in rows.to_dict("records")]
     lost, rows = sum(stale), rows[[not each for each in stale]]
     others = rows[~rows["point"].isin(list(now))].drop_duplicates("point").to_dict("records")
@@ -142,20 +162,45 @@ def write(paper: str, study: str, source: Path) -> str:
     return write_markdown(make_page(recipe, [compare_study(asked, results)], {}, False, origin))
 
 
+def make_section(page: str) -> str:
+    """The part of a recipe's page that is about its scores, to stand under a heading of another page."""
+    body = FACTS.sub("", page[page.index("**Of ") :])
+    return re.sub(r"(?m)^#", "##", body).rstrip() + "\n"
+
+
+def update(source: Path, pages: Path) -> list[str]:
+    """Writes the section of every table into the pages of results; says which pages changed."""
+    said = []
+    for path in sorted(pages.glob("results_*.md")):
+        paper, text = path.stem.removeprefix("results_"), path.read_text()
+
+        def replace(found: re.Match[str], paper: str = paper) -> str:
+            return f"{found[1]}\n{make_section(write(paper, found[2], source))}\n"
+
+        new = SECTION.sub(replace, text)
+        if new != text:
+            path.write_text(new)
+            said.append(f"{path}: written anew")
+    return said or ["nothing has changed"]
+
+
 def main() -> None:
-    """Keeps scores, or prints a page."""
+    """Keeps scores, prints a page, or writes the sections of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     doing = parser.add_subparsers(dest="command", required=True)
-    for name in ("keep", "page"):
+    for name in ("keep", "page", "update"):
         own = doing.add_parser(name)
-        own.add_argument("paper")
-        own.add_argument("study")
+        if name != "update":
+            own.add_argument("paper")
+            own.add_argument("study")
         if name == "keep":
             own.add_argument("folder", type=Path, help="<study>.gkd")
         own.add_argument("--scores", type=Path, default=FOLDER, help="folder of the tables (default: docs/scores)")
     asked = parser.parse_args()
     if asked.command == "keep":
         print(keep(asked.paper, asked.study, asked.folder, asked.scores))
+    elif asked.command == "update":
+        print("\n".join(update(asked.scores, ROOT / "docs")))
     else:
         print(write(asked.paper, asked.study, asked.scores))
 

@@ -238,7 +238,9 @@ class _Finder:
             tests = {seed: float(each["teacher_test"]) for seed, each in sorted(rows.items())}
             if name in matching and not any(map(math.isnan, tests.values())):
                 teacher = str(next(iter(rows.values()))["teacher"])
-                own = [each for each in read_run(self.results.folder.parent / teacher).rows if each["answer"] == "mean"]
+                own = list(self._rows(teacher, "mean").values()) or [
+                    each for each in read_run(self.results.folder.parent / teacher).rows if each["answer"] == "mean"
+                ]
                 size, seconds = (_average([float(each[key]) for each in own]) for key in ("parameters", "seconds"))
                 return RowScores(row, teacher, 1, tests, size, seconds)
         return RowScores(row, None)
