@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["gkd_plugin", "gkd_plugin.*"]), "gkd_plugin.graphgym_configs"],
+    packages=[*find_packages(include=["gkd_cli", "gkd_plugin", "gkd_plugin.*"]), "gkd_plugin.graphgym_configs"],
     package_dir={"gkd_plugin.graphgym_configs": "graphgym_configs"},
 )

@@ -21,7 +21,7 @@ from turns import count
 
 FILE = str(ROOT / "graphgym_configs" / "cora" / "alignahead_pp.yaml")
 COMMANDS = (("--help",), ("list",), ("check", FILE), ("explain", FILE))
-LIGHT = "import gkd_cli; gkd_cli.import_lightly()"
+LIGHT = "from gkd_cli.loading import import_lightly; import_lightly()"
 IMPORTS = """
 import time
 start = time.perf_counter()

@@ -119,7 +119,7 @@ def is_installed(file: str) -> bool:
 def is_ours(file: str) -> bool:
     """Whether a frame's file is this program's."""
     path = Path(file)
-    return path.is_relative_to(_PACKAGE) or path == _PACKAGE.parent / "gkd_cli.py"
+    return path.is_relative_to(_PACKAGE) or path.is_relative_to(_PACKAGE.parent / "gkd_cli")
 
 
 def cut(text: str) -> str:

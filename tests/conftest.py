@@ -150,7 +150,7 @@ def _same_process() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command in this process starts no process of which workers would be copies: it would stay until the last test."""
-    monkeypatch.setattr("gkd_cli.warm_up", lambda workers, scheduler: None)
+    monkeypatch.setattr("gkd_cli.commands.warm_up", lambda workers, scheduler: None)
 
 
 def _registries() -> dict[str, tuple[Any, dict[str, Any]]] | None:

@@ -16,6 +16,7 @@ import yaml
 
 import gkd_cli
 import gkd_plugin
+from gkd_cli.arguments import is_config
 from gkd_plugin import hookspecs, plugins
 from gkd_plugin.config.load import read_config
 from gkd_plugin.data.names import DATA_SETS
@@ -191,7 +192,7 @@ def test_gkd_lines_are_commands(page, monkeypatch):
             continue
         context = command.make_context(words[1], words[2:])
         config = context.params.get("config")
-        overrides = [word for word in context.params.get("overrides") or () if not gkd_cli.is_config(word)]
+        overrides = [word for word in context.params.get("overrides") or () if not is_config(word)]
         assert words[1] in ("data", "grid") or len(overrides) % 2 == 0, line
         if (
             words[1] in ("run", "check", "explain")

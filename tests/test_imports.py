@@ -31,14 +31,17 @@ BESIDE = {  # what stands outside the layers, each with the parts that may impor
     "__main__": set(),
 }
 LATE = {  # imports inside functions, which come when the function is called
-    "gkd_cli": {"commands", "papers", "study", "errors"},  # so that help is instant
+    "gkd_cli.arguments": {"commands"},  # so that help is instant, as the next
+    "gkd_cli.commands": {"commands", "papers", "study"},
+    "gkd_cli.process": {"errors"},
     "gkd_plugin": {"commands", "study"},  # so that a program that only imports the package stays light
     "gkd_plugin.study.execute": {"study"},  # Dask is an extra, and heavy
     "gkd_plugin.training.teachers.cache": {"gkd_plugin"},  # the version, of a package that is not whole yet
 }
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in [ROOT / "gkd_cli.py", *sorted((ROOT / "gkd_plugin").rglob("*.py"))]
+    for part in ("gkd_cli", "gkd_plugin")
+    for path in sorted((ROOT / part).rglob("*.py"))
 }
 
 
@@ -74,6 +77,8 @@ IMPORTS = {name: find_imports(path, late=False) for name, path in FILES.items()}
 def place(module: str) -> str:
     """The part of the tree that a module belongs to: ``gkd_plugin.space.axes`` to ``space``."""
     parts = module.split(".")
+    if parts[0] == "gkd_cli":
+        return parts[0]
     return parts[min(1, len(parts) - 1)]
 
 

@@ -313,9 +313,9 @@ COMMAND = """
 import signal
 import sys
 from pathlib import Path
-import gkd_cli
+from gkd_cli.loading import warm_up
 if __name__ == "__main__":
-    gkd_cli.warm_up(1, None)  # as the command does, before all else
+    warm_up(1, None)  # as the command does, before all else
 from gkd_plugin.study.cluster import Dask
 from tests.study.test_cluster import make
 if __name__ == "__main__":
