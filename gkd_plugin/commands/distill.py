@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import re
 import tempfile
@@ -20,6 +21,7 @@ from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.files import merge
+from gkd_plugin.config.host_keys import fresh
 from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
 from gkd_plugin.errors import RunFailed, UserError, nearest, quote
 from gkd_plugin.models.aux_layers import has_layer
@@ -35,6 +37,12 @@ from gkd_plugin.training.teachers.given import make_teacher
 RUN = "student"
 SHAPE = {"width": 16, "depth": 2, "dropout": 0.5}  # of a student that is named
 FIXED = {"out_dir": "out=", "dataset": "data= and task="}  # what an argument decides
+ELSEWHERE = {  # what PyG and others call our arguments
+    **dict.fromkeys(("hidden", "hidden_dim", "hidden_channels", "dim", "dim_inner", "channels"), "width"),
+    **dict.fromkeys(("num_layers", "n_layers", "layers_mp"), "depth"),
+    **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epoch"), "epochs"),
+    **dict.fromkeys(("learning_rate", "base_lr"), "lr"),
+}
 
 
 def distill(
@@ -263,8 +271,9 @@ def _make_values(
     }
     if kind.task_type == "classification_multilabel":  # for which the host has no metric
         values["custom_metrics"] = ["f1_micro"]
-    pairs: list[Any] = []
+    known, pairs = fresh(), list[Any]()
     for name, content in keys.items():
+        _require_known(name, known)
         if (group := name.partition(".")[0]) in FIXED:
             raise UserError(f"{name}=: it is decided by {FIXED[group]}. Leave it out.")
         inner = (
@@ -274,6 +283,24 @@ def _make_values(
         )
         pairs += [word for pair in inner.items() for word in pair]
     return merge(values, pairs)
+
+
+def _require_known(name: str, known: Mapping[str, Any]) -> None:
+    """Refuses what is neither an argument nor a group or key of a configuration.
+
+    Raises:
+        UserError: With the argument that may be meant.
+    """
+    if name.partition(".")[0] in known:
+        return
+    arguments = [each for each, kind in inspect.signature(distill).parameters.items() if kind.kind is kind.KEYWORD_ONLY]
+    hint = (
+        f"Did you mean '{ELSEWHERE[name]}'? " if name in ELSEWHERE else nearest(name, ["student", "preset", *arguments])
+    )
+    raise UserError(
+        f"{name}=: unknown argument. {hint}There are: student, preset, {', '.join(arguments)}; and the groups of a "
+        "configuration, such as kd_response={'temperature': 2} (docs/keys.md)."
+    )
 
 
 def _check_preset(preset: str) -> str | None:

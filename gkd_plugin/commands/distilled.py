@@ -25,6 +25,8 @@ _WORDS = {
     "kd.teacher: module has ": "the teacher has ",
     "kd.teacher: ": "teacher=: ",
     "another --name": "another out=",
+    "--repeat ": "seeds=",
+    "--fresh": "fresh=True",
 }
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from gkd_plugin.errors import UserError
 from gkd_plugin.training.disk import guarded
 
+_PROBE = 0.5  # seconds; whoever only asks (`is_held`) holds a lock for much less
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -86,7 +87,7 @@ def _acquire(lock: FileLock, folder: Path, holder: Path, wait: bool, quiet: bool
     """Whether the lock is held now; a disk that has no locks gives none, and the run goes on without."""
     try:
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=_PROBE)
         except Timeout:
             if not wait:
                 raise UserError(

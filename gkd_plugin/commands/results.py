@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from gkd_plugin.deploy.chosen import choose_seed, read_folder
 from gkd_plugin.deploy.folder import is_export, read_export
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.trained import TrainedStudent, build_student
 from gkd_plugin.training.result import read_result
 from gkd_plugin.training.stored_config import own_cfg
+from gkd_plugin.training.teachers.base import load_weights
 
 
 def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
@@ -40,10 +39,12 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     if result is None:
         chosen = choose_seed(folder)
         folder, result = chosen.folder, chosen.result
-    number = student or (result.answering[0] if len(result.answering) == 1 else result.best_student)
+    number = (
+        student if student is not None else (result.answering[0] if len(result.answering) == 1 else result.best_student)
+    )
     path = folder / f"student_{number}.pt"
     if not path.is_file():
         kept = ", ".join(sorted(p.stem.removeprefix("student_") for p in folder.glob("student_*.pt")))
         raise UserError(f"{folder} has no student {number}; it has: {kept}.")
     own = own_cfg(folder / f"student_{number}.yaml")
-    return build_student(own, torch.load(path, weights_only=True, map_location="cpu"), folder)
+    return build_student(own, load_weights(path, str(run)), folder)

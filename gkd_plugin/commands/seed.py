@@ -26,7 +26,7 @@ from gkd_plugin.training.claim import has_begun, keep_dated
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.graphgym import make_trainer
 from gkd_plugin.training.metrics import make_logs
-from gkd_plugin.training.recorders import gradients
+from gkd_plugin.training.recorders import gradients, learned_maps
 from gkd_plugin.training.result import RunResult
 from gkd_plugin.training.run_folder import FAILED, TRACKED, write_outcome, write_text
 from gkd_plugin.training.seed_files import SPLITS
@@ -127,5 +127,5 @@ def _restore_rows(folder: Path) -> None:
 def _remove_rows(folder: Path) -> None:
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
-    for name in (gradients.FILE, TRACKED):
+    for name in (gradients.FILE, learned_maps.FILE, TRACKED):
         (folder / name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
+from torch_geometric.utils import index_to_mask
 
 from gkd_plugin.data.own import OwnData, read_safely
 from gkd_plugin.data.split_graphs import PARTS, OwnSplit, SplitGraphs
@@ -89,19 +91,25 @@ class HandedData:
             them.
         kind (LabelKind): What is predicted.
         batch_size (int, optional): That of the loader that it came from.
+        notes (tuple of str): What a run must say of them.
     """
 
     graphs: list[Data] | dict[str, list[Data]]
     kind: LabelKind
     batch_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     def make(self) -> InMemoryDataset:
         """The data set anew."""
-        return _build(self.graphs, self.kind.level)
+        dataset = _build(self.graphs, self.kind.level)
+        dataset.gkd_notes = self.notes
+        return dataset
 
     def keep(self, folder: Path) -> None:
         """Writes them into a folder, for commands that read a run's data again (``gkd export``, ``gkd card``)."""
-        torch.save({"graphs": self.graphs, "level": self.kind.level}, folder / FILE)
+        partial = folder / f"{FILE}.part"
+        torch.save({"graphs": self.graphs, "level": self.kind.level}, partial)
+        os.replace(partial, folder / FILE)
 
 
 def read_handed(data: Any, task: str | None = None) -> HandedData:
@@ -116,7 +124,10 @@ def read_handed(data: Any, task: str | None = None) -> HandedData:
         UserError: If it is something else, lacks labels or a split, or the labels may mean several things.
     """
     parts = _find_parts(data)
-    return _read_graphs(data, task) if parts is None else _read_splits(parts, task)
+    if parts is None:
+        return _read_graphs(data, task)
+    joined = _join_samplers(parts)
+    return _read_splits(parts, task) if joined is None else _read_graphs(joined, task)
 
 
 def _read_graphs(data: Any, task: str | None) -> HandedData:
@@ -146,7 +157,10 @@ def _read_splits(parts: Mapping[str, Any], task: str | None) -> HandedData:
         for part, (graphs, _) in read.items()
     }
     _require_alike([graph for graphs in split.values() for graph in graphs])
-    return HandedData(split, kind, read["train"][1])
+    if kind.level != "node":
+        return HandedData(split, kind, read["train"][1])
+    _require_all_starts(parts, split)
+    return HandedData(split, kind, read["train"][1], _find_unread_masks(split))
 
 
 def _require_alike(graphs: Sequence[Data]) -> None:
@@ -178,6 +192,61 @@ def _find_parts(data: Any) -> dict[str, Any] | None:
             "can serve twice: where there are only two, take some training graphs for validation."
         )
     return None
+
+
+def _join_samplers(parts: Mapping[str, Any]) -> Data | None:
+    """The one graph from which the loaders of all splits sample, with a mask for the nodes at which each of them starts."""
+    graphs, starts = [getattr(part, "data", None) for part in parts.values()], list(map(_find_starts, parts.values()))
+    first = graphs[0]
+    if (
+        not isinstance(first, Data)
+        or any(graph is not first for graph in graphs)
+        or any(each is None for each in starts)
+    ):
+        return None
+    joined = copy.copy(first)
+    for part, nodes in zip(parts, starts, strict=True):
+        joined[f"{part}_mask"] = index_to_mask(nodes, joined.num_nodes)
+    return joined
+
+
+def _find_starts(part: Any) -> Tensor | None:
+    """The nodes at which a loader begins to sample (``input_nodes``); ``None`` for anything else."""
+    nodes = getattr(getattr(part, "input_data", None), "node", None)
+    return nodes if isinstance(nodes, Tensor) else None
+
+
+def _require_all_starts(parts: Mapping[str, Any], split: Mapping[str, Sequence[Data]]) -> None:
+    """Loaders of several graphs, each of which belongs to its split with all its nodes, begin at all of them.
+
+    Raises:
+        UserError: If one does not.
+    """
+    for part, graphs in split.items():
+        starts, nodes = _find_starts(parts[part]), sum(int(graph.num_nodes or 0) for graph in graphs)
+        if starts is not None and starts.unique().numel() < nodes:
+            raise UserError(
+                f"data={part}: the loader starts at {starts.unique().numel()} of {nodes} nodes (input_nodes), but the loaders of the "
+                "splits are of different graphs, each of which belongs to its split with all its nodes. Give one graph with "
+                "train_mask, val_mask and test_mask: data=graph."
+            )
+
+
+def _find_unread_masks(split: Mapping[str, Sequence[Data]]) -> tuple[str, ...]:
+    """A warning where graphs of a split say of themselves that not all their nodes belong to it."""
+    unread = {
+        name
+        for part, graphs in split.items()
+        for graph in graphs
+        for name in MASKS
+        if isinstance(mask := graph.get(name), Tensor) and bool(mask.all()) != (name == f"{part}_mask")
+    }
+    if not unread:
+        return ()
+    return (
+        f"{WORDS}: {', '.join(sorted(unread, key=MASKS.index))} of its graphs are not read: each graph of a split belongs to it with all "
+        "its nodes. If the masks are meant, give the graph alone: data=graph.",
+    )
 
 
 def _holds_graphs(part: Any) -> bool:

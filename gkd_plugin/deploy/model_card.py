@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from gkd_plugin.data.handed import NAME, WORDS
 from gkd_plugin.deploy.chosen import Chosen
 from gkd_plugin.deploy.folder import CONFIG, ONNX, PROGRAM, WEIGHTS
+from gkd_plugin.training.run_folder import list_active_terms
 
 _UNKNOWN = "unknown"
 
@@ -135,11 +136,7 @@ def _tell_scores(chosen: Chosen) -> str:
 
 
 def _tell_teacher(chosen: Chosen, plan: dict[str, Any]) -> str:
-    groups = {
-        key: value
-        for key, value in plan.items()
-        if isinstance(value, dict) and key.startswith("kd_") and _weighs(value)
-    }
+    groups = list_active_terms(plan)
     preset = (plan.get("kd") or {}).get("preset")
     method = f"Method: `kd.preset: {preset}`." if preset else "Method: no preset."
     if groups:
@@ -157,14 +154,10 @@ def _tell_teacher(chosen: Chosen, plan: dict[str, Any]) -> str:
         if (share := chosen.result.agreement.get(f"s{chosen.number}")) is not None:
             lines.append(f"It decides as its teacher does on {100 * share:.1f} % of the test items.")
     elif groups:
-        lines.append("No teacher: its terms listen to other students or to itself.")
+        lines.append("No teacher: its terms have other sources.")
     shown = {key: value for key, value in plan.items() if key == "kd" or key in groups}
     text = f"\n\n```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```" if groups else ""
     return "## Training\n\n" + " ".join([*lines, method]) + text
-
-
-def _weighs(group: dict[str, Any]) -> bool:
-    return bool(group.get("weight"))
 
 
 def _has(values: dict[str, Any], key: str) -> bool:

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, describe_error
+from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.models.observed import infer_task
 from gkd_plugin.models.own import OWN
 
@@ -48,6 +49,10 @@ class TrainedStudent(nn.Module):
                 raise UserError("a student is called with a graph, or with x and edge_index; edge_index is missing.")
             data = Data(x=data)
         data = copy.copy(data)  # the host's layers write into theirs
+        own, x = self.kd_cfg, data.get("x")
+        takes_floats = own.model.type in ("gnn", *NETWORKS) and not own.dataset.node_encoder
+        if takes_floats and isinstance(x, Tensor) and not x.is_floating_point():
+            data.x = x.float()  # counts and the like, as in training
         for name, value in {"edge_index": edge_index, **further}.items():
             if value is not None:
                 data[name] = value

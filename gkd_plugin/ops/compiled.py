@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gkd_plugin.errors import describe_error
+from gkd_plugin.ops.first_order import first_order
 from gkd_plugin.printing import tell
 
 if TYPE_CHECKING:  # edges come to these loops
@@ -45,7 +45,7 @@ class _Measure(torch.autograd.Function):
         return values
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Any) -> Any:
         (rows,) = ctx.saved_tensors
         given = grads[0].detach().contiguous()
@@ -106,7 +106,7 @@ class _LogSoftmax(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Any) -> Any:
         out, group = ctx.saved_tensors
         given = grads[0].detach().contiguous()
@@ -136,7 +136,7 @@ class _UnitRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Any) -> Any:
         return _loops("cpu").unit_rows_back(*ctx.saved_tensors, grads[0].detach().contiguous()), None
 
@@ -150,7 +150,7 @@ def unit_gap(x: Tensor, y: Tensor, positive: bool, shortest: float) -> tuple[Ten
         positive (bool): Whether only what is positive in them counts (ReLU).
         shortest (float): Rows up to this length count as 0.
     """
-    if not _takes(x):
+    if not _takes(x) or x.shape != y.shape:  # loops do not look at shapes: torch's operations say what is wrong
         return None
     found: tuple[Tensor, Tensor, Tensor] = _loops("cpu").unit_gap(x.contiguous(), y.contiguous(), positive, shortest)
     return found

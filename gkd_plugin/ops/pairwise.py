@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from gkd_plugin.ops.edges import EdgeSet
+from gkd_plugin.ops.first_order import first_order
 
 CHUNK_ELEMENTS = 2**22
 """Numbers in one gathered block of rows (16 MiB of float32); only blocks that need the gradient at once are kept."""
@@ -33,7 +33,7 @@ class _Chunks(torch.autograd.Function):
         return torch.cat([function(rows.index_select(0, u), rows.index_select(0, v)) for u, v in chunks])
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Any) -> Any:
         (rows,) = ctx.saved_tensors
         out = torch.zeros_like(rows, memory_format=torch.contiguous_format)

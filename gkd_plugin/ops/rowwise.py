@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gkd_plugin.ops import compiled
+from gkd_plugin.ops.first_order import first_order
 
 ROWS = 1024
 """Rows of a block."""
@@ -18,6 +18,11 @@ SHORTEST = 1e-12
 """Rows up to this length count as 0."""
 NOTHING = (None, None)
 """For weight and bias, where rows are not projected."""
+
+
+def _start(rows: Tensor) -> Tensor:
+    """What a sum begins with: half precision holds no sum of many rows."""
+    return rows.new_zeros((), dtype=torch.promote_types(rows.dtype, torch.float32))
 
 
 class _Sum(torch.autograd.Function):
@@ -28,7 +33,7 @@ class _Sum(torch.autograd.Function):
         wanted = [place for place, tensor in enumerate(tensors) if learns and ctx.needs_input_grad[place + 3]]
         grads = {place: torch.zeros_like(tensors[place]) for place in wanted}
         shared = [tensor.detach() for tensor in tensors[split:]]
-        total = tensors[0].new_zeros(())
+        total = _start(tensors[0])
         for start in range(0, tensors[0].size(0), ROWS):
             part = [tensor.detach()[start : start + ROWS] for tensor in tensors[:split]] + shared
             leaves = [part[place].requires_grad_() for place in wanted]
@@ -45,7 +50,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *given: Any) -> Any:
         found = {place: grad * given[0] for place, grad in zip(ctx.places, ctx.saved_tensors, strict=True)}
         count = len(ctx.needs_input_grad) - 3
@@ -61,7 +66,7 @@ def sum_rows(function: Callable[..., Tensor], rows: Sequence[Tensor], shared: Se
         shared (sequence of Tensor): What every block is computed with.
 
     Shapes:
-        - **output:** a scalar; second derivatives are not there
+        - **output:** a scalar; a second derivative is refused
     """
     tensors = (*rows, *shared)
     out: Tensor = _Sum.apply(function, len(rows), torch.is_grad_enabled(), *tensors)  # type: ignore[no-untyped-call]
@@ -94,7 +99,7 @@ class _UnitGaps(torch.autograd.Function):
     def forward(ctx: Any, positive: bool, learns: bool, *tensors: Tensor | None) -> Tensor:
         x, weight, bias, y, y_weight, y_bias = (None if each is None else each.detach() for each in tensors)
         assert x is not None and y is not None
-        total = x.new_zeros(())
+        total = _start(x)
         owners = (x, weight, bias, None, y_weight, y_bias)
         grads = [torch.zeros_like(each) if learns and each is not None else None for each in owners]
         for start in range(0, x.size(0), ROWS):
@@ -111,7 +116,7 @@ class _UnitGaps(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *given: Any) -> Any:
         return None, None, *(None if grad is None else grad * given[0] for grad in ctx.saved_tensors)
 
@@ -160,7 +165,7 @@ def unit_gaps(
         positive (bool): Whether only what is positive after it counts (ReLU).
 
     Shapes:
-        - **output:** a scalar; second derivatives are not there
+        - **output:** a scalar; a second derivative is refused
     """
     tensors = (x, *(x_map or NOTHING), y, *(y_map or NOTHING))
     out: Tensor = _UnitGaps.apply(positive, torch.is_grad_enabled(), *tensors)  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ def write_configs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
-        if old.suffix in SUFFIXES or old.name.endswith(DONE):
+        if old.is_file() and (old.suffix in SUFFIXES or old.name.endswith(DONE)):
             old.unlink()
     distils = any(host_keys.is_kd(group) for point in points for group in point.values)
     named: dict[str, None] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from torch_geometric.graphgym.utils.io import string_to_python
 
 from gkd_plugin.study.extras import load_extra
 
@@ -47,12 +48,8 @@ def parse_name(name: str) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"True": True, "False": False, "None": None}.get(text, text)
+    value = string_to_python(text)
+    return text if isinstance(value, (list, tuple, dict)) else value  # a table's cell holds one value
 
 
 def compare_configs(folders: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:

@@ -86,9 +86,7 @@ class Unwanted(BaseException):
     """Nobody waits for a run any more; likewise."""
 
 
-def execute(
-    job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False, together: int = 1
-) -> Entry:
+def execute(job: Job, expendable: bool = False, is_unwanted: Callable[[], bool] = lambda: False) -> Entry:
     """Trains one job and writes its entry; finished seeds are kept, interrupted ones resume.
 
     A run that another process is training is waited for.
@@ -98,7 +96,6 @@ def execute(
         expendable (bool): Whether this process may be ended, as a worker's may, where a run that takes too long does not
             come to the end of an epoch. Elsewhere such a run goes on until it does.
         is_unwanted (callable, optional): Asked after every epoch whether the run shall end here.
-        together (int): How many jobs take turns; each then has as many times its time.
 
     Returns:
         Entry: ``done``, ``failed`` with the reason, or ``interrupted``.
@@ -106,11 +103,21 @@ def execute(
     Raises:
         KeyboardInterrupt: If the user interrupts it; its entry says so.
     """
+    return _execute(job, expendable, is_unwanted, _restored)
+
+
+def _execute(
+    job: Job,
+    expendable: bool,
+    is_unwanted: Callable[[], bool],
+    work_in: Callable[[str], contextlib.AbstractContextManager[Any]],
+    together: int = 1,
+) -> Entry:
     ledger = Ledger(Path(job.cwd, job.ledger))
     begun = Entry(job.name, session=job.session, digest=job.digest, repeat=job.repeat)
     try:
         ledger.find(job.name)  # the name is checked before a lock is written beside the run's folder
-        with _restored(job.cwd), hold_lock(job.folder, wait=True, quiet=True):
+        with work_in(job.cwd), hold_lock(job.folder, wait=True, quiet=True):
             before = ledger.read(job.name)
             if before.session == job.session and before.state in ENDED:
                 return before  # its worker died after it had ended, and before it was heard of
@@ -136,17 +143,22 @@ def execute_together(
 ) -> list[Entry]:
     """Trains jobs as one stack, each with all its seeds; a single job that is not to be stacked as it is.
 
+    They take turns, so each has as many times its time as there are of them.
+
     Args:
-        jobs (sequence of Job): The jobs.
+        jobs (sequence of Job): The jobs, of one study.
         expendable, is_unwanted: As for :func:`execute`.
 
     Raises:
         KeyboardInterrupt: If the user interrupts them; their entries say so.
     """
-    if len(jobs) == 1 and jobs[0].stack == 1:
-        return [execute(jobs[0], expendable, is_unwanted)]
+    cwd = jobs[0].cwd
+    if (len(jobs) == 1 and jobs[0].stack == 1) or not os.path.isdir(cwd):  # then each says that its folder is gone
+        return [execute(job, expendable, is_unwanted) for job in jobs]
     stack = Stack(len(jobs), most=jobs[0].stack)
-    seats = stack.run([partial(execute, job, expendable, is_unwanted, len(jobs)) for job in jobs])
+    turns = [partial(_execute, job, expendable, is_unwanted, contextlib.nullcontext, len(jobs)) for job in jobs]
+    with _restored(cwd):  # once for all: whichever ends first must not move the others into another folder
+        seats = stack.run(turns)
     for seat in seats:
         if seat.error is not None:
             raise seat.error
@@ -197,10 +209,13 @@ def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool, together:
         return
     limit = job.timeout * together
     deadline = time.monotonic() + limit
+    over, deciding = False, threading.Lock()
 
     def end_process() -> None:
-        _write_if_possible(ledger, begun.end(FAILED, _say_timeout(job)))
-        os._exit(1)
+        with deciding:
+            if not over:
+                _write_if_possible(ledger, begun.end(FAILED, _say_timeout(job)))
+                os._exit(1)
 
     guard = threading.Timer(limit + _GRACE, end_process) if expendable else None
     if guard is not None:
@@ -209,6 +224,8 @@ def _limited(job: Job, begun: Entry, ledger: Ledger, expendable: bool, together:
     try:
         yield lambda: time.monotonic() > deadline
     finally:
+        with deciding:  # a run that has just ended is not to be ended with its process
+            over = True
         if guard is not None:
             guard.cancel()
 

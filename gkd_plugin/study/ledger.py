@@ -90,7 +90,7 @@ class Entry:
         ended = _now()
         seconds = 0.0
         if self.started is not None:
-            seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(self.started)).total_seconds()
+            seconds = (read_time(ended) - read_time(self.started)).total_seconds()
         return replace(self, state=state, reason=reason, ended=ended, seconds=max(seconds, 0.0), **values)
 
 
@@ -215,7 +215,7 @@ def _parse(content: bytes, name: str) -> Entry:
     _require("failures", entry.failures, dict)
     for time in (entry.started, entry.ended):
         if time is not None:
-            datetime.fromisoformat(time)
+            read_time(time)
     return entry
 
 
@@ -225,4 +225,13 @@ def _require(key: str, value: object, *kinds: type) -> None:
 
 
 def _now() -> str:
-    return datetime.now().isoformat(timespec="milliseconds")
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def read_time(text: str) -> datetime:
+    """A time of an entry; earlier versions wrote this machine's without its zone.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return datetime.fromisoformat(text).astimezone()

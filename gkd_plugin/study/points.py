@@ -35,6 +35,19 @@ class Point:
     epochs: int | None = None
 
 
+def check_name(name: str) -> None:
+    """Refuses what cannot be the name of a study's or run's folder: it would lead out of the folder that holds it.
+
+    Args:
+        name (str): What a file names.
+
+    Raises:
+        ValueError: If it is no such name.
+    """
+    if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name):
+        raise ValueError(f"{name!r:.80} is not the name of a run")
+
+
 def check_place(name: str, folder: str, study: str) -> None:
     """Refuses what a damaged or foreign ``study.json`` might name: nothing outside the study's two folders is read.
 
@@ -46,8 +59,7 @@ def check_place(name: str, folder: str, study: str) -> None:
     Raises:
         ValueError: If the name is no name of a folder, or the folder lies elsewhere.
     """
-    if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name):
-        raise ValueError(f"{name!r:.80} is no name of a run")
+    check_name(name)
     parts = PurePath(os.path.normpath(folder)).parts
     inside = parts[:1] != ("..",) or (parts[:2] == ("..", study) and len(parts) > 2)
     if "\0" in folder or os.path.isabs(folder) or not inside:

@@ -15,7 +15,7 @@ from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.points import CONTROL, POINT, ROLES, TEACHER, check_place
 from gkd_plugin.study.run_files import RunFiles, is_run, read_run
 from gkd_plugin.training.result import RESULT
-from gkd_plugin.training.run_folder import DATED
+from gkd_plugin.training.run_folder import DATED, read_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,7 +283,7 @@ def _list_failures(found: RunFiles, entry: Mapping[str, Any]) -> list[tuple[int 
         why += found.unfinished
     finished = {row["seed"] for row in found.rows}
     for seed, reason in (entry.get("failures") or {}).items():
-        number = int(seed) if str(seed).lstrip("-").isdigit() else None
+        number = read_seed(str(seed))
         if number not in finished and number not in {known for known, _ in why}:
             why.append((number, str(reason)))
     if entry.get("state") == "failed" and not why:

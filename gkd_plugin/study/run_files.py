@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING
-from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.metrics import find_metric
 from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
 from gkd_plugin.training.rows import read_rows
 from gkd_plugin.training.run_folder import FAILED as FAILURE
@@ -170,7 +170,12 @@ def _read_host_seed(folder: Path, path: Path, seed: int) -> list[dict[str, Any]]
     last = values.get("optim", {}).get("max_epoch")
     if isinstance(last, int) and max(rows) + 1 < last:
         raise _Unfinished(f"{path} is not finished: {max(rows) + 1} of {last} epochs")
-    metric, better = _choose_metric(path, values, rows[max(rows)])
+    try:
+        metric, better = find_metric(values, rows[max(rows)])
+    except KeyError as missing:
+        raise _Damaged(
+            f"{path / 'val' / 'stats.json'} has no column {missing.args[0]}, which metric_best names"
+        ) from None
     epoch, row = _select(path, rows, metric, better)
     tests = _read_epochs(path / "test" / "stats.json")
     test = tests[max(tests)].get(metric) if tests else None
@@ -201,17 +206,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         return {}
     groups = values if isinstance(values, dict) else {}
     return {**groups, "optim": groups["optim"] if isinstance(groups.get("optim"), dict) else {}}
-
-
-def _choose_metric(path: Path, values: dict[str, Any], row: dict[str, Any]) -> tuple[str, bool]:
-    """The metric that selects, as the host's aggregation decides it, and whether more of it is better."""
-    metric = values.get("metric_best", "auto")
-    if metric == "auto":
-        metric = next((name for name in ("auc", "accuracy", "mae", "mse", "loss") if name in row), "loss")
-        return metric, metric not in ERRORS
-    if metric not in row:
-        raise _Damaged(f"{path / 'val' / 'stats.json'} has no column {metric}, which metric_best names")
-    return str(metric), values.get("metric_agg", "argmax") != "argmin"
 
 
 def _select(path: Path, rows: dict[int, dict[str, Any]], metric: str, better: bool) -> tuple[int, dict[str, Any]]:

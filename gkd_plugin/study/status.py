@@ -16,7 +16,17 @@ from rich.table import Table
 from gkd_plugin.commands.lock import is_held
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.display import format_score, format_seconds
-from gkd_plugin.study.ledger import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Entry, Ledger, group_failures
+from gkd_plugin.study.ledger import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PENDING,
+    RUNNING,
+    Entry,
+    Ledger,
+    group_failures,
+    read_time,
+)
 from gkd_plugin.study.points import POINT, Point
 from gkd_plugin.study.run_files import DAMAGED, MISSING, read_run
 from gkd_plugin.study.study import Study, find_study, read_study_file
@@ -89,7 +99,7 @@ def _make_table(title: str, rows: Sequence[tuple[str, ...]], more: Sequence[str]
 
 def _tell_since(entry: Entry) -> str:
     try:
-        return format_seconds((datetime.now() - datetime.fromisoformat(str(entry.started))).total_seconds())
+        return format_seconds((datetime.now().astimezone() - read_time(str(entry.started))).total_seconds())
     except ValueError:
         return "-"
 

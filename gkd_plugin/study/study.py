@@ -13,7 +13,7 @@ from typing import Any
 from gkd_plugin.commands.start import require_name
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.points import POINT, Point
+from gkd_plugin.study.points import POINT, Point, check_name
 from gkd_plugin.training.provenance import find_versions
 from gkd_plugin.training.run_folder import write_text
 
@@ -259,10 +259,10 @@ def read_study_file(beside: Path) -> Study:
 
 
 def _require_names(names: Iterable[object]) -> None:
-    """Refuses what is no name of a folder: it would lead out of the study's."""
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ValueError(f"{name!r:.60} is no name")
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r:.60} is not a name")
+        check_name(name)
 
 
 def _report_damage(path: Path, error: Exception) -> UserError:

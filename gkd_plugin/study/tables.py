@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkd_plugin.commands.report import EQUAL, INTERVAL_SEEDS, Paired
 from gkd_plugin.study.extras import load_extra
+from gkd_plugin.study.ledger import DONE
 from gkd_plugin.study.points import POINT, SHUFFLED, SMOOTHED
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.statistics import PairedTest, Spread, correct_holm
@@ -77,6 +78,8 @@ def compare_placebos(results: StudyResults, answer: str = "mean") -> pd.DataFram
 def select(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
     """The point that validation selects, with its test score; one for each data set where these are a dimension.
 
+    Points of which a seed is missing are not among those that it may select.
+
     Args:
         results (StudyResults): The study.
         answer (str): The answer that counts.
@@ -89,6 +92,8 @@ def select(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
 
 def pareto(results: StudyResults, answer: str = "mean") -> pd.DataFrame:
     """Points by their size: ``front`` says that no smaller or equal point is better by validation.
+
+    Points of which a seed is missing are left out.
 
     Args:
         results (StudyResults): The study.
@@ -118,8 +123,15 @@ def list_candidates(points: pd.DataFrame) -> pd.DataFrame:
 
 # --------------------------------------------------------------------------------------------------------------- parts
 def _select_scored(results: StudyResults, answer: str) -> pd.DataFrame:
+    """The candidates whose runs are whole: one that has lost its worst seeds would win by that.
+
+    Where none of a data set is whole, all of them.
+    """
     runs = list_candidates(summarise(results, answer))
-    return runs[runs["val"].notna()]
+    runs, data = runs[runs["val"].notna()], list_data_sets(results)
+    whole = runs["state"] == DONE
+    some = whole.groupby([runs[alias] for alias in data], dropna=False).transform("any") if data else whole.any()
+    return runs[whole | ~some]
 
 
 def _group(results: StudyResults, answer: str) -> dict[str, Seeds]:

@@ -17,7 +17,7 @@ from gkd_plugin.config.host_keys import fresh, is_kd
 from gkd_plugin.errors import UserError
 from gkd_plugin.plan import Plan
 from gkd_plugin.training.recorders import gradients, learned_maps
-from gkd_plugin.training.run_folder import FAILED, PLAN, dump_plan, write_text
+from gkd_plugin.training.run_folder import FAILED, PLAN, dump_plan, read_seed, write_text
 from gkd_plugin.training.seed_files import SPLITS
 
 CONFIG, COHORT = "config.yaml", "cohort.yaml"
@@ -172,9 +172,9 @@ def _is_leftover(folder: Path, path: Path) -> bool:
     seed, *inside = place.parts
     if not inside:
         if path.is_dir() and not path.is_symlink():
-            return re.fullmatch(r"-?\d+", seed) is not None
+            return read_seed(seed) is not None
         return seed.removesuffix(".part") in _ORDER and _is_plain_file(path)
-    return re.fullmatch(r"-?\d+", seed) is not None and _is_before_rows(path, Path(*inside))
+    return read_seed(seed) is not None and _is_before_rows(path, Path(*inside))
 
 
 def _is_before_rows(path: Path, place: Path) -> bool:

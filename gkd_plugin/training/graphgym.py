@@ -41,7 +41,7 @@ from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 from gkd_plugin.training.recorders.notes import Notes
 from gkd_plugin.training.recorders.sparse_input import SparseInput
 from gkd_plugin.training.recorders.tracking import Tracking
-from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, write_outcome, write_plan
+from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, read_seed, write_outcome, write_plan
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.stack import find_together
 from gkd_plugin.training.students import build_models, build_students
@@ -110,8 +110,8 @@ def make_trainer(
 
 def _seed_folder() -> int:
     """The number of the run's seed folder, which the host names by the seed before it counts on."""
-    name = Path(cfg.get("run_dir", "")).name
-    return int(name) if name.isdigit() else int(cfg.seed) - 1
+    number = read_seed(Path(cfg.get("run_dir", "")).name)
+    return number if number is not None else int(cfg.seed) - 1
 
 
 def distill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ HOST_METRICS = {
     "regression": ("mae", "mse", "rmse"),
 }
 ERRORS = ("mae", "mse", "rmse", "loss")  # less is better
+_NO_METRIC = (
+    "epoch",
+    "eta",
+    "loss",
+    "lr",
+    "params",
+    "time_iter",
+    "stopped",
+    "student",
+)  # other columns of the host's rows
 
 
 def measure(true: Sequence[Tensor], score: Sequence[Tensor], kind: str) -> dict[str, float]:
@@ -149,3 +159,23 @@ def choose_metric(names: Sequence[str]) -> tuple[str, bool]:
                 )
             return name, True
     return names[0], names[0] not in ERRORS and cfg.metric_agg != "argmin"
+
+
+def find_metric(config: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, bool]:
+    """The metric that selected in a run of the host's program, and whether more of it is better.
+
+    Args:
+        config (mapping): Its ``config.yaml``, of which ``metric_best`` and ``metric_agg`` count.
+        row (mapping): One of its rows; columns that end in ``_std`` are those of an aggregation.
+
+    Raises:
+        KeyError: If the row lacks the metric that ``metric_best`` names.
+    """
+    name = config.get("metric_best", "auto")
+    if name != "auto":
+        if name not in row:
+            raise KeyError(name)
+        return str(name), config.get("metric_agg", "argmax") != "argmin"
+    own = [name for name in row if name not in _NO_METRIC and not name.endswith("_std")]
+    name = next((name for name in ("auc", "accuracy", "mae", "mse", *own) if name in row), "loss")
+    return name, name not in ERRORS

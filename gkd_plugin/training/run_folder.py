@@ -15,6 +15,7 @@ from torch_geometric.graphgym.utils.agg_runs import agg_dict_list
 from yacs.config import CfgNode
 
 from gkd_plugin.plan import Plan
+from gkd_plugin.space import axes
 from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.provenance import describe_origin
 from gkd_plugin.training.result import RESULT, RunResult
@@ -36,6 +37,21 @@ def write_text(path: Path, text: str) -> None:
 def dump_plan(plan: Plan) -> str:
     """The resolved plan, every key decided, as it is written."""
     return str(yaml.safe_dump(plan.as_dict(), sort_keys=False))
+
+
+def list_active_terms(plan: Mapping[str, Any]) -> list[str]:
+    """The groups ``kd_<knowledge>`` of a written plan of which any part has a weight.
+
+    Args:
+        plan (mapping): What ``plan.yaml`` holds. Knowledge that is not registered here counts by its ``weight`` alone.
+    """
+
+    def weighs(name: str, group: Mapping[str, Any]) -> bool:
+        parts = [part.weight for part in axes.knowledge[name].parts] if name in axes.knowledge else ["weight"]
+        return any(group.get(part) for part in parts)
+
+    groups = {key: value for key, value in plan.items() if str(key).startswith("kd_") and isinstance(value, Mapping)}
+    return [key for key, group in groups.items() if weighs(key.removeprefix("kd_"), group)]
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -107,8 +123,17 @@ def finished_seeds(out_dir: Path) -> Sequence[Path]:
 
 def seed_folders(out_dir: Path) -> Sequence[Path]:
     """The folders of all seeds, by seed."""
-    folders = [path for path in out_dir.iterdir() if path.name.lstrip("-").isdigit() and path.is_dir()]
-    return sorted(folders, key=lambda path: int(path.name))
+    folders = {path: read_seed(path.name) for path in out_dir.iterdir() if path.is_dir()}
+    return [path for path, seed in sorted(folders.items(), key=lambda each: each[1] or 0) if seed is not None]
+
+
+def read_seed(name: str) -> int | None:
+    """The seed that a folder's name, or a key of a table, is the number of; ``None`` where it is something else.
+
+    Args:
+        name (str): Any name.
+    """
+    return int(name) if re.fullmatch(r"-?[0-9]+", name) else None
 
 
 def is_seed(folder: Path) -> bool:
@@ -120,7 +145,7 @@ def is_seed(folder: Path) -> bool:
     if (folder / RESULT).is_file():
         return True
     begun = any((folder / name).exists() for name in (FAILED, "train", "val", "ckpt"))
-    return folder.name.lstrip("-").isdigit() and (begun or (folder.parent / PLAN).is_file())
+    return read_seed(folder.name) is not None and (begun or (folder.parent / PLAN).is_file())
 
 
 def read_reason(folder: Path) -> str:

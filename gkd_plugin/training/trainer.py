@@ -406,10 +406,8 @@ class Trainer:
         }
 
     def _resume(self) -> None:
-        if self.checkpoints is None:
-            return
-        state = self.checkpoints.load(self._find_fault)
-        if state is None:
+        state = self.checkpoints.load(self._find_fault) if self.checkpoints is not None else None
+        if self.checkpoints is None or state is None:
             self._cut(0)
             return
         change = describe_change(state.get("depends", {}), self.depends)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import os
 import random
 import re
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
-from torch_geometric.loader import DataLoader
+from torch_geometric.loader import DataLoader, NeighborLoader
 from torch_geometric.nn import GCN, SAGEConv, global_mean_pool
 
 import gkd_plugin
@@ -131,13 +132,21 @@ def test_it_is_the_run_of_the_same_configuration(model: GCN, data: Data, tmp_pat
 
 
 def test_nothing_is_left_behind(
-    model: GCN, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: GCN,
+    data: Data,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    passing = tmp_path_factory.mktemp("passing")
+    monkeypatch.setattr(tempfile, "tempdir", str(passing))
     monkeypatch.chdir(tmp_path)
     model.train()
     model.convs[0].eval()
     weights, modes = copy.deepcopy(model.state_dict()), [part.training for part in model.modules()]
     grads = [each.grad.clone() for each in model.parameters() if each.grad is not None]
+    assert len(grads) == len(list(model.parameters()))
     needs = [each.requires_grad for each in model.parameters()]
     before, held = {name: value.clone() for name, value in data.to_dict().items()}, list(data.keys())
     registries = {name: dict(value) for name, value in vars(register).items() if name.endswith("_dict")}
@@ -150,7 +159,6 @@ def test_nothing_is_left_behind(
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
     random.seed(5)
-    temporary = {path for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("gkd-*")}
     distill(model, data, small, **QUICK)
     with pytest.raises(UserError):
         distill(bad, data, **QUICK)
@@ -162,12 +170,12 @@ def test_nothing_is_left_behind(
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     assert [part.training for part in model.modules()] == modes
     assert [each.requires_grad for each in model.parameters()] == needs
-    assert all(torch.equal(a, b.grad) for a, b in zip(grads, model.parameters(), strict=True) if b.grad is not None)
+    assert all(b.grad is not None and torch.equal(a, b.grad) for a, b in zip(grads, model.parameters(), strict=True))
     assert not any(part._forward_hooks for part in model.modules())
     assert all(torch.equal(first[name], value) for name, value in small.state_dict().items())
     assert list(data.keys()) == held and all(torch.equal(data[name], value) for name, value in before.items())
     assert not [*tmp_path.iterdir()]
-    assert {path for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("gkd-*")} == temporary
+    assert not [*passing.iterdir()]
     assert capsys.readouterr() == ("", "")
 
 
@@ -347,6 +355,53 @@ def test_without_a_validation_mask_some_training_nodes_validate(model: GCN, data
     assert "has no validation split" in str(result)
 
 
+def test_loaders_that_sample_one_graph_are_its_splits(model: GCN, data: Data) -> None:
+    masks = {part: data[f"{part}_mask"] for part in ("train", "val", "test")}
+    plain = change(data, train_mask=None, val_mask=None, test_mask=None)
+    for starts in (masks.values(), [mask.nonzero().view(-1) for mask in masks.values()]):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pyg-lib.*")
+            loaders = [NeighborLoader(plain, [2, 2], input_nodes=nodes, batch_size=4) for nodes in starts]
+        sampled, whole = (distill(model, each, **QUICK).student for each in (tuple(loaders), data))
+        assert torch.equal(*(student(data.x, data.edge_index) for student in (sampled, whole)))
+
+
+def test_masks_of_graphs_that_belong_to_a_split_as_a_whole_are_said_to_be_unread(model: GCN, data: Data) -> None:
+    others = [change(data, x=data.x * factor) for factor in (1.001, 0.999)]
+    said = "train_mask, val_mask, test_mask of its graphs are not read"
+    assert said in " ".join(str(distill(model, (data, *others), control=False, **QUICK)).split())
+    plain = [change(each, train_mask=None, val_mask=None, test_mask=None) for each in (data, *others)]
+    assert "are not read" not in str(distill(model, tuple(plain), control=False, **QUICK))
+
+
+def test_loaders_of_several_graphs_start_at_all_their_nodes(model: GCN, data: Data) -> None:
+    plain = change(data, train_mask=None, val_mask=None, test_mask=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pyg-lib.*")
+        loaders = tuple(NeighborLoader(copy.copy(plain), [2], input_nodes=data.train_mask) for _ in range(3))
+    with pytest.raises(UserError, match=r"data=train: the loader starts at \d+ of 48 nodes \(input_nodes\)"):
+        distill(model, loaders, **QUICK)
+
+
+@pytest.mark.parametrize("write", [lambda x: x.mul_(0.5), lambda x: x.add_(0.001), lambda x: torch.relu_(x)])
+def test_a_teacher_that_writes_into_the_data_is_refused(write: Any, data: Data) -> None:
+    class Writes(Small):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return super().forward(write(x), edge_index)
+
+    before = data.x.clone()
+    with pytest.raises(UserError, match="teacher=: the module writes into x of the data"):
+        distill(Writes(), data, **QUICK)
+    assert torch.equal(data.x, before)
+
+
+def test_whole_numbers_are_features_for_the_student_too(data: Data) -> None:
+    counts = change(data, x=(data.x * 3).round().long())
+    student = distill(torch.randn(48, 3), counts, control=False, **QUICK).student
+    assert torch.equal(student(counts.x, data.edge_index), student(counts.x.float(), data.edge_index))
+    assert counts.x.dtype == torch.long
+
+
 class Returns(nn.Module):
     def __init__(self, found: Any) -> None:
         super().__init__()
@@ -404,7 +459,12 @@ def test_a_teacher_whose_output_is_no_logits(found: Any, message: str, data: Dat
         ({"data": graphs(0, 4)}, "data= has 4 graphs with one label each"),
         ({"out_dir": "x"}, "out_dir=: it is decided by out="),
         ({"gnn": {"dim_iner": 3}}, "gnn.dim_iner"),
-        ({"seeds": 0}, "must be at least 1"),
+        ({"seeds": 0}, "seeds=0: must be at least 1"),
+        ({"hidden_channels": 4}, "hidden_channels=: unknown argument. Did you mean 'width'"),
+        ({"num_layers": 3}, "num_layers=: unknown argument. Did you mean 'depth'"),
+        ({"epoch": 3}, "epoch=: unknown argument. Did you mean 'epochs'"),
+        ({"droput": 0.1}, "droput=: unknown argument. Did you mean 'dropout'"),
+        ({"kd_respones": {"weight": 1}}, "kd_respones=: unknown argument"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str, model: GCN, data: Data) -> None:

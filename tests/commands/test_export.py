@@ -179,7 +179,7 @@ def test_the_student_of_an_ensemble_is_shown_with_its_own_score(tmp_path: Path) 
     assert made.chosen.number == result.best_student
     text = (tmp_path / "out" / CARD).read_text()
     assert f"{result.answers[f's{result.best_student}'].test:.4f}" in text and "answers as an ensemble" in text
-    assert "No teacher: its terms listen to other students" in text
+    assert "No teacher: its terms have other sources" in text
 
 
 def test_bad_input_is_one_message(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

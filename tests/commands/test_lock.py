@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from gkd_plugin.commands.lock import hold_lock
+from gkd_plugin.commands.lock import hold_lock, is_held
 from gkd_plugin.commands.run import run
 from gkd_plugin.training.trainer import Trainer
 from tests.running import gkd, snapshot
@@ -85,3 +86,21 @@ def test_nobody_else_writes_while_a_run_goes_on(tmp_path: Path, monkeypatch: pyt
     run(config(tmp_path), control=True, quiet=True)
     assert seen == [[".study-control.lock", ".study.lock"]] * 2
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["study", "study-control"]
+
+
+def test_whoever_only_asks_keeps_nobody_out(tmp_path: Path) -> None:
+    folder, ended = tmp_path / "results" / "study", threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            is_held(folder)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(100):
+            with hold_lock(folder):
+                pass
+    finally:
+        ended.set()
+        asking.join()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.training.run_folder import DATED
@@ -83,3 +84,29 @@ def test_a_seed_that_starts_again_says_so(
     capsys.readouterr()
     run(path)
     assert ("0: started again, nothing was kept yet" in capsys.readouterr().err) == (not checkpoints)
+
+
+def test_what_a_seed_wrote_before_it_starts_again_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(config(tmp_path, name="teacher.yaml"), name="teacher", quiet=True)
+    groups = {"kd": {"preset": "abkd", "teacher": "teacher"}, "train": {"enable_ckpt": False}}
+    path = config(tmp_path, **groups)
+    with monkeypatch.context() as patch:
+        stop_in(3, patch)
+        assert gkd("--cfg", str(path)).exit_code == 130
+    run(path, quiet=True)
+    run(path, name="whole", quiet=True)
+    kept, whole = (tmp_path / "results" / name / "0" / "attention.json" for name in ("study", "whole"))
+    epochs = [json.loads(line)["epoch"] for line in whole.read_text().splitlines()]
+    assert epochs == sorted(epochs) and len(epochs) > 2
+    assert [json.loads(line)["epoch"] for line in kept.read_text().splitlines()] == epochs
+
+
+def test_a_student_is_loaded_by_its_number_and_from_whole_files(tmp_path: Path) -> None:
+    folder = run(config(tmp_path, kd={"preset": "mutual"}), quiet=True).folder / "0"
+    with pytest.raises(UserError, match="has no student 0; it has: 1"):
+        load_student(folder, 0)
+    path = folder / "student_1.pt"
+    for text, found in ((path.read_bytes()[:100], "is not a tensor file"), (b"", "is not a tensor file")):
+        path.write_bytes(text)
+        with pytest.raises(UserError, match=f"0: .*student_1.pt {found}"):
+            load_student(folder, 1)

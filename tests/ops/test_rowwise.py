@@ -122,3 +122,25 @@ def test_compiled_unit_rows_carry_on_what_is_not_finite(monkeypatch: pytest.Monk
     plain = rowwise.unit_rows(x)
     monkeypatch.setattr(compiled, "SMALLEST", 0)
     torch.testing.assert_close(rowwise.unit_rows(x), plain, equal_nan=True)
+
+
+def test_rows_of_another_number_are_an_error_with_loops_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.randn(2048, 64), torch.randn(1024, 64)
+    with pytest.raises(RuntimeError):
+        rowwise.unit_gaps(x, y, (), (), True)
+    monkeypatch.setattr(compiled, "is_there", lambda *_, **__: False)
+    with pytest.raises(RuntimeError):
+        rowwise.unit_gaps(x, y, (), (), True)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_holds_the_sum_of_many_rows(kind: torch.dtype) -> None:
+    x, y = torch.randn(30_000, 4).to(kind), torch.randn(30_000, 4).to(kind)
+    exact = (x.double() - y.double()).square().sum()
+    found = rowwise.sum_rows(lambda a, b: (a - b).square().sum(), (x.requires_grad_(), y))
+    assert found.item() == pytest.approx(float(exact), rel=0.02)
+    units = [functional.normalize(each.detach().double(), dim=1) for each in (x, y)]
+    found = rowwise.unit_gaps(x, y, (), (), False)
+    assert found.item() == pytest.approx(float((units[0] - units[1]).square().sum()), rel=0.02)
+    (gradient,) = torch.autograd.grad(found / 30_000, x)
+    assert gradient.dtype == kind and gradient.isfinite().all()

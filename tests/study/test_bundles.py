@@ -107,3 +107,19 @@ def test_an_engine_hands_back_one_entry_after_the_other(work_folder: Path) -> No
         engine.submit(make(work_folder, "c"))
         assert engine.pending == 3
         assert [(engine.next().name, engine.pending) for _ in range(3)] == [("a", 2), ("b", 1), ("c", 0)]
+
+
+def test_a_bundle_works_in_its_folder_and_its_worker_stays_where_it_was(
+    work_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("worker")
+    monkeypatch.chdir(here)
+    jobs = [stackable(work_folder, name, optim={"max_epoch": epochs}) for name, epochs in (("short", 1), ("long", 6))]
+    assert [each.state for each in execute_together(jobs)] == ["done", "done"]
+    assert Path.cwd() == here and not list(here.iterdir())
+    assert all((work_folder / "grid" / job.name / "1" / "result.json").is_file() for job in jobs)
+
+
+def test_a_bundle_whose_folder_is_gone_says_so(work_folder: Path) -> None:
+    (ended,) = execute_together([replace(stackable(work_folder, "a"), cwd=str(work_folder / "gone"))])
+    assert ended.state == "failed" and "gone" in str(ended.reason)

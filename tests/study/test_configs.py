@@ -174,3 +174,10 @@ def test_wrong_folders(tmp_path, file, content, message):
         read_folder(tmp_path)
     with pytest.raises(UserError, match="is not a folder"):
         read_folder(tmp_path / "nothing")
+
+
+def test_folders_in_the_way_are_left_alone(tmp_path):
+    (tmp_path / "old.yaml").mkdir()
+    (tmp_path / "older.yaml").write_text("{}")
+    write_configs([Point("a", toy.values(tmp_path))], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "old.yaml"]

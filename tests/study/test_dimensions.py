@@ -79,3 +79,10 @@ def test_columns_are_numbers_where_all_values_are(values: list[Any], kind: str, 
     found = make_column([{} if value is ... else {"x": value} for value in values], "x")
     assert found.dtype == kind
     assert found.astype(object).where(found.notna(), None).tolist() == column
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("[1,2]", "[1,2]"), ("007", "007"), ("nan", "nan"), ("-1", -1), ("1e-05", 1e-05)]
+)
+def test_one_cell_holds_one_value(text: str, value: Any) -> None:
+    assert parse_name(f"cora-x={text}") == {"x": value}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.ledger import Entry, Ledger, group_failures
+from gkd_plugin.study.ledger import Entry, Ledger, group_failures, read_time
 
 
 def begun(name: str = "a", session: str = "s1", attempts: int = 1) -> Entry:
@@ -115,3 +117,14 @@ def test_what_failed_for_one_reason_is_said_once() -> None:
     entries = [Entry(name, "failed", reason=why) for name, why in (("a", "x"), ("b", "y"), ("c", "x"), ("d", "x"))]
     found = group_failures([Entry("0", "done"), *entries])
     assert [(entry.name, more) for entry, more in found] == [("a", 2), ("b", 0)]
+
+
+def test_a_run_takes_as_long_as_it_takes_whatever_the_clock_shows() -> None:
+    """An hour is set back in between: as written, the end lies before the start."""
+    first, last = "2026-10-25T02:50:00+02:00", "2026-10-25T02:10:00+01:00"
+    assert (read_time(last) - read_time(first)).total_seconds() == 20 * 60
+    begun = Entry("a").begin("s1", "d", 1)
+    assert begun.started is not None and read_time(begun.started).utcoffset() is not None
+    assert datetime.fromisoformat(begun.started).tzinfo is not None
+    earlier = replace(begun, started=begun.started[:23])  # as earlier versions wrote it
+    assert earlier.end("done").seconds < 60

@@ -67,7 +67,7 @@ def test_it_continues_with_the_threads_and_the_points_it_had(tmp_path: Path) -> 
         ('{"format": 2}', "Install a newer gkd_plugin"),
         ('{"format": 1, "points": [3]}', "damaged"),
         ('{"format": "one"}', "damaged"),
-        ('{"format": 1, "name": "x", "points": [{"name": "../x"}]}', "is no name"),
+        ('{"format": 1, "name": "x", "points": [{"name": "../x"}]}', "is not the name"),
     ],
 )
 def test_a_damaged_file_is_one_message(text: str, said: str, tmp_path: Path) -> None:

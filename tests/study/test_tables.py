@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,21 @@ def test_a_study_without_results_has_empty_tables(tmp_path: Path) -> None:
     results = read_study(tmp_path / "s")
     for table in (summarise, compare, compare_placebos, select, pareto):
         assert len(table(results)) == 0
+
+
+def test_a_point_that_lost_its_worst_seeds_is_not_selected(tmp_path: Path) -> None:
+    home = tmp_path / "s"
+    points = [{"name": name, "choices": {"width": width}} for name, width in (("a", 8), ("b", 16))]
+    folder = write_study(home, points, {"width": "gnn.dim_inner"})
+    meta = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**meta, "repeat": 3}))
+    write_run(home / "a", {seed: (0.7, 0.7) for seed in (1, 2, 3)})
+    write_run(home / "b", {1: (0.5, 0.5), 2: (0.5, 0.5), 3: (0.8, 0.8)})
+    assert select(read_study(home))["name"].tolist() == ["a"]
+    for seed in (0, 1):
+        shutil.rmtree(home / "b" / str(seed))
+    lost = read_study(home)
+    assert summarise(lost)["name"].tolist() == ["b", "a"]
+    assert select(lost)["name"].tolist() == ["a"] == pareto(lost)["name"].tolist()
+    shutil.rmtree(home / "a")
+    assert select(read_study(home))["name"].tolist() == ["b"]  # nobody is whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from yacs.config import CfgNode
 
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import RunFailed, UserError
+from gkd_plugin.training.run_folder import list_active_terms, read_seed, seed_folders
 from tests.running import OTHER, break_seeds, gkd, snapshot, stop_in
 from tests.toy import config
 
@@ -199,3 +201,31 @@ def test_fresh_without_a_run_is_a_plain_run_and_moves_nothing_of_others(tmp_path
     with pytest.raises(UserError, match="contains no run"):
         run(path, fresh=True, quiet=True)
     assert snapshot(folder) == {"thesis.tex": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["²", "--1", "٣", "1.5", "seed"])
+def test_folders_that_only_look_like_a_seed_are_passed_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / "results" / "study" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="is not empty"):  # they are content of somebody's
+        run(config(tmp_path), quiet=True)
+    assert (read_seed(name), list(seed_folders(tmp_path / "results" / "study"))) == (None, [])
+
+
+def test_folders_of_seeds_are_in_their_order(tmp_path: Path) -> None:
+    for name in ("10", "-2", "0", "3", "agg"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in seed_folders(tmp_path)] == ["-2", "0", "3", "10"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "active"),
+    [
+        ({}, []),
+        ({"kd_response": {"weight": 0.0}, "kd_attention": {"dim": 4}}, []),
+        ({"kd_response": {"weight": 0.5}, "kd": {"weight": 1}}, ["kd_response"]),
+        ({"kd_auxiliary": {"weight": 0.0, "soft_weight": 1.0}}, ["kd_auxiliary"]),
+        ({"kd_of_nobody_here": {"weight": 2.0}, "kd_feature": {"weight": None}}, ["kd_of_nobody_here"]),
+    ],
+)
+def test_terms_with_a_weight_in_any_of_their_parts_are_active(plan: dict[str, Any], active: list[str]) -> None:
+    assert list_active_terms(plan) == active

@@ -165,6 +165,19 @@ class LayerTerm(Term):
         front, row, column, over = symbols.pairs(group, str(group[str(part.source)]))
         return f"{symbols.mean}{front}D_{group.name}(h{symbols.me}[{row}], h{symbols.other}[{column}]){over}"
 
+    def require_same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
+        """Raises where rows of a layer of the source are of other nodes than the learner's.
+
+        Raises:
+            UserError: If their numbers differ.
+        """
+        theirs = source.layer(self.tap, column).size(0)
+        if theirs != learner.graph.num_nodes:
+            raise UserError(
+                f"kd_{self.name}.source: the source has hidden states of {theirs} nodes, the student of "
+                f"{learner.graph.num_nodes}. They are compared node by node: both must see the same nodes."
+            )
+
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         """The distance between layer ``row`` of the learner and layer ``column`` of the source (both from 1), a scalar."""
         raise NotImplementedError

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gkd_plugin.ops.first_order import first_order
 from gkd_plugin.plan import GroupPlan
 from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space.knowledge.projected import ProjectedTerm
@@ -43,7 +43,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *given: Any) -> Any:
         if ctx.along:
             for_rows, for_targets = ctx.saved_tensors
@@ -165,6 +165,8 @@ class ContrastTerm(ProjectedTerm):
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         if learner.graph.num_nodes < 2:
             return learner.logits[:0].sum()
+        for column in {column for _, column in self.pairs}:
+            self.require_same_nodes(learner, source, column)
         index, like = self.draw(learner), learner.layer(self.tap, 1)
 
         def pick(seen: Observation, layer: int) -> Tensor:

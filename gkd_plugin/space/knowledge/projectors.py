@@ -66,7 +66,7 @@ class LinearProjection(RowProjection):
         if not self.activated:
             return rows, weight, bias
         mean, covariance = moments(rows) if rows.requires_grad else derive_once((rows,), moments, lambda: moments(rows))
-        variance = ((weight @ covariance) * weight).sum(dim=1)
+        variance = ((weight @ covariance) * weight).sum(dim=1).clamp(min=0)  # rounding may leave less
         # the layer's bias moves all rows alike, which makes no difference
         return rows - mean, weight * (self.scale * (variance + EPS).rsqrt()).unsqueeze(1), self.offset + 0.0 * bias
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +51,7 @@ def node_mean(seen: Observation, tap: str, layer: int, nodes: str = "all", index
         states = seen.layer(tap, layer)
         return (states if index is None else states[index]).mean(dim=0)
 
-    return seen.remember(("node_mean", tap, layer, nodes), compute)
+    return seen.remember(("node_mean", tap, layer, nodes, torch.is_grad_enabled()), compute)
 
 
 def normalize(rows: Tensor, how: str) -> Tensor:

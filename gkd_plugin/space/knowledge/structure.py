@@ -223,7 +223,7 @@ class StructureTerm(LayerTerm):
             )
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
-        self._same_nodes(learner, source, column)
+        self.require_same_nodes(learner, source, column)
         domain = self._domain(learner, source, row, column)
         if self.kernel.factors is not None and isinstance(domain, AllPairs) and self._is_plain:
             return self._compare_factors(learner, source, row, column, domain)
@@ -262,14 +262,6 @@ class StructureTerm(LayerTerm):
         assert self.kernel.factors is not None
         rows = domain.rows(normalize(seen.layer(self.tap, layer), self.normalize))
         return self.kernel.factors(rows).double()
-
-    def _same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
-        theirs = source.layer(self.tap, column).size(0)
-        if theirs != learner.graph.num_nodes:
-            raise UserError(
-                f"kd_{self.name}.source: the source has hidden states of {theirs} nodes, the student of "
-                f"{learner.graph.num_nodes}. Structures are compared node by node: both must see the same nodes."
-            )
 
     def _domain(self, learner: Observation, source: Observation, row: int, column: int) -> EdgeSet | AllPairs:
         """The compared pairs, kept on the graph of the learner's layer; what lasts one step, on its observation."""

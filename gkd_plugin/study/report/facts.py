@@ -32,7 +32,7 @@ def list_study_facts(results: StudyResults) -> Facts:
         *_list_config(results, configs),
         ("base", _text(base.get("file"))),
         ("grid", _text(grid.get("file"))),
-        ("dimensions", ", ".join(_list_dimensions(results))),
+        ("dimensions", ", ".join(_list_dimensions(results, configs))),
         ("runs", _count_runs(results)),
         ("seeds", _count_seeds(results)),
         ("training time", _add_times(results)),
@@ -100,16 +100,9 @@ def _read_configs(results: StudyResults) -> list[Mapping[str, Any]]:
 
 def _list_config(results: StudyResults, configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """The keys that say most; where they differ, every value."""
-    keys = {key: alias for alias, key in results.dimensions.items()}
 
     def get(key: str) -> str:
-        group, _, name = key.partition(".")
-        if key in keys:
-            known = results.points.loc[results.points["role"] == POINT, keys[key]].dropna()
-            values = [format_value(value) for value in known.unique()]
-        else:
-            values = [_text(read_group(config, group).get(name)) for config in configs]
-        return " / ".join(sorted({value for value in values if value}, key=lambda value: (len(value), value)))
+        return " / ".join(sorted(_list_values(results, configs, key), key=lambda value: (len(value), value)))
 
     names = (WORDS,) if get("dataset.name") == NAME else (get("dataset.name"), _brackets(get("dataset.format")))
     yield "data set", " ".join(part for part in names if part)
@@ -125,14 +118,26 @@ def _list_config(results: StudyResults, configs: Sequence[Mapping[str, Any]]) ->
     yield "epochs", get("optim.max_epoch")
 
 
+def _list_values(results: StudyResults, configs: Sequence[Mapping[str, Any]], key: str) -> set[str]:
+    """The values of a key, as text: those of the points, and those of the configurations for points that choose none."""
+    alias = next((alias for alias, each in results.dimensions.items() if each == key), None)
+    group, _, name = key.partition(".")
+    written = {_text(read_group(config, group).get(name) if name else config.get(group)) for config in configs}
+    if alias is None:
+        return written - {""}
+    chosen = results.points.loc[results.points["role"] == POINT, alias]
+    values = {format_value(value) for value in chosen.dropna().unique()}
+    return (values | written if chosen.isna().any() else values) - {""}
+
+
 def _brackets(text: str) -> str:
     return f"({text})" if text else ""
 
 
-def _list_dimensions(results: StudyResults) -> Iterator[str]:
+def _list_dimensions(results: StudyResults, configs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for alias, key in results.dimensions.items():
-        count = results.points.loc[results.points["role"] == POINT, alias].nunique()
-        yield f"{alias if alias == key else f'{alias} ({key})'}: {format_count(int(count), 'value')}"
+        count = len(_list_values(results, configs, key))
+        yield f"{alias if alias == key else f'{alias} ({key})'}: {format_count(count, 'value')}"
 
 
 def _count_runs(results: StudyResults) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from gkd_plugin.space import axes
 from gkd_plugin.study.controls import match_controls
 from gkd_plugin.study.records import find_listed_control
 from gkd_plugin.study.run_files import is_run
-from gkd_plugin.training.run_folder import DATED, PLAN
+from gkd_plugin.training.run_folder import DATED, PLAN, list_active_terms
 
 
 def find_control(folder: Path) -> Path | None:
@@ -41,6 +38,4 @@ def _may_be(folder: Path) -> bool:
         plan = yaml.safe_load((folder / PLAN).read_bytes())
     except (OSError, ValueError, yaml.YAMLError):
         return False
-    groups: Mapping[str, Any] = plan if isinstance(plan, dict) else {}
-    terms = ((axes.knowledge[name], groups.get(f"kd_{name}")) for name in axes.knowledge)
-    return not any(group.get(part.weight) for term, group in terms if isinstance(group, dict) for part in term.parts)
+    return not list_active_terms(plan if isinstance(plan, dict) else {})

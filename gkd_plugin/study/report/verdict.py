@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gkd_plugin.study.ledger import DONE
 from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import format_count, format_p, format_value, is_missing
@@ -189,13 +190,17 @@ def _describe_selected(
     data = list_data_sets(results)
     for alias in data:
         own = own[own[alias] == selected[alias]]
+    fewer = int((own["state"] != DONE).sum()) if selected["state"] == DONE else 0
     of = "".join(f" of {format_value(selected[alias])}" for alias in data)
     interval = scale.write_interval(selected.get("test_low"), selected.get("test_high"))
     text = (
-        f"Selected by validation among {format_count(len(own), 'finished point')}{of}: {name_point(selected, dimensions)}, "
+        f"Selected by validation among {format_count(len(own) - fewer, 'finished point')}{of}: "
+        f"{name_point(selected, dimensions)}, "
         f"validation {scale.metric} {scale.write(selected['val'])}, test {scale.write(selected['test'])}"
         f"{f' {interval}' if interval else ''}."
     )
+    if fewer:
+        text += f" {format_count(fewer, 'further point')} without some of its seeds {_is(fewer)} not among them."
     beside = next((row for row in rows if row["name"] == selected["name"]), None)
     if beside is not None:
         text += (

@@ -43,11 +43,13 @@ class Record:
         metric (str): The metric.
         val (float): Its validation score.
         where (Path): Its file.
+        better (bool): Whether more of it is better.
     """
 
     metric: str
     val: float
     where: Path
+    better: bool = True
 
 
 class ModelTeacher:
@@ -103,6 +105,7 @@ class ModuleTeacher:
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
         modes = [(part, part.training) for part in self.module.modules()]
+        before = _read_versions(sample)
         self.module.eval()
         try:
             with torch.no_grad(), self.streams.use("teacher"):
@@ -119,6 +122,14 @@ class ModuleTeacher:
         finally:
             for part, mode in modes:
                 part.training = mode
+        written = sorted(
+            name for name, version in _read_versions(sample).items() if before.get(name, version) != version
+        )
+        if written:
+            raise UserError(
+                f"teacher=: the module writes into {', '.join(written)} of the data that it is given (such as x *= 0.5 or x.add_(1)), "
+                "which its students read, too. Make its forward compute new tensors: x = x * 0.5."
+            )
         if isinstance(found, Observation):
             seen = found.detached()
         else:
@@ -133,6 +144,12 @@ class ModuleTeacher:
 
     def outline(self, seen: Observation) -> Outline:
         return make_outline(seen)
+
+
+def _read_versions(sample: Sample) -> dict[str, int]:
+    """How often each tensor of a batch was written into."""
+    content = sample.batch.to_dict().items()
+    return {name: each._version for name, each in content if isinstance(each, Tensor) and not each.is_inference()}
 
 
 def list_content(module: nn.Module) -> list[Any]:
@@ -209,8 +226,12 @@ def warn_of_probabilities(name: str, logits: Tensor, kind: str) -> None:
         )
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path, whose: str = "kd.teacher") -> dict[str, Tensor]:
     """The weights in a file of ours or a checkpoint of the host's, without running code in it.
+
+    Args:
+        path (Path): The file.
+        whose (str): With what a message begins.
 
     Raises:
         UserError: If it is missing, not a tensor file, or contains pickled code.
@@ -220,15 +241,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # torch's, about how a refused file was pickled
             found: Any = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
-        raise UserError(f"kd.teacher: the weights {path} are missing. Train that seed again.") from None
+        raise UserError(f"{whose}: the weights {path} are missing. Train that seed again.") from None
     except Exception as error:  # whatever a damaged or foreign file raises
         raise UserError(
-            f"kd.teacher: {path} is not a tensor file, or contains pickled code, which is never run ({describe_error(error)}). "
+            f"{whose}: {path} is not a tensor file, or contains pickled code, which is never run ({describe_error(error)}). "
             "Train that seed again."
         ) from None
     weights = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"kd.teacher: {path} contains no state dict. Train that seed again.")
+        raise UserError(f"{whose}: {path} contains no state dict. Train that seed again.")
     return dict(weights)
 
 

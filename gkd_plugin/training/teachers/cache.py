@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -103,7 +104,7 @@ class Store:
     def _write(self, key: str, values: dict[str, Any]) -> None:
         values["key"] = key
         values["content"] = compute_digest(values)
-        own = self._path(f"{key}.{os.getpid()}")  # several runs may write the same one
+        own = self._path(f"{key}.{uuid.uuid4().hex}")  # several runs, on several machines, may write the same one
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_tensors(own, values)

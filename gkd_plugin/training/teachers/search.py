@@ -8,20 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.plan import Plan
-from gkd_plugin.training.metrics import ERRORS
+from gkd_plugin.training.metrics import find_metric
 from gkd_plugin.training.result import RESULT, read_result
-from gkd_plugin.training.run_folder import DATED
+from gkd_plugin.training.run_folder import DATED, read_seed
 from gkd_plugin.training.teachers.base import Record
 from gkd_plugin.training.teachers.file import SUFFIXES
-
-# columns of the host's rows that are no metrics
-_NO_METRIC = ("epoch", "eta", "loss", "lr", "params", "time_iter", "stopped", "student")
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def choose(folder: Path, seed: str | int, student_seed: int) -> FoundRun:
 def _find_finished(folder: Path) -> dict[int, FoundRun]:
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and re.fullmatch(r"\d+", path.name):
+        if path.is_dir() and read_seed(path.name) is not None:
             seed = _read_ours(folder, path) or _read_stock(folder, path)
             if seed is not None:
                 found[seed.seed] = seed
@@ -170,7 +166,7 @@ def _read_ours(folder: Path, seed: Path) -> FoundRun | None:
             "Train a teacher with kd.predict best or first."
         )
     (number,) = result.answering
-    record = Record(result.metric, result.answers[f"s{number}"].val, seed / RESULT)
+    record = Record(result.metric, result.answers[f"s{number}"].val, seed / RESULT, result.better)
     return FoundRun(folder.name, int(seed.name), seed / f"student_{number}.pt", seed / f"student_{number}.yaml", record)
 
 
@@ -182,25 +178,20 @@ def _read_stock(folder: Path, seed: Path) -> FoundRun | None:
         return None
     epoch = max(files)
     try:
-        if epoch + 1 != int(yaml.safe_load(config.read_text())["optim"]["max_epoch"]):
+        values = yaml.safe_load(config.read_text())
+        if epoch + 1 != int(values["optim"]["max_epoch"]):
             return None  # it was interrupted
         # the sanity check writes a row for epoch 0 of the untrained network: the last row of an epoch is the real one
         rows = [row for line in stats.read_text().splitlines() if (row := json.loads(line))["epoch"] == epoch]
         if not rows:
             return None
-        metric = _choose_metric(rows[-1])
-        record = Record(metric, float(rows[-1][metric]), stats)
+        metric, better = find_metric(values, rows[-1])
+        record = Record(metric, float(rows[-1][metric]), stats, better)
     except (ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"kd.teacher: {config} and {stats} are not those of a finished GraphGym run ({type(error).__name__}: {error})."
         ) from None
     return FoundRun(folder.name, int(seed.name), files[epoch], config, record)
-
-
-def _choose_metric(row: dict[str, Any]) -> str:
-    """The metric that selects among those of a row, as the host's aggregation decides it."""
-    names = [name for name in row if name not in _NO_METRIC and not name.endswith("_std")]
-    return next((name for name in ("auc", "accuracy") if name in names), names[0] if names else "loss")
 
 
 def _list_grid(folder: Path) -> list[Path]:
@@ -216,9 +207,9 @@ def _choose_best_of_grid(folder: Path) -> Path:
         best = run / "agg" / "val" / "best.json"
         try:
             row = json.loads(best.read_text().splitlines()[-1])
-            metric = _choose_metric(row)
-            ranks[run] = _rank(Record(metric, float(row[metric]), best))
-        except (OSError, ValueError, IndexError, KeyError, TypeError, RecursionError):
+            metric, better = find_metric(yaml.safe_load((run / "config.yaml").read_bytes()), row)
+            ranks[run] = _rank(Record(metric, float(row[metric]), best, better))
+        except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
             raise UserError(
                 f"kd.teacher: {folder} is a grid, and its run {run.name} is not finished (no {best.relative_to(folder)}). "
                 "Finish the grid, or name one of its runs."
@@ -228,5 +219,5 @@ def _choose_best_of_grid(folder: Path) -> Path:
 
 def _rank(record: Record) -> float:
     """Larger is better; NaN is worst."""
-    value = -record.val if record.metric in ERRORS else record.val
+    value = record.val if record.better else -record.val
     return value if value == value else float("-inf")

@@ -262,3 +262,11 @@ def test_ten_steps_bring_the_sides_together() -> None:
         optimizer.step()
         values.append(value.item())
     assert values[-1] < 0.8 * values[0]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(9, 12), (12, 9)])
+@pytest.mark.parametrize("samples", [4, 100])
+def test_a_source_of_other_nodes_is_refused(ours: int, theirs: int, samples: int) -> None:
+    learner, source = seen(4, nodes=ours), seen(4, nodes=theirs)
+    with pytest.raises(UserError, match=f"hidden states of {theirs} nodes, the student of {ours}"):
+        build(learner, source, samples=samples)(learner, source, torch.ones(1, 1))

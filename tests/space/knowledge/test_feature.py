@@ -489,3 +489,33 @@ def test_a_projector_that_convolves_takes_the_edges_of_its_layer_where_graphs_mo
         )
         assert torch.equal(term(learner, source, weights), term(ours, theirs, weights))
         assert not torch.equal(term(learner, source, weights), term(replace(ours, graph=where), theirs, weights))
+
+
+def test_a_source_of_other_nodes_is_refused_unless_only_means_are_compared() -> None:
+    learner, source = seen(graph(6), 4), seen(graph(5), 4)
+    with pytest.raises(UserError, match="hidden states of 5 nodes, the student of 6"):
+        build(learner, source)(learner, source, torch.ones(1, 1))
+    assert build(learner, source, pool="mean")(learner, source, torch.ones(1, 1)).isfinite()
+
+
+def test_a_mean_that_was_taken_without_gradient_is_not_kept_for_one_with() -> None:
+    learner, source = seen(graph(), 4, grad=True), seen(graph(), 4)
+    term = build(learner, source, pool="mean")
+    with torch.no_grad():
+        value = term(learner, source, torch.ones(1, 1))
+    again = term(learner, source, torch.ones(1, 1))
+    assert torch.equal(value, again) and torch.autograd.grad(again, learner.hidden["layer"])[0].any()
+
+
+def test_a_variance_that_rounding_makes_negative_counts_as_0() -> None:
+    torch.manual_seed(0)
+    far = torch.zeros(1, 16).index_fill_(1, torch.tensor([0]), 1.0)
+    rows = torch.randn(rowwise.ROWS + 1, 16) + 1e6 * torch.randn(rowwise.ROWS + 1, 1) * (far + 0.3)
+    side = Observation(torch.zeros(len(rows), 2), {"layer": (rows,)}, graph(len(rows), train=None))
+    term = build(side, side, projector="linear_bn_relu", projector_side="both", dim=64, normalize="l2").float()
+    along = far + 0.3
+    with torch.no_grad():  # weights across the direction in which all rows differ
+        for projector in (*term.projectors.learner.values(), *term.projectors.source.values()):
+            weight = projector.linear.weight
+            weight -= weight @ along.t() @ along / along.square().sum()
+    assert term(side, side, torch.ones(1, 1)).isfinite()

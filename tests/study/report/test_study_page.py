@@ -176,3 +176,16 @@ def test_runs_of_the_host_are_read(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path / "host").page.read_text())
     page.check()
     assert page.tables["points-table"][1][:4] == ["8", "done", "30.00", "0.00"]
+
+
+def test_the_base_counts_for_points_that_choose_nothing(tmp_path: Path) -> None:
+    points = {
+        "made-type=mlp": ({"type": "mlp"}, None, [0.5, 0.6, 0.7]),
+        "made-width=16": ({"width": 16}, None, [0.5, 0.6, 0.7]),
+    }
+    folder = write_study(tmp_path, points, dimensions={"type": "model.type", "width": "gnn.dim_inner"})
+    meta = json.loads((folder / "study.json").read_text())
+    meta["base"]["values"] = {"model": {"type": "gcn"}, "gnn": {"dim_inner": 8}}
+    (folder / "study.json").write_text(json.dumps(meta))
+    text = Page(write_report(folder).page.read_text()).text
+    assert "gcn / mlp, 8 / 16 wide" in text and "type (model.type): 2 values, width (gnn.dim_inner): 2 values" in text

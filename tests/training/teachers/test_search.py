@@ -106,7 +106,7 @@ def test_match_best_and_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("metric", "seed"), [("accuracy", 1), ("mae", 0)])
 def test_best_knows_that_less_of_an_error_is_better(metric: str, seed: int, tmp_path: Path) -> None:
     for number, val in enumerate((0.2, 0.4, float("nan"))):
-        ours(tmp_path / "wide", number, val, metric=metric)
+        ours(tmp_path / "wide", number, val, metric=metric, better=metric == "accuracy")
     assert search.choose(tmp_path / "wide", "best", 0).seed == seed
 
 
@@ -315,3 +315,26 @@ def test_the_untrained_row_of_the_sanity_check_is_not_the_record(tmp_path: Path)
     (seed / "val" / "stats.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = search.choose(tmp_path / "stock", "match", 0)
     assert (found.record.metric, found.record.val) == ("auc", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("{}", "accurate"),
+        ("{metric_best: f1}", "balanced"),
+        ("{metric_best: loss, metric_agg: argmin}", "balanced"),
+        ("{metric_best: auto, metric_agg: argmin}", "accurate"),
+    ],
+)
+def test_the_best_of_a_grid_is_so_by_the_metric_of_its_runs(config: str, name: str, tmp_path: Path) -> None:
+    rows = {
+        "accurate": {"accuracy": 0.9, "f1": 0.1, "loss": 2.0},
+        "balanced": {"accuracy": 0.5, "f1": 0.8, "loss": 1.0},
+    }
+    for each, row in rows.items():
+        best = tmp_path / "grid" / each / "agg" / "val" / "best.json"
+        best.parent.mkdir(parents=True)
+        best.write_text(json.dumps({"epoch": 1, **row, "f1_std": 0.9}))
+        (tmp_path / "grid" / each / "config.yaml").write_text(config)
+        ours(tmp_path / "grid" / each, 0, 0.5)
+    assert search.choose(tmp_path / "grid", "match", 0).name == name
