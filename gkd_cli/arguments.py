@@ -61,7 +61,7 @@ def resources(command: Any) -> Any:
     """The options of commands that train many runs: where, how many at a time, how long."""
     for option in (
         click.option(
-            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Give a run up after S seconds."
+            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop a run after S seconds."
         ),
         click.option("--memory", metavar="SIZE", help="Largest memory of a worker, such as 4GB."),
         click.option(

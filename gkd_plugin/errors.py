@@ -86,7 +86,7 @@ def describe_error(error: BaseException) -> str:
 def describe_damage(error: Exception) -> str:
     """What is wrong with a file of ours that could not be read, in plain words; a ``ValueError`` of ours says it itself."""
     if isinstance(error, json.JSONDecodeError):
-        return "it is not whole JSON"
+        return "it is incomplete JSON"
     if isinstance(error, UnicodeDecodeError):
         return "it is not text"
     if isinstance(error, OSError):

@@ -123,7 +123,7 @@ class Number(Kind):
         if not math.isfinite(value) or (self.integer and value != int(value)):
             raise refused
         if abs(value) > (LARGEST_WHOLE if self.integer else LARGEST):
-            raise BadValue(f"Allowed: {self.describe()}; a tensor holds no number so large.")
+            raise BadValue(f"Allowed: {self.describe()}; that is too large for a tensor.")
         if self.low is not None and (value <= self.low if self.above else value < self.low):
             raise refused
         if self.below is not None and value >= self.below:

@@ -68,7 +68,8 @@ class Distilled(Printable):
         count = len(self.report.results)
         seeds = f"{count} seeds (mean ± standard deviation)" if count > 1 else "1 seed"
         unit = " %" if self._scale == 100.0 else ""
-        yield f"test {first.metric}{unit} at the validation-selected epoch, {seeds}; {escape(self.task)}"
+        less = "" if first.better else " (less is better)"
+        yield f"test {first.metric}{unit}{less} at the validation-selected epoch, {seeds}; {escape(self.task)}"
         yield self._make_table()
         answer = self._answer
         if self.report.compared:
@@ -77,7 +78,8 @@ class Distilled(Printable):
             yield escape(f"with the teacher less without, paired over seeds{interval}: {gap.text(self._scale)}")
         alike = [share for share in self.report.agreement(answer) if not math.isnan(share)]
         if alike:
-            yield f"decides as the teacher does on {format_spread(alike, 100.0)} % of the test items"
+            what = "labels of the test items" if "multilabel" in self.task else "test items"
+            yield f"decides as the teacher does on {format_spread(alike, 100.0)} % of the {what}"
         yield f"preset {escape(self.preset)}; {self.seconds:.1f} s in all" + (
             f"; .student is that of seed {self.seed}, the best on validation" if count > 1 else ""
         )

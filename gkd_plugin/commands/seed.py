@@ -85,7 +85,7 @@ def train_seed(
 def record_failure(folder: Path, error: Exception) -> str:
     """Records why a seed failed and moves its rows away: the host's aggregation needs whole seeds.
 
-    Checkpoints are kept, and the rows with them, so that the seed goes on from there once the cause is mended; only
+    Checkpoints are kept, and the rows with them, so that the seed goes on from there once the cause is fixed; only
     where the training itself diverged, it would end in the same place again.
 
     Args:

@@ -153,7 +153,7 @@ def _check_device(own: CfgNode) -> Iterator[Problem]:
         known = torch.device(word).type
     except RuntimeError:
         hint = "Write cuda for a GPU. " if word == "gpu" else nearest(word, here)
-        found = f"{quote(word)} is no device"
+        found = f"{quote(word)} is not a device"
         yield Problem("accelerator", found, f"{hint}Allowed on this machine: {', '.join(here)}.")
         return
     if known in ("cpu", "cuda", "mps"):  # what else PyTorch knows is for PyTorch to judge

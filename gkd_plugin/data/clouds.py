@@ -132,7 +132,7 @@ def _draw(mesh: Data, count: int, values: Mapping[str, Any], turned: bool) -> It
 
 
 def _draw_rotation() -> Tensor:
-    """A rotation, all alike likely: the orthogonal part of a normal matrix, its reflections turned round."""
+    """A rotation, uniformly distributed: the orthogonal part of a normal matrix, its reflections turned round."""
     q, r = torch.linalg.qr(torch.randn(3, 3))
     turn: Tensor = q * r.diagonal().sign()
     turn[:, 0] *= torch.det(turn).sign()

@@ -35,6 +35,7 @@ def find_doubts(loaders: Sequence[Any], own: CfgNode) -> list[str]:
         own (CfgNode): The configuration that they were made for.
     """
     done: tuple[str, ...] = getattr(getattr(loaders[0], "dataset", None), "gkd_notes", ())
+    done = tuple(note.replace(f"dataset.name: '{NAME}'", WORDS) for note in done)
     return [*done, *find_shared_items(loaders, own), *_find_unseen_classes(loaders, own)]
 
 

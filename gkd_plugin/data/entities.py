@@ -61,7 +61,7 @@ class StableEntities(Entities):  # type: ignore[misc]
             missing = [entity for entity, _ in rows if f"<{entity}>" not in nodes]
             if missing:
                 raise UserError(
-                    f"{path} names {missing[0]}, which is no node of {graph.name}. Remove the folder {self.raw_dir}, so that it "
+                    f"{path} names {missing[0]}, which is not a node of {graph.name}. Remove the folder {self.raw_dir}, so that it "
                     "is fetched again."
                 )
             found[f"{part}_idx"] = torch.tensor([nodes[f"<{entity}>"] for entity, _ in rows])
@@ -85,7 +85,7 @@ def read_triples(path: Path) -> Iterator[tuple[str, str, str]]:
             if found is not None:
                 yield found[1], found[2], found[3]
             elif line.strip() and not line.lstrip().startswith("#"):
-                raise UserError(f"{path}: line {number} is no triple of N-Triples: {line.strip()[:60]!r}.")
+                raise UserError(f"{path}: line {number} is not a triple of N-Triples: {line.strip()[:60]!r}.")
 
 
 def _read_table(path: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:

@@ -135,7 +135,7 @@ def _find_function(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        found = "has no function" if function is None else "has something that is no function under the name"
+        found = "has no function" if function is None else "has something under the name that is not a function:"
         raise UserError(
             f"dataset.name: '{name}': {module_name} {found} '{function_name}'. {nearest(function_name, known)}".rstrip()
         )

@@ -13,7 +13,7 @@ from gkd_plugin.data.keys import PROTOCOLS, SPLITS
 from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.errors import ConfigError, Problem, UserError
 
-TRANSDUCTIVE, INDUCTIVE, PRODUCTION = PROTOCOLS
+TRANSDUCTIVE, INDUCTIVE = PROTOCOLS[:2]
 HELD_OUT = "held_out"  # truth values of the nodes that training does not see
 
 

@@ -145,7 +145,7 @@ def _count(y: Tensor, task_type: str) -> int:
     known: Any = y[~y.isnan()] if y.is_floating_point() else y
     if y.is_floating_point() and bool((known != known.floor()).any()):
         raise UserError(
-            f"data=: y holds numbers such as {float(known[known != known.floor()][0]):g}, which are no classes."
+            f"data=: y holds numbers such as {float(known[known != known.floor()][0]):g}, which are not classes."
         )
     known = known[known >= 0]
     return int(known.unique().numel())

@@ -41,10 +41,9 @@ def check_names(dataset: CfgNode) -> list[Problem]:
 def reading(format: str) -> Iterator[None]:
     """While the host reads files of this format, PyTorch's unpickler makes tensors and plain values only.
 
-    Does nothing for other formats, before PyTorch 2.4 (whose safe unpickler does not know PyG's classes), and where the
-    environment asks for the contrary.
+    Does nothing for other formats, and where the environment asks for the contrary.
     """
-    safe = format in READS_SAFELY and hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(UNSAFE)
+    safe = format in READS_SAFELY and not os.environ.get(UNSAFE)
     before = os.environ.get(SAFE)
     if safe:
         os.environ[SAFE] = "1"
@@ -63,10 +62,9 @@ def know_storages() -> None:
 
     They hold tensors and plain values and run nothing. Anything else in such a file is refused as ever.
     """
-    if hasattr(torch.serialization, "add_safe_globals"):
-        from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-        from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
+    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
 
-        torch.serialization.add_safe_globals(
-            [DataEdgeAttr, DataTensorAttr, BaseStorage, EdgeStorage, GlobalStorage, NodeStorage]
-        )
+    torch.serialization.add_safe_globals(
+        [DataEdgeAttr, DataTensorAttr, BaseStorage, EdgeStorage, GlobalStorage, NodeStorage]
+    )

@@ -73,7 +73,6 @@ def _describe(own: CfgNode) -> str:
 
 
 def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: Contents) -> str:
-    layers = f"{own.gnn.layers_mp} layer{'s' if own.gnn.layers_mp != 1 else ''}"
     kind = f"{own.gnn.layer_type}, " if own.model.type == "gnn" else ""
     nodes, edges = (
         sum(int(count) for count in counts)
@@ -82,7 +81,7 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
     data = _name_data(own, f" (`dataset.format: {own.dataset.format}`)")
     several = f"{len(graphs):,} test graphs, " if len(graphs) > 1 else ""
     rows = {
-        "network": f"`model.type: {own.model.type}` ({kind}{layers}, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
+        "network": f"`model.type: {own.model.type}` ({kind}`gnn.layers_mp: {own.gnn.layers_mp}`, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
         "task": f"{own.dataset.task}, {own.dataset.task_type}, {own.share.dim_out} outputs",
         "data": f"{data}: {several}{nodes:,} nodes, {edges:,} edges",
         "reads": ", ".join(f"`{name}`" for name in contents.inputs)

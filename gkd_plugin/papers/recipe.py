@@ -159,7 +159,7 @@ def find_recipe(paper: str) -> Recipe:
     if (Path(paper) / FILE).is_file():
         return read_recipe(Path(paper))
     raise UserError(
-        f"{cut(paper)} is no paper with a recipe. {nearest(paper, papers)}There are {', '.join(papers)}; or name a folder "
+        f"{cut(paper)} is not a paper with a recipe. {nearest(paper, papers)}There are {', '.join(papers)}; or name a folder "
         f"with a {FILE} of your own."
     )
 
@@ -219,12 +219,12 @@ class _Reader:
     ) -> dict[str, Any] | None:
         """The values of one block; what is unknown, of another kind or missing is noted."""
         if not isinstance(values, dict):
-            self.problems.append(f"{where}: {cut(repr(values))} is no block of keys.")
+            self.problems.append(f"{where}: {cut(repr(values))} is not a block of keys.")
             return None
         for key, value in values.items():
             if key not in allowed:
                 self.problems.append(
-                    f"{where}: {cut(str(key))} is no key. {nearest(str(key), allowed)}Known are {', '.join(allowed)}."
+                    f"{where}: {cut(str(key))} is not a valid key. {nearest(str(key), allowed)}Known are {', '.join(allowed)}."
                 )
             elif not isinstance(value, allowed[key]) or (isinstance(value, bool) and bool not in allowed[key]):
                 kinds = " or ".join(kind.__name__ for kind in allowed[key])
@@ -254,7 +254,7 @@ class _Reader:
                     self.problems.append(f"{where}: {row.name} is over {why}.")
                 elif other not in names:
                     self.problems.append(
-                        f"{where}: {row.name} is over {cut(other)}, which is no row. {nearest(other, names)}".rstrip()
+                        f"{where}: {row.name} is over {cut(other)}, which is not a row. {nearest(other, names)}".rstrip()
                     )
         if known["seeds"] < 1:
             self.problems.append(f"{where}: seeds is {known['seeds']}, and must be at least 1.")
@@ -309,7 +309,7 @@ class _Reader:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             self.problems.append(f"{where}: {cut(name)} lies outside the recipe's folder.")
         elif not path.is_file():
-            self.problems.append(f"{where}: {path} is no file.")
+            self.problems.append(f"{where}: {path} is not a file.")
         return path
 
 

@@ -66,7 +66,7 @@ def find_budget(budget: str | int, overrides: Sequence[Any] = ()) -> int:
     if not text.lstrip("+-").isdigit():
         return Counter().count(read_config(str(budget), overrides))
     if int(text) < 1:
-        raise UserError(f"--budget {budget}: no network is so small. Write a number of parameters, or name a YAML.")
+        raise UserError(f"--budget {budget}: no network is that small. Write a number of parameters, or name a YAML.")
     return int(text)
 
 

@@ -228,9 +228,10 @@ def _make_run_card(chosen: Chosen, named: str | None) -> RunCard:
             ) from None
         students["teacher"], runs["teacher"] = teacher, taught
     costs = _measure(students, graph, level, notes)
+    alike = len({each.run.name for each in runs.values()}) < len(runs)
     made = {
         name: ModelCost(
-            runs[name].run.name,
+            "/".join(runs[name].run.parts[-2:]) if alike else runs[name].run.name,
             dict(zip((result.seed for result in runs[name].results), runs[name].tests(), strict=True)),
             sum(value.numel() for value in module.parameters()),
             count_bytes(module),
@@ -296,7 +297,7 @@ def _find_teacher(chosen: Chosen, named: str | None, notes: list[str]) -> Chosen
         return None
     if named is None and "class" in chosen.result.teacher:
         notes.append(
-            f"its teacher, {chosen.result.teacher_name}, was not measured: it is no run. --teacher NAME measures one beside it"
+            f"its teacher, {chosen.result.teacher_name}, was not measured: it is not a run. --teacher NAME measures one beside it"
         )
         return None
     try:

@@ -100,11 +100,6 @@ class Dask:
     def pending(self) -> int:
         return sum(map(len, self._waiting)) + sum(len(jobs) for jobs, _ in self._flying.values()) + len(self._over)
 
-    @property
-    def dashboard(self) -> str | None:
-        """The address of Dask's own display, where it has one."""
-        return str(self._client.dashboard_link) if find_spec("bokeh") is not None else None
-
     def submit(self, *jobs: Job) -> None:
         self._waiting.append(jobs)
         self._feed()

@@ -59,14 +59,14 @@ class Resources:
             raise UserError(f"--timeout {self.timeout}: must be a number of seconds above 0.")
         if self.scheduler is not None and not re.fullmatch(r"[a-z]+://\S+:\d+", self.scheduler):
             raise UserError(
-                f"--scheduler {self.scheduler!r} is no address. Write it as dask scheduler prints it: tcp://HOST:8786."
+                f"--scheduler {self.scheduler!r} is not a valid address. Write it as dask scheduler prints it: tcp://HOST:8786."
             )
         if self.scheduler is not None and self.workers is not None:
             raise UserError(
                 "--workers starts workers here, and --scheduler uses those of a cluster: give one of the two."
             )
         if self.memory is not None and not re.fullmatch(r"\d+(\.\d+)? ?([kMGT]i?)?B?", self.memory):
-            raise UserError(f"--memory {self.memory!r} is no size. Write it as 4GB or 500MB.")
+            raise UserError(f"--memory {self.memory!r} is not a valid size. Write it as 4GB or 500MB.")
         if self.memory is not None and (self.workers == 0 or self.scheduler is not None):
             raise UserError(
                 "--memory limits workers that this command starts. With --workers 0 or --scheduler it starts none."

@@ -155,7 +155,7 @@ class GridError(UserError):
         super().__init__("\n".join([f"{count} mistake{'s' if count > 1 else ''} in the grid {path}:", *lines]))
 
     def with_values(self) -> GridError:
-        """The same with the mistakes in keys and values of the rows that could be read: they are told together."""
+        """The same with the mistakes in keys and values of the rows that could be read: they are reported together."""
         found = [(row.line, str(problem)) for row in self.rows for problem in _find_bad_values(row)]
         return GridError(self.path, [*self.mistakes, *found])
 
@@ -273,7 +273,7 @@ class _Reader:
         if row is None:
             known = [word for row in self.rows for word in (row.alias, row.key)]
             raise _Mistake(
-                f"'when {name}': no earlier row of this block is called so. {nearest(name, known)}"
+                f"'when {name}': no earlier row of this block has that name. {nearest(name, known)}"
                 + (f"There are: {', '.join(row.alias for row in self.rows)}." if known else "Write its row first.")
             )
         if isinstance(row.values, Range):
@@ -363,8 +363,8 @@ def _list_allowed(row: Row, wanted: Any) -> str:
     wrong = [value for value in row.values if find_problem_alone(row.key, value) is not None]
     sound = [str(value) for value in row.values if value not in wrong]
     if wrong and find_problem_alone(row.key, wanted) is None:
-        return f", for {', '.join(map(repr, wrong))} in line {row.line} is a mistake itself. Mend that."
-    return f". {nearest(str(wanted), sound)}Allowed: {', '.join(sound) or f'none, until line {row.line} is mended'}."
+        return f", for {', '.join(map(repr, wrong))} in line {row.line} is itself invalid. Fix that first."
+    return f". {nearest(str(wanted), sound)}Allowed: {', '.join(sound) or f'none, until line {row.line} is fixed'}."
 
 
 def _parse_range(low: str, high: str, log: str | None) -> Range:

@@ -48,7 +48,7 @@ class Entry:
         val (float, optional): The mean over its seeds of the validation score ``mean``.
         failures (mapping): Why seeds failed.
         traceback (str, optional): Where the error came from, if it is none of the user's.
-        notes (sequence of str): What it met at its start or on its way, and a user should know.
+        notes (sequence of str): Warnings raised by the run.
     """
 
     name: str

@@ -65,7 +65,7 @@ class Proposals:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} is damaged ({type(error).__name__}: {error}). Its runs are whole: remove this file, and the same "
+                f"{path} is damaged ({type(error).__name__}: {error}). Its runs are intact: remove this file, and the same "
                 "command begins the search anew; runs that it asks for again are kept."
             ) from None
 

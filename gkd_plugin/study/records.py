@@ -148,7 +148,7 @@ def _read_study_file(path: Path, failures: list[dict[str, Any]]) -> _Listed | No
             role = point.get("role", POINT)
             name, place = str(point["name"]), str(point["folder"])
             if role not in ROLES:
-                raise ValueError(f"{role!r:.80} is no role of a point")
+                raise ValueError(f"{role!r:.80} is not a role of a point")
             check_place(name, place, path.parent.name.removesuffix(SUFFIX))
             points.append({"name": name, "role": role, **known, "folder": str((path.parent / place).resolve())})
         choices = [dict(point.get("choices") or {}) for point in meta["points"]]
@@ -183,7 +183,7 @@ def _read_entry(path: Path, failures: list[dict[str, Any]]) -> dict[str, Any]:
         entry = json.loads(path.read_text())
         kinds = {"state": (str, type(None)), "failures": (dict, type(None))}
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError("it is no entry of a ledger")
+            raise ValueError("it is not an entry of a ledger")
     except (OSError, ValueError) as error:
         why = f"{path} cannot be read ({describe_damage(error)})"
         failures.append({"name": path.stem, "seed": None, "reason": why})

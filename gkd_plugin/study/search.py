@@ -79,7 +79,7 @@ def run_search(
 
     Raises:
         UserError: For a mistake in the space or its configurations, a folder that holds something else, or a search that was
-            begun otherwise.
+            started with different settings.
     """
     _require_sense(runs, hours, method, repeat)
     resources = resources or Resources()
@@ -146,7 +146,7 @@ def _require_same(earlier: Study, study: Study, repeat: int) -> None:
     changes += [space] if space else []
     if changes:
         raise UserError(
-            f"{study.beside} holds a search that was begun otherwise: {'; '.join(changes)}. Its scores would not belong "
+            f"{study.beside} holds a search that was started with different settings: {'; '.join(changes)}. Its scores would not belong "
             "together. Undo the change, or choose another --name. Nothing was changed."
         )
 
@@ -246,7 +246,7 @@ class Search:
                 break
             self._wait(engine, display)
         if all(self._find_score(each) is None for each in self.candidates.values()) and len(self.steps) > 1:
-            self.notes.append("no point has got as far as all epochs; the same command goes on")
+            self.notes.append("no point has finished all epochs; run the same command to continue")
 
     def _find_job(self, runs: int | None, display: Display) -> Job | None:
         """What is trained next: what was interrupted, a point that goes on, or a new one."""
@@ -277,7 +277,9 @@ class Search:
             self._tell(candidate, [proposal.number])
         self._exhausted = True
         tried = len(self.candidates)
-        self.notes.append(f"the search ended after {tried} points: {_PATIENCE} proposals in a row were there already")
+        self.notes.append(
+            f"the search ended after {tried} points: {_PATIENCE} proposals in a row repeated earlier points"
+        )
         return None
 
     def _add(self, number: int, choices: Mapping[str, Any]) -> Candidate:

@@ -89,7 +89,7 @@ def correct_holm(p: Sequence[float], lost: int = 0) -> list[float]:
     Args:
         p (sequence of float): The p-values of all comparisons; NaN (no test) stays NaN and does not count.
         lost (int): Comparisons that were meant and have no p-value, because runs failed. They count as if they had been
-            the largest: a failure makes nothing else surer.
+            the largest: comparisons that failed still count in the correction.
 
     Returns:
         list of float: The corrected p-values, in the same order.

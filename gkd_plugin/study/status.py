@@ -83,7 +83,7 @@ class Status(Printable):
         if lost:
             yield _make_table("damaged or missing", [(e.name, str(e.reason)) for e in lost], ("why",))
         if not self.held and counts[PENDING] + counts[INTERRUPTED]:
-            yield f"nobody works on it; to continue: {escape(self.study.command)}"
+            yield f"no process is working on it; to continue: {escape(self.study.command)}"
 
 
 def _make_table(title: str, rows: Sequence[tuple[str, ...]], more: Sequence[str]) -> Table:

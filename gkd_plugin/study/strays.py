@@ -15,7 +15,7 @@ PRESET = "kd.preset"
 def find_strays(grid: Grid, base: Mapping[str, Any]) -> Iterator[str]:
     """One warning for each term whose keys also meet presets that lack it, with the rows as they should stand.
 
-    A grid is let be where its base weighs the term, where a weight of 0 is among its values, and where no preset has the
+    A grid is left alone where its base weighs the term, where a weight of 0 is among its values, and where no preset has the
     term: mixtures are made so.
 
     Args:

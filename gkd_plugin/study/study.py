@@ -204,7 +204,7 @@ def find_study(folder: str | Path) -> Path:
     beside = path if path.suffix == SUFFIX else path.parent / f"{path.name}{SUFFIX}"
     if (beside / "configs").is_dir():
         raise UserError(f"{folder}: nothing was trained yet; {beside.name} holds what --dry-run wrote.{there}")
-    raise UserError(f"{folder} is no study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")
+    raise UserError(f"{folder} is not a study: there is no {path.name}{SUFFIX}/{FILE} beside it.{there}")
 
 
 def read_study_file(beside: Path) -> Study:
@@ -269,11 +269,11 @@ def _report_damage(path: Path, error: Exception) -> UserError:
     what = (
         f"it lacks {error}"
         if isinstance(error, KeyError)
-        else "it is not whole"
+        else "it is incomplete JSON"
         if isinstance(error, json.JSONDecodeError)
         else str(error)
     )
     return UserError(
-        f"{path} is damaged ({what}). Its runs are whole: give the same command another --name, or remove this file and run "
+        f"{path} is damaged ({what}). Its runs are intact: give the same command another --name, or remove this file and run "
         "the same command again to write it anew."
     )

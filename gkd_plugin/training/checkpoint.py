@@ -1,4 +1,4 @@
-"""Checkpoints at epoch boundaries; a torn one costs one checkpoint.
+"""Checkpoints at epoch boundaries; a damaged file loses only that checkpoint.
 
 A file holds tensors and plain values only and is read with ``weights_only=True``.
 """

@@ -42,7 +42,7 @@ def guarded(folder: Path) -> Iterator[None]:
         if error.errno in _PROTECTED:
             advice = "Make the folder writable (or choose another out_dir)"
         if error.errno in _IN_THE_WAY:
-            advice = "Move away what lies there (or choose a shorter or another --name or out_dir)"
+            advice = "Move the existing file away (or choose a shorter or another --name or out_dir)"
         raise DiskFailed(
             f"{error.filename or folder}: {error.strerror}. Finished seeds and checkpoints are kept. {advice} and run "
             "the same command again."

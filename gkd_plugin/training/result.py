@@ -105,7 +105,7 @@ class RunResult:
         return float(self.protocol.get("parts", {}).get(answer, {}).get(nodes, float("nan")))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as in ``result.json``; ``None`` for a number that there is none of."""
+        """Plain values, as in ``result.json``; ``None`` for a missing number."""
         values = asdict(self)
         for name in ("teacher", "agreement", "depends", "protocol"):
             if not values[name]:

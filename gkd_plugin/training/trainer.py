@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg, scoped, task_loss
-from gkd_plugin.models.observed import SPLITS, Sample
+from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.knowledge.base import Term
@@ -20,7 +20,7 @@ from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
 from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
-from gkd_plugin.training.metrics import choose_metric, cut_rows, measure
+from gkd_plugin.training.metrics import choose_metric, measure
 from gkd_plugin.training.protocol import describe_protocol
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
@@ -28,6 +28,7 @@ from gkd_plugin.training.rows import find_gap
 from gkd_plugin.training.scoring import TeacherScores, score_tests
 from gkd_plugin.training.selection import ENSEMBLE, Selection, State, copy_state, name_of
 from gkd_plugin.training.sources.base import Sources, fitting
+from gkd_plugin.training.split_rows import Log, SplitRows
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
 from gkd_plugin.training.turns import clock
@@ -35,16 +36,6 @@ from gkd_plugin.training.turns import clock
 T = TypeVar("T")
 _ENTRIES = ("done", "students", "streams", "random", "selection", "seconds", "threads")  # of every checkpoint
 Progress = Callable[[int, int, float], None]
-
-
-class Log(Protocol):
-    """What the loop asks of a logger: the host's methods, which every fork's own class has too."""
-
-    out_dir: Any
-
-    def update_stats(self, **values: Any) -> None: ...
-
-    def write_epoch(self, epoch: int) -> Any: ...
 
 
 class Trainer:
@@ -86,7 +77,7 @@ class Trainer:
                 "splits: the data set has no validation split, by which epochs are selected. Give the data val_mask "
                 "(and test_mask), or draw a split (docs/data.md)."
             )
-        self.plan, self.students, self.feeds, self.logs = plan, list(students), list(feeds), list(logs)
+        self.plan, self.students, self.feeds = plan, list(students), list(feeds)
         self.streams, self.kind, self.checkpoints, self.progress = streams, kind, checkpoints, progress
         self.sources, self.recorders, self.depends = sources, recorders, dict(depends or {})
         teachers = [(model.name, each) for model in sources.models.values() for each in model.scored]
@@ -95,11 +86,10 @@ class Trainer:
         self.together = self.students[0].model.together
         self.updates = Updates(plan, self.students, sources, streams, recorders, self.together)
         self.epochs = int(cfg.optim.max_epoch)
-        self.parameters = [sum(p.numel() for p in s.model.module.parameters()) for s in self.students]
         self.selection = Selection(len(self.students), str(plan["predict"]))
         self.seconds = 0.0
         self.done = 0
-        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self.rows = SplitRows(logs, self.students, self.selection, may_stop=plan["patience"] is not None)
         self._measured: dict[int, dict[str, float]] = {}  # what terms measured last, by student
         self._measured_at = -1
 
@@ -129,13 +119,13 @@ class Trainer:
                 self._evaluate(epoch, trained, seconds)
             else:
                 self.feeds[1].skip()
-                self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
+                self.rows.write_training(epoch, trained, seconds)
             self.seconds += clock() - started
             self.done = epoch + 1
             if self.progress is not None:
                 self.progress(self.done, self.epochs, self._answer_now())
             if self._out_of_patience():
-                self._pad(epoch)
+                self.rows.pad(epoch, self.epochs, self._due)
                 break
             if self.checkpoints is not None and self.done < self.epochs and self.checkpoints.due(epoch):
                 self.checkpoints.save(epoch, self.state_dict())
@@ -162,7 +152,7 @@ class Trainer:
             scores[ENSEMBLE] = together.metrics(self.kind)[selection.metric]
         selection.update(epoch, scores, self._copy_weights)
         asks_ensemble = together is not None and selection.predict == ENSEMBLE
-        extras = {"stopped": 0.0} if self.plan["patience"] is not None else {}
+        extras: dict[str, float] = self.rows.mark(0.0)
         if together is not None:
             extras |= {f"{name}_{selection.metric}": value for name, value in scores.items()}
             extras |= {f"s{s.number}_loss": round(o.loss, 6) for s, o in zip(self.students, outcomes, strict=True)}
@@ -178,8 +168,8 @@ class Trainer:
         for recorder in self.recorders:
             recorder.see_evaluation(epoch, self.students)
         main = together if together is not None and asks_ensemble else outcomes[selection.leader - 1]
-        self._write(0, epoch, self._train_rows(trained, seconds, stopped=0.0))
-        self._write(1, epoch, self._batches(main, 0.0, extras))
+        self.rows.write_training(epoch, trained, seconds)
+        self.rows.write(1, epoch, main, extras)
         measured = main.metrics(self.kind) if asks_ensemble else metrics[selection.leader - 1]
         values = {f"val/{name}": value for name, value in {"loss": main.loss, **measured, **extras}.items()}
         for recorder in self.recorders:
@@ -247,58 +237,6 @@ class Trainer:
     def _answer_now(self) -> float:
         return self.selection.answer.score if self.selection.bests else float("nan")
 
-    # -- rows ---------------------------------------------------------------------------------------------------
-
-    def _train_rows(self, trained: list[Predictions], seconds: float, stopped: float) -> list[dict[str, Any]]:
-        extras: dict[str, float] = {} if self.plan["patience"] is None else {"stopped": stopped}
-        for student, outcome in zip(self.students, trained, strict=True):
-            if len(trained) > 1:
-                extras[f"s{student.number}_loss"] = round(outcome.loss, 6)
-            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
-        return self._batches(trained[self.selection.leader - 1], seconds, extras)
-
-    def _batches(self, outcome: Predictions, seconds: float, extras: Mapping[str, float]) -> list[dict[str, Any]]:
-        student = self.students[self.selection.leader - 1]
-        rate = student.scheduler.get_last_lr()[0]
-        rows = zip(outcome.true, outcome.score, outcome.losses, strict=True)
-        return [
-            {
-                "true": true,
-                "pred": values,
-                "loss": loss,
-                "lr": rate,
-                "time_used": seconds / max(len(outcome.true), 1),
-                "params": self.parameters[student.number - 1],
-                **extras,
-            }
-            for true, values, loss in rows
-        ]
-
-    def _write(self, split: int, epoch: int, rows: list[dict[str, Any]]) -> None:
-        if not any(len(row["true"]) for row in rows):  # sampled batches without an item of the split
-            rows = self._repeat(split, epoch)
-        self._rows[split] = rows
-        if len(self.logs) > split:
-            for row in rows:
-                self.logs[split].update_stats(**row)
-            self.logs[split].write_epoch(epoch)
-
-    def _repeat(self, split: int, epoch: int) -> list[dict[str, Any]]:
-        """The rows before these: the host's aggregation wants a row of numbers for every epoch."""
-        if split not in self._rows:
-            raise RunFailed(
-                f"epoch {epoch}: no batch holds an item of the {SPLITS[split]} split. Take larger samples (train.sampler, "
-                "train.batch_size)."
-            )
-        return self._rows[split]
-
-    def _pad(self, epoch: int) -> None:
-        """The host's aggregation wants seeds of equal length: the last rows go on to the end, marked as stopped."""
-        for later in range(epoch + 1, self.epochs):
-            for split in (0, 1):
-                if split == 0 or self._due(later):
-                    self._write(split, later, [{**row, "stopped": 1.0} for row in self._rows[split]])
-
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _report(self, seed: int) -> RunResult:
@@ -323,7 +261,7 @@ class Trainer:
             selection.better,
             selection.predict,
             self._complete(answers, Score.mean),
-            self.parameters,
+            self.rows.parameters,
             selection.best_student,
             self.done,
             round(self.seconds, 3),
@@ -375,13 +313,13 @@ class Trainer:
         """One row, that of the selected epoch: the host's aggregation cannot pick."""
         name, metric = self.selection.answering, self.selection.metric
         self.selection.leader = 1 if name in (name_of(1), ENSEMBLE) else result.best_student
-        extras = {} if self.plan["patience"] is None else {"stopped": float(result.epochs < self.epochs)}
+        extras = self.rows.mark(float(result.epochs < self.epochs))
         if len(self.students) > 1:
             extras |= {f"{key}_{metric}": answer.test for key, answer in result.answers.items()}
             extras["student"] = float(0 if name == ENSEMBLE else self.selection.leader)
         scores = result.protocol.get("parts", {}).get(result.predict, {})
         extras |= {f"{part}_{metric}": value for part, value in scores.items()}
-        self._write(2, int(result.answer.epoch), self._batches(tests[name], 0.0, extras))
+        self.rows.write(2, int(result.answer.epoch), tests[name], extras)
 
     def answering(self, result: RunResult) -> dict[int, State]:
         """The weights of the students that answer, by number, at the epoch at which they were selected."""
@@ -406,8 +344,12 @@ class Trainer:
         }
 
     def _resume(self) -> None:
-        state = self.checkpoints.load(self._find_fault) if self.checkpoints is not None else None
-        if self.checkpoints is None or state is None:
+        if self.checkpoints is None:
+            for recorder in self.recorders:
+                recorder.resume(0)
+            return
+        state = self.checkpoints.load(self._find_fault)
+        if state is None:
             self._cut(0)
             return
         change = describe_change(state.get("depends", {}), self.depends)
@@ -436,15 +378,14 @@ class Trainer:
         done = state["done"]
         if not isinstance(done, int):
             return f"done is {done!r}"
-        for split, log in enumerate(self.logs[:2]):
+        for split, log in enumerate(self.rows.logs[:2]):
             epochs = [epoch for epoch in range(done) if split == 0 or self._due(epoch)]
             if (gap := find_gap(Path(log.out_dir) / "stats.json", epochs, done)) is not None:
                 return gap
         return None
 
     def _cut(self, epochs: int) -> None:
-        """Rows that were written after the checkpoint go; the test row comes last of all, so any goes."""
+        """Rows that were written after the checkpoint go."""
         for recorder in self.recorders:
             recorder.resume(epochs)
-        for split, log in enumerate(self.logs):
-            cut_rows(log, epochs if split < 2 else 0)
+        self.rows.cut(epochs)

@@ -437,7 +437,7 @@ def test_a_teacher_whose_output_is_no_logits(found: Any, message: str, data: Dat
     ("options", "message"),
     [
         ({"teacher": "nowhere.npz"}, "teacher=: there is no file nowhere.npz"),
-        ({"teacher": "model.pt"}, "teacher=: 'model.pt' is no file of logits"),
+        ({"teacher": "model.pt"}, "teacher=: 'model.pt' is not a file of logits"),
         ({"teacher": 3}, "teacher=: int 3. Allowed: a torch.nn.Module"),
         ({"preset": "mutual"}, "preset='mutual' does not listen to a teacher. Allowed: soft_target"),
         ({"preset": "soft_targets"}, "preset='soft_targets' is unknown. Did you mean 'soft_target'"),
@@ -539,7 +539,9 @@ def test_what_is_kept_can_be_exported_and_measured(data, tmp_path, monkeypatch):
     with torch.no_grad():
         assert torch.allclose(student(data.x, data.edge_index), result.student(data.x, data.edge_index), atol=1e-6)
     shown = str(make_card("kept/student"))
-    assert "parameters" in shown and "its teacher, GCN (handed over in Python), was not measured: it is no run" in shown
+    assert (
+        "parameters" in shown and "its teacher, GCN (handed over in Python), was not measured: it is not a run" in shown
+    )
     card = Path("small/card.md").read_text()
     assert "| data | data handed over in Python: 48 nodes" in card
     assert "Teacher: GCN (handed over in Python); validation accuracy 0." in card

@@ -66,10 +66,12 @@ def test_numbers_by_name_and_both_directions_by_relation(name: str, tmp_path: Pa
 
 def test_a_line_that_is_no_triple_and_a_label_without_a_node_are_told(tmp_path: Path) -> None:
     folder = write(tmp_path / "one", triples=TRIPLES + "<http://x/a> knows nobody .\n")
-    with pytest.raises(UserError, match=r"aifb_stripped.nt.gz: line 9 is no triple of N-Triples: '<http://x/a> knows"):
+    with pytest.raises(
+        UserError, match=r"aifb_stripped.nt.gz: line 9 is not a triple of N-Triples: '<http://x/a> knows"
+    ):
         list(read_triples(folder / "aifb" / "raw" / "aifb_stripped.nt.gz"))
     folder = write(tmp_path / "two", triples='<http://x/a> <http://r/age> "7" .\n')
-    with pytest.raises(UserError, match=r"trainingSet.tsv names http://x/b, which is no node of aifb_stripped"):
+    with pytest.raises(UserError, match=r"trainingSet.tsv names http://x/b, which is not a node of aifb_stripped"):
         StableEntities(str(folder), "AIFB")
 
 

@@ -172,7 +172,7 @@ def test_a_function_is_asked_by_every_run(module: str, configure: Any) -> None:
         ("own_pkg.lacks:make", r"importing own_pkg.lacks fails .*a_module_that_is_nowhere.*lacks.py, line 1"),
         ("own_pkg.torn:make", r"importing own_pkg.torn fails \(ZeroDivisionError.*torn.py, line 2"),
         ("own_pkg.sets:mak", r"own_pkg.sets has no function 'mak'. Did you mean 'make'"),
-        ("own_pkg.sets:constant", r"something that is no function under the name 'constant'"),
+        ("own_pkg.sets:constant", r"something under the name that is not a function: 'constant'"),
         ("own_pkg.sets:fails", r"raised an error \(IndexError: list index out of range; .*sets.py, line \d+\)"),
         ("own_pkg.sets:needs", r"raised an error \(TypeError: .*argument"),
         (

@@ -76,7 +76,7 @@ def test_one_node_and_one_label() -> None:
         ([graph(torch.zeros(4, 2)), graph(torch.zeros(4, 3))], None, "y has 2 and 3 columns"),
         ([graph(torch.zeros(3))], None, "y of graph 0 has 3 rows, for 4 nodes"),
         ([graph(torch.tensor([[3, 1], [0, 1], [0, 0], [1, 0]]))], None, "2 columns of whole numbers beyond 0 and 1"),
-        ([graph(torch.tensor([0.5, 1, 2, 3]))], "node_multiclass", "numbers such as 0.5, which are no classes"),
+        ([graph(torch.tensor([0.5, 1, 2, 3]))], "node_multiclass", "numbers such as 0.5, which are not classes"),
         ([graph(WHOLE)], "multiclass", f"task='multiclass' is unknown. .*{', '.join(TASKS)}"),
     ],
 )

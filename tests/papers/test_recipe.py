@@ -57,20 +57,20 @@ def test_a_recipe_is_what_its_file_says(folder):
 
 def test_a_folder_of_ones_own_is_a_paper(folder):
     assert find_recipe(str(folder)).title == "A paper"
-    with pytest.raises(UserError, match=r"glnm is no paper with a recipe. Did you mean 'glnn'\? There are abkd, "):
+    with pytest.raises(UserError, match=r"glnm is not a paper with a recipe. Did you mean 'glnn'\? There are abkd, "):
         find_recipe("glnm")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("claim: It helps.", "clam: It helps.", ["clam is no key. Did you mean 'claim'?", "claim is missing"]),
+        ("claim: It helps.", "clam: It helps.", ["clam is not a valid key. Did you mean 'claim'?", "claim is missing"]),
         ("seeds: 5", "seeds: five", ["studies.first: seeds is 'five', and must be int"]),
         ("seeds: 5", "seeds: true", ["studies.first: seeds is True"]),
         ("seeds: 5", "seeds: 0", ["must be at least 1"]),
         ("grid: grid.txt", "grid: ../grid.txt", ["../grid.txt lies outside the recipe's folder"]),
-        ("grid: grid.txt", "grid: no.txt", ["no.txt is no file"]),
-        ("over: labels", "over: label", ["is over label, which is no row. Did you mean 'labels'?"]),
+        ("grid: grid.txt", "grid: no.txt", ["no.txt is not a file"]),
+        ("over: labels", "over: label", ["is over label, which is not a row. Did you mean 'labels'?"]),
         ("{width} wide", "{depth} wide", ["a name may have the dimensions of each in braces"]),
         ("{width} wide", "wide", ["two rows are called ours, wide"]),
         ("  first:", "  a-b:", ["letters, digits and _ only"]),
@@ -85,7 +85,7 @@ def test_a_folder_of_ones_own_is_a_paper(folder):
         ("width: [4, 8]", "preset: [lsp]", ["preset stands in where and in each"]),
         ("preset: oc", "preset: [oc]", ["several values for preset; write them under each"]),
         ("quick: {seeds: 2", "quick: {seeds: 0", ["quick: seeds is 0"]),
-        ("rows:", "row:", ["row is no key. Did you mean 'rows'?", "rows is missing"]),
+        ("rows:", "row:", ["row is not a valid key. Did you mean 'rows'?", "rows is missing"]),
     ],
 )
 def test_every_mistake_is_said(folder, old, new, told):

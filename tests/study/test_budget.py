@@ -134,7 +134,7 @@ def test_a_budget_is_a_number_or_a_yaml(work_folder):
     assert find_budget(1000) == find_budget("1000") == find_budget("1_000") == find_budget("1,000") == 1000
     assert find_budget(str(toy.config(work_folder, gnn={"dim_inner": 12}))) == count_by_hand(12)
     for wrong in ("0", "-5", 0):
-        with pytest.raises(UserError, match="no network is so small"):
+        with pytest.raises(UserError, match="no network is that small"):
             find_budget(wrong)
     with pytest.raises(UserError, match="does not exist"):
         find_budget("nothing.yaml")

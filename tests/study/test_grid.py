@@ -146,7 +146,7 @@ def test_no_further_trial_begins_once_one_took_long(base: Path, monkeypatch: pyt
         (GRID, ("--timeout", "nan"), "--timeout nan"),
         (GRID, ("--memory", "1GB"), "With --workers 0"),
         (GRID, ("--per-gpu", "2"), "With --workers 0"),
-        (GRID, ("--workers", "1", "--memory", "lots"), "is no size"),
+        (GRID, ("--workers", "1", "--memory", "lots"), "is not a valid size"),
         (GRID, ("--scheduler", "tcp://127.0.0.1:9"), "give one of the two"),
     ],
 )
@@ -242,7 +242,7 @@ def test_ctrl_c_is_recorded_and_the_same_command_goes_on(base: Path, monkeypatch
     assert done.exit_code == 130 and "the same command continues" in done.output
     assert "interrupted" in states().values()
     said = gkd("status", str(STUDY)).output
-    assert "1 interrupted" in said and "nobody works on it" in said
+    assert "1 interrupted" in said and "no process is working on it" in said
     assert grid().exit_code == 0 and set(states().values()) == {"done"}
 
 

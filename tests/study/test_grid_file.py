@@ -277,7 +277,7 @@ def test_keys_and_values_are_told_with_the_lines(grid):
 @pytest.mark.parametrize(
     ("values", "wanted", "said"),
     [
-        ("[supervised, alignahed]", "alignahead", ", for 'alignahed' in line 1 is a mistake itself. Mend that."),
+        ("[supervised, alignahed]", "alignahead", ", for 'alignahed' in line 1 is itself invalid. Fix that first."),
         ("[supervised, alignahead]", "alignahed", ". Did you mean 'alignahead'? Allowed: supervised, alignahead."),
         ("[supervised, alignahed]", "alignahedd", ". Allowed: supervised."),
         ("[alignahed]", "alignahedd", ". Allowed: none, until line 1 is mended."),

@@ -188,7 +188,7 @@ def test_a_small_space_ends_when_it_is_exhausted(case: Callable[..., Case]) -> N
     engine = Pretender(rate, slots=2)
     search = case("kd.preset preset [supervised, oc]\ngnn.dim_inner width [8, 16]\n").run(30, engine)
     assert len(engine.trained) == 4
-    assert search.notes == ["the search ended after 4 points: 100 proposals in a row were there already"]
+    assert search.notes == ["the search ended after 4 points: 100 proposals in a row repeated earlier points"]
 
 
 def test_a_point_that_is_no_configuration_fails_alone(case: Callable[..., Case]) -> None:

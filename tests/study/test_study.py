@@ -79,7 +79,7 @@ def test_a_damaged_file_is_one_message(text: str, said: str, tmp_path: Path) -> 
 
 def test_where_there_is_none_others_are_named(tmp_path: Path) -> None:
     make(tmp_path).save()
-    with pytest.raises(UserError, match="is no study: .* In .*: base_grid_small"):
+    with pytest.raises(UserError, match="is not a study: .* In .*: base_grid_small"):
         find_study(tmp_path / "base_grid_smal")
 
 

@@ -308,7 +308,7 @@ def test_unlike_students_of_unequal_depth_and_width_teach_each_other() -> None:
     loaders = [DataLoader(graphs(1), batch_size=1) for _ in range(3)]
     trainer = make_trainer(resolve(cfg), model, loaders, [], further=[further])
     assert [student.model.depth for student in trainer.students] == [2, 4]
-    assert trainer.parameters[0] != trainer.parameters[1]
+    assert trainer.rows.parameters[0] != trainer.rows.parameters[1]
     with host.scoped(cfg.clone()):
         result = trainer.run(1)
     assert result.epochs == EPOCHS
@@ -384,18 +384,18 @@ def test_an_epoch_without_an_item_repeats_the_row_before_it() -> None:
     log = Log()
     data = graphs(2)
     trainer = trainer_on(data)
-    trainer.logs = [log]
+    trainer.rows.logs = [log]
 
     def train(epoch: int) -> None:
         found = trainer.updates.epoch(trainer.feeds[0], epoch)
-        trainer._write(0, epoch, trainer._train_rows(found, 1.0, stopped=0.0))
+        trainer.rows.write_training(epoch, found, 1.0)
 
     train(0)
     for graph in data:
         graph.train_mask = torch.zeros(9, dtype=torch.bool)
     train(1)
     assert len(log.rows[0]) == 2 and log.rows[1] == log.rows[0]
-    trainer._rows.clear()
+    trainer.rows._last.clear()
     with pytest.raises(RunFailed, match="epoch 2: no batch holds an item of the train split"):
         train(2)
 
@@ -425,6 +425,7 @@ def test_no_term_breaks_on_a_batch_without_training_nodes(group: str, keys: dict
     data[1].train_mask = torch.zeros(9, dtype=torch.bool)
     trainer = trainer_on(data)
     for outcome in trainer.updates.epoch(trainer.feeds[0], 0):
-        assert all(math.isfinite(value) for extras in outcome.extras for value in extras.values())
+        values = [value for extras in outcome.extras for value in extras.values()]
+        assert values and all(map(math.isfinite, values))
     for student in trainer.students:
         assert all(bool(p.isfinite().all()) for p in student.parameters)

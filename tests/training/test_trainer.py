@@ -39,7 +39,7 @@ def train(trainer: Trainer) -> tuple[RunResult, Epochs, list[Log]]:
     """The result, every student's weights after every epoch, and the rows of each split."""
     epochs: Epochs = []
     logs = [Log(), Log(), Log()]
-    trainer.logs = list(logs)
+    trainer.rows.logs = list(logs)
     trainer.progress = lambda *_: epochs.append([copy_state(s.model.module.state_dict()) for s in trainer.students])
     return trainer.run(1), epochs, logs
 

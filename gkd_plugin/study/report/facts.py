@@ -45,12 +45,11 @@ def list_study_facts(results: StudyResults) -> Facts:
     return [(name, value) for name, value in facts if value]
 
 
-def list_run_facts(results: StudyResults, folder: Path) -> Facts:
+def list_run_facts(results: StudyResults) -> Facts:
     """The facts of one run.
 
     Args:
         results (StudyResults): The run.
-        folder (Path): Its folder.
     """
     scores = results.scores
     students = f"{int(scores['students'].max())}" if len(scores) else ""

@@ -1,4 +1,4 @@
-"""The control of one run: what its study says, what trains as its control would, or what is called so."""
+"""The control of one run: what its study says, what trains as its control would, or what has a control's name."""
 
 from __future__ import annotations
 

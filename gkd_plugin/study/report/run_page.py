@@ -69,7 +69,7 @@ def make_run_report(results: StudyResults, made: str) -> Report:
         subtitle=f"One run, {format_count(seeds, 'finished seed')}",
         verdict=sentences,
         points=lines,
-        facts=list_run_facts(results, folder),
+        facts=list_run_facts(results),
         sections=[section for section in sections if section.parts],
         made=made,
     )

@@ -139,7 +139,7 @@ def _explain(
     seeds = sorted({int(row["seeds"]) for row in rows})
     span = format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     lost = count_lost(rows)
-    more = f" (with {lost} that could not be tested: a failure makes nothing else surer)" if lost else ""
+    more = f" (with {lost} that could not be tested and still count in the correction)" if lost else ""
     if tested:
         yield (
             f"Decided by a two-sided paired t-test of the mean over students on equal seeds ({span}), Holm-corrected over "
@@ -153,7 +153,7 @@ def _explain(
             "undecided does not mean equal."
         )
     if not results.scores.empty and (results.scores["note"] != "").any():
-        yield f"Some test scores are no scores at the selected epoch: {results.scores['note'].max()}."
+        yield f"Some test scores are not those of the selected epoch: {results.scores['note'].max()}."
 
 
 def _name_designs(

@@ -150,7 +150,7 @@ def make_teacher(
 
 def _read_file(path: Path) -> StoredTeacher:
     if path.suffix not in SUFFIXES:
-        raise UserError(f"teacher=: '{path}' is no file of logits. {ALLOWED}")
+        raise UserError(f"teacher=: '{path}' is not a file of logits. {ALLOWED}")
     if not path.is_file():
         raise UserError(f"teacher=: there is no file {path}.")
     return StoredTeacher(path)

@@ -108,7 +108,7 @@ def test_a_damaged_study_file_is_said_on_the_terminal_and_in_the_first_paragraph
     home = write_study(tmp_path, POINTS)
     (home / "study.json").write_text("{")
     done = gkd(str(home))
-    said = f"{home / 'study.json'} is damaged (it is not whole JSON)"
+    said = f"{home / 'study.json'} is damaged (it is incomplete JSON)"
     assert done.output.startswith("No design is compared here: the study's file cannot be read.")
     assert said in done.output.splitlines()[0] and said in Page((home / "report.html").read_text()).text
     assert "no finished control" not in done.output
