@@ -162,7 +162,6 @@ COVERED = {  # modules of more than 60 lines without a test file of their name, 
     "study/estimate.py": "study/test_grid.py",
     "study/execute.py": "study/test_grid.py",
     "study/outcome.py": "study/test_grid.py",
-    "study/points.py": "study/test_records.py",
     "study/status.py": "study/test_grid.py",
 }
 
