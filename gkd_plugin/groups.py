@@ -12,6 +12,19 @@ from gkd_plugin.schema import BadValue, Key, show
 YOU, DEFAULT = "you", "default"
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by full key: ``{"gnn": {"act": "relu"}}`` as ``{"gnn.act": "relu"}``; an empty group is left out.
+
+    Args:
+        values (mapping): Groups in groups, such as a configuration.
+        prefix (str): Stands before every key.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 class _Broken(Exception):
     """A rule reads a value that was refused; its verdict does not count."""
 

@@ -162,6 +162,7 @@ COVERED = {  # modules of more than 60 lines without a test file of their name, 
     "study/estimate.py": "study/test_grid.py",
     "study/execute.py": "study/test_grid.py",
     "study/outcome.py": "study/test_grid.py",
+    "study/search_loop.py": "study/test_search.py",
     "study/status.py": "study/test_grid.py",
 }
 

@@ -15,6 +15,7 @@ from gkd_plugin.config.cohort import FOLDER, find_file
 from gkd_plugin.config.files import SUFFIXES, merge, read_file
 from gkd_plugin.config.kd_keys import SCHEME
 from gkd_plugin.errors import UserError
+from gkd_plugin.groups import flatten
 from gkd_plugin.schema import BadValue, Names
 from gkd_plugin.study.expand import Expansion, make_digest
 from gkd_plugin.study.names import parse_name, write_value
@@ -147,7 +148,7 @@ def read_folder(folder: str | Path) -> Expansion:
 
 def _infer_keys(points: Sequence[Point]) -> dict[str, str]:
     """The key of each alias: the one whose values the names show; the alias itself where none fits."""
-    flat = [dict(_flatten(point.values)) for point in points]
+    flat = [flatten(point.values) for point in points]
     aliases = list(dict.fromkeys(alias for point in points for alias in point.choices))
     keys: dict[str, str] = {}
     for alias in aliases:
@@ -159,14 +160,6 @@ def _infer_keys(points: Sequence[Point]) -> dict[str, str]:
         close = [key for key in varied or fitting if _resembles(alias, key)]
         keys[alias] = next(iter(close or varied or fitting), alias)
     return keys
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _looks_like(value: Any, text: Any) -> bool:
@@ -182,4 +175,4 @@ def _resembles(alias: str, key: str) -> bool:
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
-    return dict(_flatten(values)).get(key)
+    return flatten(values).get(key)

@@ -20,13 +20,15 @@ from click.testing import CliRunner, Result
 
 import gkd_cli
 from gkd_plugin.errors import UserError
-from gkd_plugin.study import search as module
+from gkd_plugin.study import search_loop
 from gkd_plugin.study.execute import Resources
 from gkd_plugin.study.grid_file import parse_grid
+from gkd_plugin.study.halving import make_steps
 from gkd_plugin.study.job import Job
 from gkd_plugin.study.ledger import DONE, FAILED, Entry, Ledger
 from gkd_plugin.study.proposals import Proposals
-from gkd_plugin.study.search import Search, run_search
+from gkd_plugin.study.search import run_search
+from gkd_plugin.study.search_loop import Search
 from gkd_plugin.study.space import Space
 from gkd_plugin.study.study import Study
 from tests import toy
@@ -111,7 +113,7 @@ class Case:
         def open_engine(*_: Any) -> Iterator[Pretender]:
             yield engine
 
-        self.monkeypatch.setattr(module, "open_engine", open_engine)
+        self.monkeypatch.setattr(search_loop, "open_engine", open_engine)
         study = Study(
             "made",
             Path("results"),
@@ -124,7 +126,7 @@ class Case:
         )
         space = Space(self.base, "base", self.grid)
         study.beside.mkdir(parents=True, exist_ok=True)
-        steps = module.make_steps(self.method == "halving", 27, runs, ())
+        steps = make_steps(self.method == "halving", 27, runs, ())
         proposals = Proposals(study.beside, space, self.method)
         self.search = Search(study, space, proposals, Path("base.yaml"), steps, Resources(workers=0))
         self.search.run(runs, hours, controls, retry_failed, quiet=True)
@@ -223,7 +225,7 @@ def test_halving_trains_a_third_longer(case: Callable[..., Case]) -> None:
 
 def test_no_run_begins_after_the_time(case: Callable[..., Case], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(search_loop.time, "monotonic", lambda: now[0])
 
     def slow(values: dict[str, Any]) -> float:
         now[0] += 600

@@ -9,12 +9,12 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
 from gkd_plugin.errors import UserError, describe_error
+from gkd_plugin.groups import flatten
 from gkd_plugin.space import axes
 from gkd_plugin.space.tracker import TrackedRun, Tracker
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
@@ -61,7 +61,7 @@ class Tracking(Recorder):
         path = self.folder / TRACKED
         known = _read(path)
         again = self.name in known
-        values = _flatten(yaml.safe_load(self.own.dump()))
+        values = {key: value for key, value in flatten(yaml.safe_load(self.own.dump())).items() if value is not None}
         place = Path(self.own.out_dir)
         tracker = axes.trackers[self.name]()
         ours = known.get(self.name) or secrets.token_hex(6)
@@ -106,14 +106,3 @@ def _read(path: Path) -> dict[str, str]:
 
 def _drop_unknown(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Full keys; what nobody decided is left out."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= _flatten(value, f"{prefix}{key}.")
-        elif value is not None:
-            found[f"{prefix}{key}"] = value
-    return found
