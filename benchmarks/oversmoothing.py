@@ -26,7 +26,8 @@ from torch_geometric.data import Batch
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.deploy.chosen import choose_seed
 from gkd_plugin.deploy.graphs import read_graphs
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.ops.oversmoothing import dirichlet_energy, mad
 from gkd_plugin.training.run_folder import finished_seeds
 

@@ -26,7 +26,7 @@ from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.answers import Member
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.graphgym import make_trainer

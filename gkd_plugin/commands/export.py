@@ -21,7 +21,7 @@ from gkd_plugin.deploy.model_card import Contents, write_card
 from gkd_plugin.deploy.onnx_file import write_onnx
 from gkd_plugin.deploy.program import Checked, NotExportable, check_program, export_program
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import infer_task
+from gkd_plugin.models.sample import infer_task
 from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.printing import Printable
 from gkd_plugin.training.run_folder import PLAN

@@ -15,8 +15,8 @@ from gkd_plugin import host
 from gkd_plugin.data import handed
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
-from gkd_plugin.models.observed import infer_task
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import infer_task
 from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.training.batches import make_split_loaders
 

@@ -27,8 +27,9 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import describe_error
 from gkd_plugin.models.normalisation import normalised_once
-from gkd_plugin.models.observed import ObservedModel, Request, Sample
+from gkd_plugin.models.observed import ObservedModel, Request
 from gkd_plugin.models.rng import random_state, set_random_state
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.sparse_input import SparseFeatures, is_table, reading
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.space.observation import Observation

@@ -16,8 +16,8 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.networks import NETWORKS
-from gkd_plugin.models.observed import infer_task
 from gkd_plugin.models.own import OWN
+from gkd_plugin.models.sample import infer_task
 
 
 class TrainedStudent(nn.Module):

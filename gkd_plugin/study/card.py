@@ -25,7 +25,7 @@ from gkd_plugin.deploy.cost import Timing, Work, count_bytes, count_work, measur
 from gkd_plugin.deploy.graphs import choose_graph, read_graphs
 from gkd_plugin.deploy.reach import Reach, find_hops, measure_neighbourhoods
 from gkd_plugin.errors import UserError, describe_error
-from gkd_plugin.models.observed import infer_task
+from gkd_plugin.models.sample import infer_task
 from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.front import StudyCard, make_study_card

@@ -21,7 +21,7 @@ from gkd_plugin.deploy.chosen import choose_seed
 from gkd_plugin.deploy.cost import Timing, time_in_turns
 from gkd_plugin.deploy.graphs import choose_graph, read_graphs
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import infer_task
+from gkd_plugin.models.sample import infer_task
 from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.records import StudyResults, read_study

@@ -15,8 +15,8 @@ from torch_geometric.loader import DataLoader
 from gkd_plugin.data.keep import Untouched, derive
 from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import SPLITS, Sample
 from gkd_plugin.models.rng import RandomStreams, emulate_draws
+from gkd_plugin.models.sample import SPLITS, Sample
 from gkd_plugin.models.sparse_input import SparseFeatures, explain_refusal
 from gkd_plugin.space.observation import Task
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gkd_plugin import host
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.metrics import measure
 from gkd_plugin.training.selection import mean_score

@@ -25,8 +25,8 @@ from gkd_plugin.data.loaders import per_split
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.models.observed import Together
-from gkd_plugin.models.observed import infer_task as infer_plan_task
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import infer_task as infer_plan_task
 from gkd_plugin.plan import Plan
 from gkd_plugin.printing import was_told
 from gkd_plugin.training.batches import make_split_loaders, offer_sparse

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
-from gkd_plugin.models.observed import ObservedModel, Request, Sample, Together
+from gkd_plugin.models.observed import ObservedModel, Request, Together
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation
 
 

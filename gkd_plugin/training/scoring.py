@@ -11,8 +11,9 @@ from torch import Tensor
 from gkd_plugin.data.metrics import f1_threshold
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.evaluation import Predictions, ensemble, evaluate, score

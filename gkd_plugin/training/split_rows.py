@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gkd_plugin.errors import RunFailed
-from gkd_plugin.models.observed import SPLITS
+from gkd_plugin.models.sample import SPLITS
 from gkd_plugin.training.evaluation import Predictions
 from gkd_plugin.training.metrics import cut_rows
 from gkd_plugin.training.selection import Selection

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from gkd_plugin import host
 from gkd_plugin.errors import Diverged
-from gkd_plugin.models.observed import Request, Sample, Together
+from gkd_plugin.models.observed import Request, Together
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.stacked import differentiate
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.answers import Member

@@ -16,8 +16,9 @@ from yacs.config import CfgNode
 from gkd_plugin import host
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.aux_layers import find_marked
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import MARKED, Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Member

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.host import cfg, scoped, task_loss
-from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.knowledge.base import Term
 from gkd_plugin.space.observation import Observation

@@ -23,7 +23,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import control_overrides, run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, RunFailed, UserError
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
 from tests.running import gkd, rows, snapshot, trained

@@ -16,7 +16,8 @@ from gkd_plugin import host
 from gkd_plugin.host import cfg
 from gkd_plugin.models import normalisation
 from gkd_plugin.models.normalisation import find_convolutions, normalised_once
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Task
 
 EDGES = torch.tensor([[0, 1, 2, 2, 3, 3], [1, 0, 0, 2, 1, 1]])

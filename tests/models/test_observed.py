@@ -18,7 +18,8 @@ import gkd_plugin  # noqa: F401
 from gkd_plugin import host
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Task
 
 TAPS = ("conv", "layer", "stage")

@@ -18,7 +18,8 @@ from gkd_plugin import host, load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.host import cfg
 from gkd_plugin.models.normalisation import find_convolutions, normalised_once
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.sparse_input import SparseFeatures, explain_refusal, find_layers, reading
 from gkd_plugin.space.observation import Task
 from gkd_plugin.training.trainer import Trainer

@@ -15,8 +15,9 @@ from torch_geometric.graphgym.model_builder import create_model
 import gkd_plugin  # noqa: F401
 from gkd_plugin import host
 from gkd_plugin.config.load import read_config
-from gkd_plugin.models.observed import ObservedModel, Request, Sample
+from gkd_plugin.models.observed import ObservedModel, Request
 from gkd_plugin.models.rng import random_state
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.sparse_input import SparseFeatures
 from gkd_plugin.models.stacked import Alone, Stacker, find_difference, list_keys, observe_stacked
 from gkd_plugin.space.observation import Task

@@ -7,8 +7,8 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-from gkd_plugin.models.observed import Sample
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Task
 from gkd_plugin.training.batches import SplitLoader, hide_edges, make_split_loaders, whole_graph
 from tests.toy import Toy, community

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.training.readings import Readings
 from gkd_plugin.training.trainer import Trainer
 from tests.running import Driven, single

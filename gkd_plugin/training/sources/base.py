@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Member

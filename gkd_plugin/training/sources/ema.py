@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
 from gkd_plugin.schema import Key, Number
 from gkd_plugin.space.answers import Source

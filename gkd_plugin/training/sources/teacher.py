@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
 from gkd_plugin.schema import Choice, Key, Name, Number, show
 from gkd_plugin.space.answers import Source

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.answers import Source
 from gkd_plugin.space.observation import Observation, Outline, Task

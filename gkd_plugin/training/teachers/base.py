@@ -17,9 +17,10 @@ from yacs.config import CfgNode
 
 from gkd_plugin import host
 from gkd_plugin.errors import UserError, describe_error, find_place
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.own import call_module
 from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Outline
 
 

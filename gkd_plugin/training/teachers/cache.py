@@ -20,7 +20,8 @@ from torch import Tensor
 from torch_geometric import __version__ as host_version
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.space.observation import Keep, Observation
 from gkd_plugin.training.checkpoint import write_tensors

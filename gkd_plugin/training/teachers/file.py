@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gkd_plugin.errors import UserError, describe_error
-from gkd_plugin.models.observed import Sample
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Outline
 from gkd_plugin.training.teachers.base import check_observation, make_outline
 

@@ -19,9 +19,9 @@ from gkd_plugin.data.loaders import per_split
 from gkd_plugin.data.own import names_function
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import SPLITS, Sample
-from gkd_plugin.models.observed import infer_task as observed_task
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import SPLITS, Sample
+from gkd_plugin.models.sample import infer_task as observed_task
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.plan import Plan
 from gkd_plugin.space.observation import Graph, Observation, Outline

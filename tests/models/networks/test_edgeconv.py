@@ -18,7 +18,8 @@ from yacs.config import CfgNode
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.networks import GROUP, KEYS, NETWORKS
 from gkd_plugin.models.networks.edgeconv import EdgeConvolution
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.stacked import find_own_ways
 from tests.models.networks.network_oracles import slow_edgeconv_layers
 from tests.space.knowledge.structure_oracle import graph_of, oracle, term

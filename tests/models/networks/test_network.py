@@ -25,7 +25,8 @@ from yacs.config import CfgNode
 from gkd_plugin.data.keys import METRIC_KEYS, SPLIT_KEYS
 from gkd_plugin.errors import ConfigError
 from gkd_plugin.models.networks import GROUP, KEYS, NETWORKS, check, join_keys
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.schema import BadValue, Key, Number
 from tests.models.networks.network_oracles import EQUATIONS
 

@@ -17,7 +17,8 @@ from torch_geometric.nn import RGCNConv
 
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.networks.rgcn import RGCN, Links, OnRelations, RelationalConv
-from gkd_plugin.models.observed import ObservedModel, Request, Sample
+from gkd_plugin.models.observed import ObservedModel, Request
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.models.stacked import observe_stacked
 from gkd_plugin.space.observation import Task
 

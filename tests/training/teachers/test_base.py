@@ -18,8 +18,9 @@ from gkd_plugin import host
 from gkd_plugin.commands.run import run
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import RunFailed, UserError
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Task
 from gkd_plugin.training.teachers.base import (
     ModelTeacher,

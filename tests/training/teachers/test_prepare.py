@@ -24,8 +24,9 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.config.resolve import resolve
 from gkd_plugin.errors import UserError
 from gkd_plugin.host import cfg
-from gkd_plugin.models.observed import ObservedModel, Sample
+from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.rng import RandomStreams
+from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Task
 from gkd_plugin.training.batches import SplitLoader, hide_edges, make_split_loaders, whole_graph
 from gkd_plugin.training.graphgym import make_trainer
