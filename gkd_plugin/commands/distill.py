@@ -76,7 +76,8 @@ def distill(
         teacher (nn.Module or Tensor or Path): A trained module that maps ``(x, edge_index, ...)`` or a batch to logits of every
             item; or logits ``[N, C]`` by node; or a ``.npz`` or ``.safetensors`` file of them.
         data (Data or sequence or loaders): A graph with ``y``, ``train_mask``, ``val_mask`` and ``test_mask``; or the graphs of
-            each split, as lists, data sets or loaders: ``(train, val, test)``.
+            each split, as lists, data sets or loaders: ``(train, val, test)``. Loaders that sample one graph, each from
+            ``input_nodes`` of its own, are that graph's splits; any other graph of a split belongs to it as a whole.
         student (str or nn.Module): ``gcn``, ``sage``, ``gat``, ``gcnii``, ``mlp``, or a layer of GraphGym such as ``gcnconv``; or a
             module of your own, of which each seed trains a copy with new weights (``reset_parameters``).
         preset (str): A published method that listens to a teacher. Those that compare layers need ``teacher_layers``, or a teacher
