@@ -165,17 +165,17 @@ class LayerTerm(Term):
         front, row, column, over = symbols.pairs(group, str(group[str(part.source)]))
         return f"{symbols.mean}{front}D_{group.name}(h{symbols.me}[{row}], h{symbols.other}[{column}]){over}"
 
-    def require_same_nodes(self, learner: Observation, source: Observation, column: int) -> None:
-        """Raises where rows of a layer of the source are of other nodes than the learner's.
+    def require_same_nodes(self, learner: Observation, source: Observation, row: int, column: int) -> None:
+        """Raises where a layer of the source has hidden states of other nodes than one of the learner.
 
         Raises:
             UserError: If their numbers differ.
         """
-        theirs = source.layer(self.tap, column).size(0)
-        if theirs != learner.graph.num_nodes:
+        ours, theirs = (seen.layer(self.tap, layer).size(0) for seen, layer in ((learner, row), (source, column)))
+        if theirs != ours:
             raise UserError(
                 f"kd_{self.name}.source: the source has hidden states of {theirs} nodes, the student of "
-                f"{learner.graph.num_nodes}. They are compared node by node: both must see the same nodes."
+                f"{ours}. They are compared node by node: both must see the same nodes."
             )
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:

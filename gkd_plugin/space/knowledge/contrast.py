@@ -165,8 +165,8 @@ class ContrastTerm(ProjectedTerm):
     def forward(self, learner: Observation, source: Observation, weights: Tensor | None = None) -> Tensor:
         if learner.graph.num_nodes < 2:
             return learner.logits[:0].sum()
-        for column in {column for _, column in self.pairs}:
-            self.require_same_nodes(learner, source, column)
+        for row, column in self.pairs:
+            self.require_same_nodes(learner, source, row, column)
         index, like = self.draw(learner), learner.layer(self.tap, 1)
 
         def pick(seen: Observation, layer: int) -> Tensor:

@@ -147,8 +147,8 @@ class FeatureTerm(ProjectedTerm):
         if (learner.graph.num_nodes if index is None else index.numel()) == 0:
             return learner.logits[:0].sum()  # a sampled part without such nodes
         like = learner.layer(self.tap, 1)
-        for column in {column for _, column in self.pairs} if self.group["pool"] != "mean" else ():
-            self.require_same_nodes(learner, source, column)
+        for row, column in self.pairs if self.group["pool"] != "mean" else ():
+            self.require_same_nodes(learner, source, row, column)
 
         def reduce(seen: Observation, layer: int) -> Tensor:
             if self.group["pool"] == "mean":

@@ -223,7 +223,12 @@ class StructureTerm(LayerTerm):
             )
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
-        self.require_same_nodes(learner, source, column)
+        self.require_same_nodes(learner, source, row, column)
+        if (rows := learner.layer(self.tap, row).size(0)) != learner.graph.num_nodes:
+            raise UserError(
+                f"kd_{self.name}: layer {row} of the student has {rows} rows, but the graph has {learner.graph.num_nodes} nodes. "
+                "Structure is that of nodes: name layers before any pooling in kd.layers."
+            )
         domain = self._domain(learner, source, row, column)
         if self.kernel.factors is not None and isinstance(domain, AllPairs) and self._is_plain:
             return self._compare_factors(learner, source, row, column, domain)

@@ -519,3 +519,11 @@ def test_a_variance_that_rounding_makes_negative_counts_as_0() -> None:
             weight = projector.linear.weight
             weight -= weight @ along.t() @ along / along.square().sum()
     assert term(side, side, torch.ones(1, 1)).isfinite()
+
+
+def test_layers_behind_a_pooling_are_compared_row_by_row() -> None:
+    """On graphs, whose layers may have a row for each graph and not for each node."""
+    rows = [torch.randn(3, 4, dtype=torch.float64) for _ in range(2)]
+    learner, source = (replace(seen(graph(6), 4), hidden={"layer": (each,)}) for each in rows)
+    term = build(learner, source, loss="mse", projector="none", normalize="none")
+    assert term(learner, source, torch.ones(1, 1)).item() == pytest.approx((rows[0] - rows[1]).square().mean().item())
