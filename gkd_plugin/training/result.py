@@ -12,6 +12,7 @@ from gkd_plugin.errors import UserError, describe_damage
 from gkd_plugin.printing import HANDED
 
 RESULT = "result.json"  # its presence in a seed's folder marks the run as finished
+REMEDY = "Remove it and train that seed again."
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,6 @@ def read_result(folder: Path) -> RunResult | None:
         result.check()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{path} is not a result of gkd_plugin, or it is damaged ({describe_damage(error)}). "
-            "Remove it and train that seed again."
+            f"{path} is not a result of gkd_plugin, or it is damaged ({describe_damage(error)}). {REMEDY}"
         ) from None
     return result

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gkd_plugin.errors import UserError
-from gkd_plugin.training.result import RESULT, RunResult, read_result
+from gkd_plugin.training.result import REMEDY, RESULT, RunResult, read_result
 from gkd_plugin.training.rows import read_rows
 
 SPLITS = ("train", "val", "test")
@@ -42,7 +42,7 @@ def find_damage(folder: Path) -> str | None:
         found = _compare(folder, listed) if isinstance(listed, dict) else _check_rows(folder, result)
         found = found or _check_test(folder, result)
     except UserError as error:
-        found = str(error)
+        found = str(error).removesuffix(REMEDY).rstrip()  # the one below says which folder
     except OSError as error:
         found = f"{error.filename or folder} cannot be read ({error.strerror})"
     if found is None:

@@ -151,7 +151,7 @@ LOST: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "missing",
         "is not finished",
     ),
-    "half a result": (lambda run: (run / "1" / "result.json").write_text('{"seed": 2'), "damaged", "not whole JSON"),
+    "half a result": (lambda run: (run / "1" / "result.json").write_text('{"seed": 2'), "damaged", "incomplete JSON"),
     "a changed result": (change_result, "damaged", "its test score is 0.99"),
     "rows": (lambda run: (run / "1" / "val" / "stats.json").write_text(""), "damaged", "0 bytes"),
     "a changed test": (
