@@ -121,11 +121,21 @@ def _warn_of_unused(plan: Plan) -> Iterator[str]:
     sourced = any(part.source is not None for group in plan.active for part in group.active_parts)
     if plan["shuffle_sources"] and not sourced and not off:
         yield "kd.shuffle_sources true, but no term with a weight above 0 has a source: nothing is shuffled."
-    for name in axes.sources:
-        named = axes.sources[name].named
-        if named is not None and named(plan.kd) and not off and not any(listening(plan, name)):
-            value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
-            yield f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
+    yield from (text for name in axes.sources if not off and (text := describe_unused(plan, name)))
+
+
+def describe_unused(plan: Plan, name: str) -> str:
+    """A warning that a source, such as a teacher, is named and no term listens to it; empty where that is not so.
+
+    Args:
+        plan (Plan): The plan.
+        name (str): The source.
+    """
+    named = axes.sources[name].named
+    if named is None or not named(plan.kd) or any(listening(plan, name)):
+        return ""
+    value = next(show(plan[key.name]) for key in axes.sources[name].keys if plan[key.name])
+    return f"kd: the {name} {value} is set but unused: no term with a weight above 0 has source: {name}."
 
 
 def _warn_of_no_edges(plan: Plan, cfg: Mapping[str, Any]) -> Iterator[str]:

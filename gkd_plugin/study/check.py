@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gkd_plugin.config.load import Config, HostParts, read_config
+from gkd_plugin.config.warnings import describe_unused
 from gkd_plugin.errors import ConfigError, UserError
+from gkd_plugin.space import axes
+from gkd_plugin.space.sources import listening
 from gkd_plugin.study.points import Point
 
 _SHOWN = 20
@@ -39,13 +42,18 @@ def check_points(points: Sequence[Point], path: Path | None) -> dict[str, Config
     return configs
 
 
-def count_warnings(configs: Iterable[Config]) -> tuple[str, ...]:
+def count_warnings(configs: Collection[Config]) -> tuple[str, ...]:
     """Every warning once, with the number of configurations that it is about.
 
+    That a teacher is not used by some is none where others of the study use one: it stands in their common base.
+
     Args:
-        configs (iterable of Config): The configurations.
+        configs (collection of Config): The configurations.
     """
-    counts = Counter(warning for config in configs for warning in config.plan.warnings)
+    plans = [config.plan for config in configs]
+    used = [name for name in axes.sources if any(any(True for _ in listening(plan, name)) for plan in plans)]
+    meant = {describe_unused(plan, name) for plan in plans for name in used}
+    counts = Counter(warning for plan in plans for warning in plan.warnings if warning not in meant)
     return tuple(f"{text} ({count} configuration{'s' if count > 1 else ''})" for text, count in counts.most_common())
 
 

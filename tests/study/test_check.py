@@ -4,7 +4,7 @@ import pytest
 
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.check import check_points
+from gkd_plugin.study.check import check_points, count_warnings
 from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.points import Point
@@ -74,3 +74,10 @@ def test_one_point_and_very_many_mistakes(toy_data):
     with pytest.raises(UserError) as caught:
         check_points(points, None)
     assert str(caught.value).endswith("and 10 more")
+
+
+@pytest.mark.parametrize(("presets", "said"), [("[mutual, soft_target]", False), ("[mutual, alignahead]", True)])
+def test_a_teacher_in_the_base_is_unused_where_nobody_uses_it(work_folder, presets, said):
+    points = make_points(work_folder, f"kd.preset preset {presets}", kd={"teacher": "big", "students": 2})
+    found = count_warnings(check_points(points, None).values())
+    assert any("the teacher big is set but unused" in text for text in found) == said
