@@ -22,7 +22,7 @@ from gkd_plugin.models import networks
 from gkd_plugin.schema import BadValue
 
 BESIDE = {SPLITS: SPLIT_KEYS, METRICS: METRIC_KEYS}  # groups of ours that describe data, not distillation
-DROPPED = ("run_dir",)  # the host writes it into config.yaml and cannot read it back
+DROPPED = ("run_dir", "params")  # the host writes them into the configuration of a run, and cannot read them back
 
 
 def fresh() -> CfgNode:
