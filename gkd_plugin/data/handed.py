@@ -204,9 +204,14 @@ def _join_samplers(parts: Mapping[str, Any]) -> Data | None:
         or any(each is None for each in starts)
     ):
         return None
-    joined = copy.copy(first)
-    for part, nodes in zip(parts, starts, strict=True):
-        joined[f"{part}_mask"] = index_to_mask(nodes, joined.num_nodes)
+    joined, nodes = copy.copy(first), int(first.num_nodes or 0)
+    masks = {f"{part}_mask": index_to_mask(each, nodes) for part, each in zip(parts, starts, strict=True)}
+    if all(
+        bool(mask.all()) for mask in masks.values()
+    ):  # loaders of everything: the graph's own masks say what is what
+        return joined
+    for name, mask in masks.items():
+        joined[name] = mask
     return joined
 
 

@@ -366,6 +366,17 @@ def test_loaders_that_sample_one_graph_are_its_splits(model: GCN, data: Data) ->
         assert torch.equal(*(student(data.x, data.edge_index) for student in (sampled, whole)))
 
 
+def test_loaders_of_a_whole_graph_leave_its_splits_to_its_masks(model: GCN, data: Data) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pyg-lib.*")
+        loaders = tuple(NeighborLoader(data, [2, 2]) for _ in range(3))
+        plain = tuple(NeighborLoader(each, [2]) for each in [change(data, train_mask=None)] * 3)
+    sampled, whole = (distill(model, each, **QUICK).student for each in (loaders, data))
+    assert torch.equal(*(student(data.x, data.edge_index) for student in (sampled, whole)))
+    with pytest.raises(UserError, match="data has no train_mask"):
+        distill(model, plain, **QUICK)
+
+
 def test_masks_of_graphs_that_belong_to_a_split_as_a_whole_are_said_to_be_unread(model: GCN, data: Data) -> None:
     others = [change(data, x=data.x * factor) for factor in (1.001, 0.999)]
     said = "train_mask, val_mask, test_mask of its graphs are not read"
