@@ -7,30 +7,55 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+_REFUSAL = (
+    "gkd_plugin: the gradient of this term does not require grad: it has no second derivatives. Leave the term out of what is "
+    "derived twice (create_graph=True)."
+)
+
+
+class _Refused(torch.autograd.Function):
+    """A gradient as it is, which depends on tensors in a way that cannot be derived."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, *depends: Tensor) -> Tensor:
+        return given.view_as(given)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(_REFUSAL)
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     """For the ``backward`` of a function whose gradient is not differentiable, as torch's ``once_differentiable``.
 
-    That one notices a second derivative only where the gradient that comes in depends on something; of a plain
-    ``value.backward(create_graph=True)`` the second derivative would be missing without a word.
+    That one notices a second derivative only where the gradient that comes in depends on something. Of a sum of this and
+    another loss the part of this one would be missing without a word.
 
     Args:
         backward (callable): ``backward(ctx, *grads)``.
 
     Raises:
-        RuntimeError: From the gradient, under ``create_graph=True``.
+        RuntimeError: Where its gradient is derived; under ``create_graph=True`` at once, where what it depends on is not
+            kept.
     """
     once = once_differentiable(backward)
 
     @wraps(backward)
     def checked(ctx: Any, *grads: Any) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "gkd_plugin: this term has no second derivatives, as create_graph=True asks for. Leave it out of what is "
-                "derived twice."
-            )
-        return once(ctx, *grads)
+        if not torch.is_grad_enabled():  # no create_graph=True
+            return once(ctx, *grads)
+        depends = [each for each in (*ctx.saved_tensors, *grads) if isinstance(each, Tensor) and each.requires_grad]
+        if not depends:
+            raise RuntimeError(_REFUSAL)
+        found = once(ctx, *grads)
+        several = found if isinstance(found, tuple) else (found,)
+        marked = tuple(
+            _Refused.apply(each.detach(), *depends) if isinstance(each, Tensor) else each  # type: ignore[no-untyped-call]
+            for each in several
+        )
+        return marked if isinstance(found, tuple) else marked[0]
 
     return checked

@@ -37,7 +37,14 @@ def test_a_second_derivative_is_refused_and_not_0(value: Callable[[Tensor], Tens
     x = torch.randn(ROWS, 64, requires_grad=True)
     (first,) = torch.autograd.grad(value(x), x)
     assert first.isfinite().all() and first.any()
-    with pytest.raises(RuntimeError, match="no second derivatives, as create_graph=True asks for"):
-        torch.autograd.grad(value(x), x, create_graph=True)
+
+    def derive_twice() -> None:
+        total = value(x) + x.square().sum()  # another loss, whose second derivatives are there
+        (again,) = torch.autograd.grad(total, x, create_graph=True)
+        torch.testing.assert_close(again, first + 2 * x)
+        torch.autograd.grad(again.square().sum(), x)
+
+    with pytest.raises(RuntimeError, match="does not require grad: it has no second derivatives"):
+        derive_twice()
     (again,) = torch.autograd.grad(value(x), x)
     assert torch.equal(first, again)

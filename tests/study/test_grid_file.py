@@ -280,7 +280,7 @@ def test_keys_and_values_are_told_with_the_lines(grid):
         ("[supervised, alignahed]", "alignahead", ", for 'alignahed' in line 1 is itself invalid. Fix that first."),
         ("[supervised, alignahead]", "alignahed", ". Did you mean 'alignahead'? Allowed: supervised, alignahead."),
         ("[supervised, alignahed]", "alignahedd", ". Allowed: supervised."),
-        ("[alignahed]", "alignahedd", ". Allowed: none, until line 1 is mended."),
+        ("[alignahed]", "alignahedd", ". Allowed: none, until line 1 is fixed."),
     ],
 )
 def test_a_typo_is_not_what_a_condition_may_be(grid, values, wanted, said):

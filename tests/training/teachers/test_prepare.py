@@ -124,7 +124,7 @@ def test_the_teacher_is_no_part_of_the_students(tmp_path: Path) -> None:
         assert all(p.grad is None for p in taught.teacher.model.module.parameters())
         after = list(taught.teacher.model.module.state_dict().values())
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        assert trainer.parameters == [sum(p.numel() for p in student.model.module.parameters())]
+        assert trainer.rows.parameters == [sum(p.numel() for p in student.model.module.parameters())]
 
 
 class Counting(nn.Module):
