@@ -95,12 +95,13 @@ def test_whoever_only_asks_keeps_nobody_out(tmp_path: Path) -> None:
         while not ended.is_set():
             is_held(folder)
 
-    asking = threading.Thread(target=ask)
+    asking, taken = threading.Thread(target=ask), 0
     asking.start()
     try:
         for _ in range(100):
             with hold_lock(folder):
-                pass
+                taken += 1
     finally:
         ended.set()
         asking.join()
+    assert taken == 100
