@@ -7,7 +7,8 @@
 
 ``keep`` adds the finished seeds of a study to ``docs/scores/PAPER_STUDY.csv``; a seed that is there already stays as it is, and one
 whose score differs is refused. ``page`` writes what ``gkd reproduce`` would of one study that had trained them all; ``update`` writes it into ``docs/results_PAPER.md``, between the
-lines ``<!-- scores: STUDY -->`` and ``<!-- end of scores -->``, for every table that is there. Each row says which
+lines ``<!-- scores: STUDY -->`` and ``<!-- end of scores -->``, for every
+such pair of lines. Each row says which
 configuration it belongs to, so that a changed recipe does not mix with what was trained before: such rows are left out, and said.
 """
 
@@ -27,9 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 FOLDER = ROOT / "docs" / "scores"
 SECTION = re.compile(r"(<!-- scores: (\w+) -->\n).*?(?=<!-- end of scores -->)", re.DOTALL)
-FACTS = re.compile(
-    r"(?m)^\| (?:paper|it says|known|reconstructed) \|.*\n"
-)  # of the paper: a page says them once, at its top
+# rows about the paper: a page says them once, at its top
+FACTS = re.compile(r"(?m)^\| (?:paper|it says|known|reconstructed) \|.*\n")
 KEY = ["point", "answer", "seed"]
 COLUMNS = (
     "role of config metric better val test teacher teacher_test parameters students seconds torch pyg commit".split()
@@ -123,7 +123,7 @@ def write(paper: str, study: str, source: Path) -> str:
     from gkd_plugin.study.dimensions import make_column
     from gkd_plugin.study.expand import expand
     from gkd_plugin.study.grid_file import read_grid
-    from gkd_plugin.study.points import POINT
+    from gkd_plugin.study.points import POINT, TEACHER
     from gkd_plugin.study.records import FAILURE_COLUMNS, POINT_COLUMNS, SCORE_COLUMNS, StudyResults, make_frame
     from gkd_plugin.study.report.markdown import write_markdown
 
@@ -149,7 +149,7 @@ def write(paper: str, study: str, source: Path) -> str:
     results = StudyResults(
         study, path, "grid", {"dimensions": dimensions}, dimensions, points, scores, make_frame([], FAILURE_COLUMNS)
     )
-    runs = rows.drop_duplicates(["point", "seed"])
+    runs = rows[rows["role"] != TEACHER].drop_duplicates(["point", "seed"])
     made = [
         f"torch {torch}, torch-geometric {pyg}, commit {'none recorded' if pd.isna(commit) else commit} ({len(each)} runs)"
         for (torch, pyg, commit), each in runs.groupby(ORIGIN, dropna=False)

@@ -2,4 +2,5 @@
 
 from gkd_cli import start
 
-start()
+if __name__ == "__main__":
+    start()

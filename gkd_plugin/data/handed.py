@@ -196,22 +196,15 @@ def _find_parts(data: Any) -> dict[str, Any] | None:
 
 def _join_samplers(parts: Mapping[str, Any]) -> Data | None:
     """The one graph from which the loaders of all splits sample, with a mask for the nodes at which each of them starts."""
-    graphs, starts = [getattr(part, "data", None) for part in parts.values()], list(map(_find_starts, parts.values()))
-    first = graphs[0]
-    if (
-        not isinstance(first, Data)
-        or any(graph is not first for graph in graphs)
-        or any(each is None for each in starts)
-    ):
+    graphs = [getattr(part, "data", None) for part in parts.values()]
+    starts = [nodes for part in parts.values() if (nodes := _find_starts(part)) is not None]
+    if not isinstance(graphs[0], Data) or any(graph is not graphs[0] for graph in graphs) or len(starts) < len(parts):
         return None
-    joined, nodes = copy.copy(first), int(first.num_nodes or 0)
-    masks = {f"{part}_mask": index_to_mask(each, nodes) for part, each in zip(parts, starts, strict=True)}
-    if all(
-        bool(mask.all()) for mask in masks.values()
-    ):  # loaders of everything: the graph's own masks say what is what
-        return joined
-    for name, mask in masks.items():
-        joined[name] = mask
+    joined, count = copy.copy(graphs[0]), int(graphs[0].num_nodes or 0)
+    masks = [index_to_mask(nodes, count) for nodes in starts]
+    if not all(bool(mask.all()) for mask in masks):  # else the graph's own masks say what is what
+        for part, mask in zip(parts, masks, strict=True):
+            joined[f"{part}_mask"] = mask
     return joined
 
 
@@ -244,7 +237,8 @@ def _find_unread_masks(split: Mapping[str, Sequence[Data]]) -> tuple[str, ...]:
         for part, graphs in split.items()
         for graph in graphs
         for name in MASKS
-        if isinstance(mask := graph.get(name), Tensor) and bool(mask.all()) != (name == f"{part}_mask")
+        if isinstance(mask := graph.get(name), Tensor)
+        and (not bool(mask.all()) if name == f"{part}_mask" else bool(mask.any()))
     }
     if not unread:
         return ()

@@ -47,13 +47,15 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(ctx: Any, *grads: Any) -> Any:
         if not torch.is_grad_enabled():  # no create_graph=True
             return once(ctx, *grads)
-        depends = [each for each in (*ctx.saved_tensors, *grads) if isinstance(each, Tensor) and each.requires_grad]
-        if not depends:
+        kept, given = (
+            [each for each in many if each is not None and each.requires_grad] for many in (ctx.saved_tensors, grads)
+        )
+        if not kept:  # the gradient was taken along with the value
             raise RuntimeError(_REFUSAL)
         found = once(ctx, *grads)
         several = found if isinstance(found, tuple) else (found,)
         marked = tuple(
-            _Refused.apply(each.detach(), *depends) if isinstance(each, Tensor) else each  # type: ignore[no-untyped-call]
+            _Refused.apply(each.detach(), *kept, *given) if isinstance(each, Tensor) else each  # type: ignore[no-untyped-call]
             for each in several
         )
         return marked if isinstance(found, tuple) else marked[0]

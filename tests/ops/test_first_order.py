@@ -46,5 +46,8 @@ def test_a_second_derivative_is_refused_and_not_0(value: Callable[[Tensor], Tens
 
     with pytest.raises(RuntimeError, match="does not require grad: it has no second derivatives"):
         derive_twice()
+    weight = torch.ones((), requires_grad=True)  # as a learned layer map's
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(torch.autograd.grad(weight * value(x), x, create_graph=True)[0].square().sum(), x)
     (again,) = torch.autograd.grad(value(x), x)
     assert torch.equal(first, again)
