@@ -36,7 +36,21 @@ from gkd_plugin.training.teachers.given import make_teacher
 
 RUN = "student"
 SHAPE = {"width": 16, "depth": 2, "dropout": 0.5}  # of a student that is named
-FIXED = {"out_dir": "out=", "dataset": "data= and task="}  # what an argument decides
+FIXED = {  # what an argument decides, by group or key
+    "out_dir": "out=",
+    "dataset": "data= and task=",
+    "kd.teacher": "teacher=",
+    "kd.preset": "preset=",
+    "kd.layers": "layers=",
+    "model.type": "student=",
+    "gnn.layer_type": "student=",
+    "gnn.dim_inner": "width=",
+    "gnn.layers_mp": "depth=",
+    "gnn.dropout": "dropout=",
+    "optim.max_epoch": "epochs=",
+    "optim.base_lr": "lr=",
+    "optim.weight_decay": "weight_decay=",
+}
 ELSEWHERE = {  # what PyG and others call our arguments
     **dict.fromkeys(("hidden", "hidden_dim", "hidden_channels", "dim", "dim_inner", "channels"), "width"),
     **dict.fromkeys(("num_layers", "n_layers", "layers_mp"), "depth"),
@@ -275,14 +289,15 @@ def _make_values(
     known, pairs = fresh(), list[Any]()
     for name, content in keys.items():
         _require_known(name, known)
-        if (group := name.partition(".")[0]) in FIXED:
-            raise UserError(f"{name}=: it is decided by {FIXED[group]}. Leave it out.")
         inner = (
             {f"{name}.{key}": value for key, value in content.items()}
             if isinstance(content, Mapping)
             else {name: content}
         )
-        pairs += [word for pair in inner.items() for word in pair]
+        for key, value in inner.items():
+            if argument := FIXED.get(key.partition(".")[0], FIXED.get(key)):
+                raise UserError(f"{key}: it is decided by {argument}. Leave it out.")
+            pairs += [key, value]
     return merge(values, pairs)
 
 

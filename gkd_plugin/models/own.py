@@ -50,7 +50,7 @@ def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=
     missing = [name for name in needed if name not in batch]
     if missing:
         raise UserError(
-            f"{what}: forward of the module asks for {', '.join(missing)}, but the data have {', '.join(batch.keys())}. "
+            f"{what}: forward of the module asks for {', '.join(missing)}, but the data have {', '.join(sorted(batch.keys()))}. "
             "Its arguments are named as the data are (x, edge_index, ...), or it takes the batch as its only one."
         )
     graphs = ("batch",) if level == "graph" else ()  # elsewhere nothing is pooled

@@ -227,6 +227,7 @@ class Search:
         for job in jobs:
             if job.name not in self._teachers:
                 self._teachers[job.name] = False
+                display.total += 1  # beside the points
                 self._submit(engine, display, job)
         while not all(self._teachers[job.name] for job in jobs):
             self._wait(engine, display)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class TeacherScores:
         streams: RandomStreams,
     ) -> None:
         self.teachers, self.taps, self.kind, self.streams = tuple(teachers), tuple(taps), kind, streams
+        self.name = "+".join(teacher.name for teacher in teachers)
         self.measured = bool(teachers) and feeds[0].task.level != "edge"
         self.decides = self.measured and kind.startswith("classification")
         self.failure = ""  # why its score could not be measured
@@ -127,8 +128,7 @@ class TeacherScores:
         if not self.teachers:
             return {}
         first = self.teachers[0]
-        several = {"name": "+".join(teacher.name for teacher in self.teachers)}
-        about: dict[str, Any] = dict(first.about) if len(self.teachers) == 1 else dict(several)
+        about: dict[str, Any] = dict(first.about) if len(self.teachers) == 1 else {"name": self.name}
         if self.measured and "val" not in about:
             with self.streams.use("test"):
                 its = self.evaluate(model, validation.samples(), "val")[1]
@@ -137,6 +137,12 @@ class TeacherScores:
         if test is not None and self.measured and not self.failure:
             about["test"] = test.metrics(self.kind)[metric]
         return about
+
+    def warnings(self) -> Iterator[str]:
+        """What these teachers showed to be probably a mistake."""
+        yield from (teacher.doubt for teacher in self.teachers if teacher.doubt)
+        if self.failure:
+            yield f"kd.teacher: {self.name}: {self.failure}."
 
     def _score(
         self, model: ObservedModel, sample: Sample, seen: Observation, split: str

@@ -293,8 +293,7 @@ class Trainer:
         return {} if rule in ("first", "best", ENSEMBLE) else {rule: best}
 
     def _warnings(self, told: Mapping[str, Any]) -> Iterator[str]:
-        if self.teachers.failure:
-            yield f"kd.teacher: {told['name']}: {self.teachers.failure}."
+        yield from self.teachers.warnings()
         selection = self.selection
         if told.get("metric") == selection.metric:
             ours = selection.bests[name_of(selection.best_student)].score

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -341,6 +342,7 @@ def test_teachers_are_trained_once_beside_the_study(base: Path, monkeypatch: pyt
     done = gkd("--runs", "2", "--no-controls")
     assert done.exit_code == 0, done.output
     assert begun[0] == "wide/0" and begun.count("wide/0") == 1 and len(begun) == 3
+    assert re.findall(r"^(\d/\d) ", done.stderr, re.MULTILINE) == ["1/3", "2/3", "3/3"]
     assert Path("results/wide/0/result.json").is_file()
 
 

@@ -4,7 +4,6 @@ evaluation mode, never part of a student.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -208,23 +207,23 @@ def check_observation(seen: Observation, sample: Sample, taps: Iterable[str], wh
     return seen
 
 
-def warn_of_probabilities(name: str, logits: Tensor, kind: str) -> None:
-    """Warns where what a teacher gives for logits are probabilities: a softmax of them is nearly uniform."""
-    if kind == "regression" or not len(logits):
-        return
-    looks = bool((logits >= 0).all() and (logits <= 1).all())
-    if kind == "multiclass":
-        looks = looks and bool(((logits.sum(-1) - 1).abs() < 1e-3).all())
-    if looks:
-        signs = {"multiclass": "each row is at least 0 and sums to 1"}.get(kind, "all lie between 0 and 1")
-        inverse = {"multiclass": "log(p)"}.get(kind, "log(p / (1 - p))")
-        logging.warning(
-            "gkd_plugin: kd.teacher: the logits of %s look like probabilities p: %s. What comes before any softmax or sigmoid "
-            "is expected; %s gives it back.",
-            name,
-            signs,
-            inverse,
-        )
+def doubt_logits(name: str, logits: Tensor, kind: str) -> str:
+    """What is to be said where a teacher's logits look like probabilities, of which a softmax is nearly uniform.
+
+    Args:
+        name (str): The teacher's name.
+        logits (Tensor): What it gives for logits.
+        kind (str): What is predicted, such as ``multiclass``.
+    """
+    if kind == "regression" or not len(logits) or not bool((logits >= 0).all() and (logits <= 1).all()):
+        return ""
+    signs, inverse = "all lie between 0 and 1", "log(p / (1 - p))"
+    if kind == "multiclass" and bool(((logits.sum(-1) - 1).abs() < 1e-3).all()):
+        signs, inverse = "each row is at least 0 and sums to 1", "log(p)"
+    return (
+        f"kd.teacher: the logits of {name} look like probabilities p: {signs}. What comes before any softmax or sigmoid is "
+        f"expected; {inverse} gives it back."
+    )
 
 
 def load_weights(path: Path, whose: str = "kd.teacher") -> dict[str, Tensor]:

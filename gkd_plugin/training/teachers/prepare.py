@@ -24,6 +24,7 @@ from gkd_plugin.models.sample import SPLITS, Sample
 from gkd_plugin.models.sample import infer_task as observed_task
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.plan import Plan
+from gkd_plugin.printing import tell
 from gkd_plugin.space.observation import Graph, Observation, Outline
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
 from gkd_plugin.training.evaluation import evaluate
@@ -36,9 +37,9 @@ from gkd_plugin.training.teachers.base import (
     ModuleTeacher,
     Teacher,
     build_teacher,
+    doubt_logits,
     list_content,
     load_weights,
-    warn_of_probabilities,
 )
 from gkd_plugin.training.teachers.cache import Store, key_of
 from gkd_plugin.training.teachers.file import StoredTeacher
@@ -62,6 +63,7 @@ class PreparedTeacher:
         self, teacher: Teacher, graph: Sample | None = None, own_edges: bool = False, store: Store | None = None
     ) -> None:
         self.teacher, self.graph, self.own_edges, self.store = teacher, graph, own_edges, store
+        self.doubt = ""  # what its logits look like, where they are probably none
         self._last: tuple[Sample, frozenset[str], Observation] | None = None
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
@@ -70,7 +72,9 @@ class PreparedTeacher:
         if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
             first, self._last = self._last is None, (its, wanted, self._read(its, wanted))
             if first and not isinstance(self.teacher, ModelTeacher):
-                warn_of_probabilities(self.name, self._last[2].logits, sample.task.kind)
+                self.doubt = doubt_logits(self.name, self._last[2].logits, sample.task.kind)
+                if self.doubt:
+                    tell(self.doubt)
         seen, ids = self._last[2], sample.graph("train").node_id
         return seen if self.graph is None or ids is None else self._take_part(seen, sample, ids)
 

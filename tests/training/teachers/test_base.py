@@ -27,7 +27,7 @@ from gkd_plugin.training.teachers.base import (
     ModuleTeacher,
     Record,
     check_observation,
-    warn_of_probabilities,
+    doubt_logits,
 )
 from gkd_plugin.training.teachers.file import StoredTeacher
 from tests import toy
@@ -240,28 +240,31 @@ def test_models_of_pyg_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "logits", "warned"),
+    ("kind", "logits", "inverse"),
     [
-        ("multiclass", [[0.2, 0.8], [1.0, 0.0]], True),
-        ("multiclass", [[0.2, 0.9], [1.0, 0.0]], False),
-        ("multiclass", [[-0.2, 1.2], [1.0, 0.0]], False),
-        ("multiclass", [[-1.6, -0.2], [0.0, -9.0]], False),
-        ("binary", [[0.2], [0.9]], True),
-        ("binary", [[0.2], [1.9]], False),
-        ("multilabel", [[0.2, 0.9], [0.0, 1.0]], True),
-        ("multilabel", [[0.2, -0.9], [0.0, 1.0]], False),
-        ("regression", [[0.2], [0.9]], False),
+        ("multiclass", [[0.2, 0.8], [1.0, 0.0]], "log(p)"),
+        ("multiclass", [[0.2, 0.9], [1.0, 0.0]], "log(p / (1 - p))"),
+        ("multiclass", [[-0.2, 1.2], [1.0, 0.0]], ""),
+        ("multiclass", [[-1.6, -0.2], [0.0, -9.0]], ""),
+        ("binary", [[0.2], [0.9]], "log(p / (1 - p))"),
+        ("binary", [[0.2], [1.9]], ""),
+        ("multilabel", [[0.2, 0.9], [0.0, 1.0]], "log(p / (1 - p))"),
+        ("multilabel", [[0.2, -0.9], [0.0, 1.0]], ""),
+        ("regression", [[0.2], [0.9]], ""),
     ],
 )
-def test_probabilities_are_noticed(
-    kind: str, logits: list[list[float]], warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    warn_of_probabilities("said.npz", torch.tensor(logits), kind)
-    assert ("said.npz look like probabilities" in caplog.text) == warned
+def test_probabilities_are_noticed(kind: str, logits: list[list[float]], inverse: str) -> None:
+    found = doubt_logits("said.npz", torch.tensor(logits), kind)
+    assert ("said.npz look like probabilities" in found) == bool(inverse)
+    assert f"; {inverse} gives it back" in found or not inverse
 
 
 @pytest.mark.usefixtures("work_folder")
-def test_they_are_noticed_once_in_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("quiet", [True, False])
+def test_they_are_said_once_in_a_run_and_kept_in_its_result(
+    quiet: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     np.savez("said.npz", logits=np.full((48, 3), 1 / 3))
-    run(toy.config(tmp_path, "narrow", **SOFT, kd={"teacher": "said.npz"}), quiet=True)
-    assert caplog.text.count("look like probabilities") == 1
+    report = run(toy.config(tmp_path, "narrow", **SOFT, kd={"teacher": "said.npz"}), quiet=quiet)
+    assert sum("look like probabilities" in each for each in report.results[0].warnings) == 1
+    assert capfd.readouterr().err.count("look like probabilities") == (0 if quiet else 1)
