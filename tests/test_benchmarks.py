@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -84,6 +85,30 @@ def test_paired_difference_and_gap(load):
     assert studies.gap_closed(taught, teacher, student) == "-"
     assert studies.percent([0.5, 0.6]) == "55.00 ± 7.07"
     assert studies.validation(student) == pytest.approx(0.275)
+
+
+def test_where_learned_maps_end(load, monkeypatch, tmp_path, capsys):
+    module = load("learned_maps")
+    # two learner layers, three source layers; the last line counts, and student 1's alone
+    even = {"student": 1, "weights": [[0.1, 0.2, 0.2], [0.2, 0.1, 0.2]]}
+    others = {"student": 2, "weights": [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]}
+    ends = {
+        "0": [[0.95 / 3, 0.9 / 3, 0.2 / 3], [0.05 / 3, 0.1 / 3, 0.8 / 3]],  # takes 1, 1, 2; two of them decided
+        "1": [[0.99 / 3, 0.0, 0.6 / 3], [0.01 / 3, 1 / 3, 0.4 / 3]],  # takes 1, 2, 1; two of them decided
+    }
+    for seed, weights in ends.items():
+        folder = tmp_path / "run" / seed
+        folder.mkdir(parents=True)
+        rows = [even, {"student": 1, "weights": weights}, others]
+        (folder / "attention.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        shares = [0.9, 0.5, 0.75] if seed == "0" else [0.8, 0.5, 0.99]
+        lines = [{"student": 1, "task_share": each} for each in shares]
+        (folder / "diagnostics.json").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    monkeypatch.setattr(module, "finished_seeds", lambda run: sorted(run.iterdir()))
+    monkeypatch.setattr(sys, "argv", ["learned_maps.py", str(tmp_path / "run")])
+    module.main()
+    # of three source layers both seeds take the same for one; four of six are decided; four of six take layer 1
+    assert "| run | 2 | 67 | 33 | 50 | 67 / 33 | 10 to 20 | 1 to 25 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", ["alignahead_pp", "supervised"])
