@@ -22,7 +22,16 @@ from studies import markdown
 
 from gkd_plugin.training.run_folder import finished_seeds
 
-HEAD = ("run", "seeds", "decided %", "seeds agree %", "by chance %", "layers taken %", "gradient %, first epoch", "last epoch")
+HEAD = (
+    "run",
+    "seeds",
+    "decided %",
+    "seeds agree %",
+    "by chance %",
+    "layers taken %",
+    "gradient %, first epoch",
+    "last epoch",
+)
 MOSTLY = 0.9
 
 
