@@ -86,5 +86,5 @@ stack = click.option(
     default=1,
     type=click.IntRange(min=1),
     metavar="N",
-    help="Train up to N like networks in one pass: runs that differ in seed, rates, dropout or kd keys only.",
+    help="Train up to N similar networks in one pass: runs that differ in seed, rates, dropout or kd keys only.",
 )

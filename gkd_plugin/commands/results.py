@@ -15,7 +15,7 @@ from gkd_plugin.training.teachers.base import load_weights
 
 def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     """The selected student of a finished run, in evaluation mode: ``student(x, edge_index)`` or ``student(data)`` gives
-    logits.
+    logits, one for each class. For two classes that is one logit, as the host's networks have it: above 0 means class 1.
 
     Args:
         run (str or Path): A run's folder, of whose seeds the best by validation is taken, as ``gkd export`` does; the folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.graphgym.loader import create_loader, get_loader
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import LargestConnectedComponents, NormalizeFeatures
+from torch_geometric.transforms import LargestConnectedComponents
 from yacs.config import CfgNode
 
 from gkd_plugin import groups
@@ -136,13 +137,7 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     if values["largest_component"]:
         data = LargestConnectedComponents()(data)
     if values["row_normalize"]:
-        features = [key for key in data.keys() if key == "x" or is_type_table(data, key)]
-        if values["protocol"] != TRANSDUCTIVE and any(bool((data[key] < 0).any()) for key in features):
-            found = f"true, but {name} has features below 0: the smallest of all nodes, held-out ones too, is taken off first"
-            raise ConfigError(
-                [Problem(f"{SPLITS}.row_normalize", found, "Normalise them yourself, and remove the key.")]
-            )
-        data = NormalizeFeatures(features)(data)
+        data = _divide_by_sums(name, data)
     if cfg.dataset.task == "link_pred":
         return _split_pairs(name, data, values, seed), ()
     public = all(mask in data for mask in MASKS)
@@ -168,6 +163,21 @@ def _split_nodes(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
         if data[mask].dim() > 1:
             data[mask] = data[mask][:, seed % data[mask].size(1)]
     return data, ()
+
+
+def _divide_by_sums(name: str, data: Data) -> Data:
+    """A copy whose rows of features sum to 1; rows of zeros stay. No row depends on another one, which may be held out."""
+    data = copy.copy(data)
+    for key in [key for key in data.keys() if key == "x" or is_type_table(data, key)]:
+        rows = data[key]
+        if bool((rows < 0).any()):
+            found = f"true, but {name} has features below 0, whose sum can be 0"
+            raise ConfigError(
+                [Problem(f"{SPLITS}.row_normalize", found, "Normalise them yourself, and remove the key.")]
+            )
+        sums = rows.sum(dim=-1, keepdim=True)
+        data[key] = rows / torch.where(sums > 0, sums, 1)
+    return data
 
 
 def _require_whole_split(name: str, data: Data) -> None:

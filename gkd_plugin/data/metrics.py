@@ -22,26 +22,30 @@ def f1_micro(true: Sequence[Tensor], pred: Sequence[Tensor], task_type: str) -> 
         F_1 = \frac{2 \, \mathrm{TP}}{2 \, \mathrm{TP} + \mathrm{FP} + \mathrm{FN}}
 
     A label counts as predicted where its logit exceeds ``metrics.f1_logit_threshold``: 0 as usual, 0.5 as in the
-    released code of LSP and Alignahead. With one class per node it is the accuracy.
+    released code of LSP and Alignahead. With one class per node, also of two, it is the accuracy: every mistake is a
+    false positive of one class and a false negative of another.
 
     Args:
         true (sequence of Tensor): Labels, batch by batch, as the host's logger collects them.
         pred (sequence of Tensor): Scores, batch by batch: probabilities of labels, or log-probabilities of classes.
-        task_type (str): The host's task type; the shapes tell the same.
+        task_type (str): The host's task type. ``classification_binary`` has one class per node, and so one logit; of other
+            tasks the shapes tell.
 
     Shapes:
         - **input:** ``[N, K]`` and ``[N, K]`` (``[N]`` and ``[N]`` where K is 1), or ``[N]`` and ``[N, C]`` for classes
         - **output:** a number; NaN where there is no item
     """
-    from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score  # takes seconds
+    # takes seconds
+    from torchmetrics.functional.classification import binary_accuracy, binary_f1_score, multiclass_f1_score
 
     labels, scores = torch.cat(list(true)), torch.cat(list(pred))
     if not len(labels):
         return float("nan")
     if labels.dim() < scores.dim():
         return float(multiclass_f1_score(scores, labels, num_classes=scores.size(1), average="micro"))
+    measure = binary_accuracy if task_type == "classification_binary" else binary_f1_score
     # every label of every node is one yes-or-no question
-    return float(binary_f1_score(scores.flatten(), labels.flatten().long(), threshold=f1_threshold()))
+    return float(measure(scores.flatten(), labels.flatten().long(), threshold=f1_threshold()))
 
 
 def f1_threshold() -> float:

@@ -175,33 +175,37 @@ class Saint(Subgraphs):
 
 
 class Seeds:
-    """PyG's ``NeighborLoader`` around training nodes; only they are training nodes of their batch.
+    """PyG's ``NeighborLoader`` around the nodes of a split; only they are nodes of that split in their batch.
 
     Args:
         loader (NeighborLoader): It, whose batches begin with the nodes they are made for.
+        mask (str): The mask of that split.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self.loader, self.data = loader, loader.data
+    def __init__(self, loader: Any, mask: str = "train_mask") -> None:
+        self.loader, self.data, self.mask = loader, loader.data, mask
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Data]:
         for batch in self.loader:
-            batch.train_mask = batch.train_mask.clone()
-            batch.train_mask[batch.batch_size :] = False  # they lack neighbours of their own
+            batch[self.mask] = batch[self.mask].clone()
+            batch[self.mask][batch.batch_size :] = False  # they lack neighbours of their own
             yield batch
 
 
-def make_sampler(data: Data, word: str, own: CfgNode, neighbours: Neighbours | None = None) -> Any:
-    """The loader of parts that a word of ``train.sampler`` means.
+def make_sampler(
+    data: Data, word: str, own: CfgNode, neighbours: Neighbours | None = None, mask: str = "train_mask"
+) -> Any:
+    """The loader of parts that a word of ``train.sampler`` or ``val.sampler`` means.
 
     Args:
         data (Data): The graph.
         word (str): Any but ``full_batch``.
         own (CfgNode): A configuration of the host; its group ``train`` says how large parts are.
         neighbours (Neighbours, optional): Of the graph's edges, where they are known.
+        mask (str): The mask of the split that is read.
     """
     train = own.train
     if word == "random_node":
@@ -224,8 +228,8 @@ def make_sampler(data: Data, word: str, own: CfgNode, neighbours: Neighbours | N
     # networks of ours end in a convolution, the host's in a read-out of each node alone
     hops = int(own.gnn.layers_mp) + (own.model.type != "gnn")
     sizes, batch = list(train.neighbor_sizes)[:hops], int(train.batch_size)
-    nodes = data.train_mask.nonzero().view(-1)
-    return Seeds(NeighborLoader(data, sizes, input_nodes=nodes, batch_size=batch, shuffle=True))
+    nodes = data[mask].nonzero().view(-1)
+    return Seeds(NeighborLoader(data, sizes, input_nodes=nodes, batch_size=batch, shuffle=True), mask)
 
 
 @contextmanager
@@ -263,6 +267,6 @@ def sample_parts(loaders: list[Any], own: CfgNode) -> list[Any]:
     data, neighbours = loaders[0].dataset[0], None
     found = list(loaders)
     for place, word in words.items():
-        found[place] = make_sampler(data, word, own, neighbours)
+        found[place] = make_sampler(data, word, own, neighbours, "val_mask" if place else "train_mask")
         neighbours = getattr(found[place], "neighbours", neighbours)
     return found

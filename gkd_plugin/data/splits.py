@@ -67,13 +67,19 @@ def per_class_split(data: Data, train: int = 20, val: int = 30, seed: int = 0, l
         largest_component (bool): Whether to keep the largest connected component only, as those papers do.
 
     Raises:
-        UserError: If a class has fewer nodes than asked for, or none is left for the test.
+        UserError: If a class has fewer nodes than asked for, none is left for the test, or nodes have several labels.
     """
     data = LargestConnectedComponents()(data) if largest_component else data.clone()
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, list[Tensor]] = {"train_mask": [], "val_mask": [], "test_mask": []}
-    for label in data.y.unique().tolist():
-        nodes = (data.y == label).nonzero().view(-1)
+    classes = _flatten(data.y)
+    if classes.dim() > 1:
+        raise UserError(
+            f"split per class: y has the shape {list(data.y.shape)}, but one class for each item is needed. Draw at random "
+            "instead."
+        )
+    for label in classes.unique().tolist():
+        nodes = (classes == label).nonzero().view(-1)
         if nodes.numel() < train + val:
             raise UserError(
                 f"split per class: class {label} has {nodes.numel()} nodes, {train} + {val} are asked for. "
@@ -108,7 +114,7 @@ def hold_out_validation(data: Data, share: float = 0.2, seed: int = 0) -> Data:
         raise UserError(f"split: {nodes.numel()} training nodes leave none for validation. Two are needed.")
     generator = torch.Generator().manual_seed(seed)
     nodes = nodes[torch.randperm(nodes.numel(), generator=generator)]
-    y = data.y[nodes]
+    y = _flatten(data.y)[nodes]
     if y.dim() == 1 and not y.is_floating_point():
         parts = [nodes[y == label] for label in y.unique()]
     else:
@@ -119,6 +125,11 @@ def hold_out_validation(data: Data, share: float = 0.2, seed: int = 0) -> Data:
     data.val_mask[taken] = True
     data.train_mask = data.train_mask & ~data.val_mask
     return data
+
+
+def _flatten(y: Tensor) -> Tensor:
+    """Labels without axes of size 1 behind the first."""
+    return y.reshape(y.size(0)) if y.numel() == y.size(0) else y
 
 
 def _node_split(data: Data, seed: int, **options: object) -> Data:

@@ -82,7 +82,7 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
     several = f"{len(graphs):,} test graphs, " if len(graphs) > 1 else ""
     rows = {
         "network": f"`model.type: {own.model.type}` ({kind}`gnn.layers_mp: {own.gnn.layers_mp}`, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
-        "task": f"{own.dataset.task}, {own.dataset.task_type}, {own.share.dim_out} outputs",
+        "task": f"{own.dataset.task}, {own.dataset.task_type}, {_tell_outputs(own)}",
         "data": f"{data}: {several}{nodes:,} nodes, {edges:,} edges",
         "reads": ", ".join(f"`{name}`" for name in contents.inputs)
         + (f"; `x` has {own.share.dim_in} columns" if "x" in contents.inputs else ""),
@@ -91,6 +91,13 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
         f"{len(chosen.result.parameters)}, epoch {chosen.score.epoch:g} of {chosen.result.epochs}",
     }
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+
+
+def _tell_outputs(own: CfgNode) -> str:
+    count = int(own.share.dim_out)
+    if count == 1 and own.dataset.task_type == "classification":
+        return "1 output: the logit of class 1 of the two classes (above 0: class 1)"
+    return f"{count} output{'s' if count > 1 else ''}"
 
 
 def _name_data(own: CfgNode, more: str = "") -> str:

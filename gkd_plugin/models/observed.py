@@ -74,7 +74,7 @@ class ObservedModel:
 
     Attributes:
         reads_dense (bool): Whether it was trained on such a sample and no layer of it could.
-        together (Together, optional): Who runs it beside like networks, in one pass.
+        together (Together, optional): Who runs it beside similar networks, in one pass.
         stacked (int): The largest number of networks, itself included, that ran in one pass.
 
     Raises:

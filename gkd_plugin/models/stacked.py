@@ -1,4 +1,4 @@
-"""Like networks run together: one batched forward pass instead of one for each.
+"""Similar networks run together: one batched forward pass instead of one for each.
 
 Their weights are laid on one another (``torch.func``), and the features, which they share, are read once for all. Gradients
 arrive at each network's own weights. Networks are alike where their configurations differ in nothing but seeds, training,
@@ -218,7 +218,7 @@ def find_difference(members: Sequence[Request]) -> str | None:
 
 
 def observe_stacked(members: Sequence[Request]) -> list[Observation]:
-    """One batched forward pass of like networks, with gradient where that is on.
+    """One batched forward pass of similar networks, with gradient where that is on.
 
     Args:
         members (sequence of Request): Networks of a kind in one mode, on samples with the same tensors.

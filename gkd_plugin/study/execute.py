@@ -36,7 +36,7 @@ class Resources:
         threads (int, optional): Threads of each run. (default: what the base says, else cores / workers)
         memory (str, optional): Largest memory of a worker, such as ``4GB``.
         timeout (float, optional): Seconds after which a run is given up.
-        stack (int): How many like networks are trained together in one process: of runs that differ in their seeds, rates,
+        stack (int): How many similar networks are trained together in one process: of runs that differ in their seeds, rates,
             dropout or distillation only.
         per_gpu (int): How many workers share one GPU.
     """

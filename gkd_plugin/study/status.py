@@ -63,10 +63,10 @@ class Status(Printable):
         order = (DONE, RUNNING, PENDING, INTERRUPTED, FAILED, DAMAGED, MISSING)
         said = ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
         yield f"[bold]{escape(self.study.name)}[/] ({self.study.kind}, begun {self.study.created}): {said or 'no runs'}"
-        points = {point.name for point in self.study.points if point.role == POINT and point.epochs is None}
-        finished = (entry for entry in self.entries.values() if entry.state == DONE and entry.val is not None)
-        ranked = [entry for entry in finished if entry.name in points]
-        if ranked:
+        points = [point.name for point in self.study.points if point.role == POINT and point.epochs is None]
+        ranked = [self.entries[name] for name in points if name in self.entries]
+        ranked = [entry for entry in ranked if entry.state == DONE and entry.val is not None]
+        if ranked:  # of equal ones the first point, as in the tables
             best = max(ranked, key=lambda entry: (1 if entry.better else -1) * (entry.val or 0.0))
             yield f"best validation {format_score(best)}: {escape(best.name)}"
         running = [entry for entry in self.entries.values() if self._state(entry) == RUNNING]

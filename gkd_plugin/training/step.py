@@ -61,7 +61,7 @@ class Updates:
         sources (Sources): Who teaches them.
         streams (RandomStreams): The run's streams. Student 1 draws from the global one.
         recorders (sequence of Recorder): Who looks at each step.
-        together (Together, optional): Who runs like networks in one pass.
+        together (Together, optional): Who runs similar networks in one pass.
     """
 
     def __init__(

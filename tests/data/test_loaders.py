@@ -141,8 +141,36 @@ def test_component_and_features_are_prepared_before_the_split(toy: Any, configur
     data, parts = masks()
     assert data.num_nodes == 100
     assert set.union(*parts) == set(range(100))
-    raw = graph().x[:100] - 1  # PyG's transform moves the smallest feature to 0
-    torch.testing.assert_close(data.x, raw / raw.sum(dim=1, keepdim=True).clamp(min=1))
+    assert bool((graph().x[:100] >= 1).all())  # so that a smallest feature that is taken off would show
+    for row, raw in zip(data.x.tolist(), graph().x[:100].tolist(), strict=True):
+        assert row == pytest.approx([value / sum(raw) for value in raw])
+
+
+def test_rows_are_divided_by_their_own_sums_alone(toy: Any, configure: Set) -> None:
+    configure(row_normalize=True)
+    found = []
+    for smallest in (0.0, 0.5, 2.0):  # of a node that a protocol may hold out: no other row may see it
+        data = graph()
+        data.x[3] /= 1000  # a sum below 1
+        data.x[4] = 0
+        data.x[5] = torch.tensor([smallest, 3.0])
+        toy(data)
+        found.append(masks()[0].x)
+    torch.testing.assert_close(found[0].sum(dim=1), (torch.arange(120) != 4).float())
+    others = torch.arange(120) != 5
+    assert all(torch.equal(each[others], found[0][others]) for each in found)
+
+
+@pytest.mark.parametrize("protocol", ["transductive", "inductive"])
+def test_features_below_0_have_no_sum_to_divide_by(toy: Any, configure: Set, protocol: str) -> None:
+    data = graph()
+    data.x[7, 1] = -0.5
+    toy(data)
+    configure(row_normalize=True, protocol=protocol)
+    with pytest.raises(
+        ConfigError, match=r"splits\.row_normalize: true, but toy has features below 0, whose sum can be 0"
+    ):
+        masks()
 
 
 @pytest.mark.parametrize(
@@ -377,6 +405,16 @@ def test_micro_f1_by_hand_between_the_two_thresholds(configure: Set) -> None:
 
 def test_micro_f1_of_nothing_found_is_zero(configure: Set) -> None:
     assert f1_micro([torch.ones(4, 3)], [torch.zeros(4, 3)], "") == 0.0
+
+
+def test_micro_f1_of_two_classes_counts_both(configure: Set) -> None:
+    from sklearn.metrics import f1_score
+
+    true, logits = torch.randint(2, (50,)), torch.randn(50)
+    expected = f1_score(true.numpy(), (logits > 0).numpy(), average="micro")
+    cut = (true.split(20), logits.sigmoid().split(20))
+    assert f1_micro(*cut, "classification_binary") == pytest.approx(expected)
+    assert f1_micro(*cut, "classification_multilabel") != pytest.approx(expected)  # of one label it is that label's F1
 
 
 def test_micro_f1_with_one_class_per_node_is_the_accuracy(configure: Set) -> None:

@@ -155,6 +155,10 @@ def test_only_the_nodes_that_a_batch_is_made_for_are_trained_on(monkeypatch) -> 
     assert asked["input_nodes"].tolist() == [0, 2, 4, 6, 8]
     (batch,) = loader
     assert batch.train_mask.tolist() == [True, True, False, False] and len(loader) == 1
+    graph.val_mask = ~graph.train_mask
+    loader = make_sampler(graph, "neighbor", own, mask="val_mask")  # as val.sampler
+    assert asked["input_nodes"].tolist() == [1, 3, 5, 7, 9]
+    assert next(iter(loader)).train_mask.all()  # of the split that is asked for alone
     own.model.type = "gcn"  # ends in a convolution: one more hop
     make_sampler(graph, "neighbor", own)
     assert asked["sizes"] == own.train.neighbor_sizes[:3]

@@ -71,6 +71,19 @@ def test_per_class_split_counts_in_both_sets():
     assert data.y[data.val_mask].bincount().tolist() == [3, 3, 3]
 
 
+def test_labels_in_a_column_are_classes_and_several_are_none():
+    data = Data(x=torch.ones(60, 1), y=torch.arange(60) % 3, num_nodes=60)
+    column = Data(x=data.x, y=data.y.view(60, 1), num_nodes=60)
+    for split in (lambda each: per_class_split(each, 5, 5, 1), lambda each: random_split(each, 0.5, 0.2, 1)):
+        assert all(torch.equal(split(data)[mask], split(column)[mask]) for mask in ("train_mask", "val_mask"))
+    for each in (data, column):
+        each.train_mask = torch.ones(60, dtype=torch.bool)
+        held = hold_out_validation(each, 0.2, 1).val_mask
+        assert torch.bincount(each.y.flatten()[held]).tolist() == [4, 4, 4]
+    with pytest.raises(UserError, match=r"y has the shape \[60, 2\], but one class for each item"):
+        per_class_split(Data(x=data.x, y=torch.ones(60, 2), num_nodes=60), 5, 5, 1)
+
+
 def test_per_class_split_refuses_what_it_cannot_give():
     with pytest.raises(UserError, match=r"class 0 has 10 nodes, 8 \+ 3"):
         per_class_split(graph(3, 10), train=8, val=3)

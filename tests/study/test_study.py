@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from gkd_plugin.errors import UserError
+from gkd_plugin.study.ledger import DONE, Entry
 from gkd_plugin.study.points import CONTROL, Point
+from gkd_plugin.study.status import Status
 from gkd_plugin.study.study import Study, find_study, read_study_file
 
 POINTS = (
@@ -88,3 +90,12 @@ def test_a_dry_run_is_told_from_no_study(name: str, tmp_path: Path) -> None:
     (tmp_path / "base_grid_small.gkd" / "configs").mkdir(parents=True)
     with pytest.raises(UserError, match="nothing was trained yet; base_grid_small.gkd holds what --dry-run wrote"):
         find_study(tmp_path / name)
+
+
+def test_of_equal_scores_the_status_names_the_first_point(tmp_path: Path) -> None:
+    points = tuple(Point(name, {}, {}) for name in ("b", "a", "c"))
+    entries = {
+        name: Entry(name, DONE, metric="accuracy", better=True, val=val)
+        for name, val in zip("abc", (0.5, 0.5, 0.4), strict=True)
+    }
+    assert "best validation 50.00 %: b" in str(Status(make(tmp_path, points=points), entries, held=False))
