@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gkd_plugin.errors import ConfigError, Problem, quote
+from gkd_plugin.errors import ConfigError, Problem, UserError, describe_error, find_place, quote
 from gkd_plugin.schema import BadValue, Key, show
 
 YOU, DEFAULT = "you", "default"
@@ -113,6 +113,11 @@ class GroupDraft:
                 reason = key.unless(sound) if key.unless else None
             except _Broken:
                 continue
+            except Exception as error:  # a plugin's own function
+                raise UserError(
+                    f"{self.group}.{key.name}: the function that tells whether the key applies (`unless`) failed: "
+                    f"{describe_error(error)} ({find_place(error)})."
+                ) from error
             if reason is None:
                 continue
             if self.wrote(key.name) and key.name not in self.broken:

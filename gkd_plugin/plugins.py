@@ -8,7 +8,6 @@ which installed ones are loaded.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +17,9 @@ from typing import Any
 import pluggy
 
 from gkd_plugin import builtin, hookspecs
-from gkd_plugin.config import kd_keys
 from gkd_plugin.errors import UserError, nearest
-from gkd_plugin.schema import Key, Kind
+from gkd_plugin.plugin_checks import check_answer, check_defaults
 from gkd_plugin.space import axes
-from gkd_plugin.space.answers import Source
-from gkd_plugin.space.sources import SourceModel
 
 manager = pluggy.PluginManager("gkd_plugin")
 manager.add_hookspecs(hookspecs)
@@ -72,7 +68,7 @@ def register_plugin(plugin: Any, name: str | None = None) -> str:
     label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
     try:
         return _register(plugin, label, "-", "-")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the whole program for a plugin's sake
         raise UserError(f"plugin '{label}' was not loaded: {_describe_error(error)}") from error
 
 
@@ -91,6 +87,7 @@ def _register(plugin: Any, label: str, distribution: str, version: str) -> str:
             if hook in hooks:
                 only = manager.subset_hook_caller(hook, [p for p in manager.get_plugins() if p is not plugin])
                 only(register=partial(_add, axis, label))
+        check_defaults(label)
         _loaded[label] = Loaded(label, distribution, version, tuple(hooks))
         _notify_listeners()
     except BaseException:
@@ -128,66 +125,7 @@ def _require_known_hooks(plugin: Any) -> None:
 
 def _add(axis: Any, origin: str, name: str, answer: Any) -> None:
     axis.add(name, answer, origin)
-    for key in getattr(answer, "keys", ()):  # they go into every cfg: one that is none would break them all
-        if not isinstance(key, Key) or not key.name.isidentifier() or not isinstance(key.kind, Kind):
-            raise UserError(
-                f"{axis.name}: '{name}' declares the key {key!r}. Allowed: gkd_plugin.schema.Key(name, ...)."
-            )
-    groups = [*axes.knowledge, *(word for word in axes.layer_maps if axes.layer_maps[word].learned)]
-    if groups.count(name) > 1:
-        raise UserError(f"{axis.name}: the name '{name}' is in use already: the group kd_{name}. Choose another name.")
-    if axis is axes.sources:
-        _require_own_keys(name, answer)
-        _require_own_name(name, answer)
-    if axis is axes.layer_maps or axis is axes.knowledge:
-        _require_map_keys()
-    if axis is axes.knowledge:
-        _require_parts(name, answer)
-
-
-def _require_own_keys(name: str, source: Source) -> None:
-    """The keys of all sources stand in the group ``kd``, beside those of the scheme."""
-    others = {key.name: key for word in axes.sources if word != name for key in axes.sources[word].keys}
-    taken = {key.name: key for key in kd_keys.SCHEME_KEYS} | others
-    for key in source.keys:
-        if taken.get(key.name, key) is not key:
-            raise UserError(f"sources: '{name}' declares the key kd.{key.name}, which is taken. It needs another name.")
-
-
-def _require_own_name(name: str, source: Source) -> None:
-    """The name of a source that stands in for a student is an answer to ``kd.predict``, and a column of the results."""
-    if source.model is not None and not (isinstance(source.model, type) and issubclass(source.model, SourceModel)):
-        raise UserError(f"sources: the model of '{name}' is {source.model!r}. Allowed: a subclass of SourceModel.")
-    stands_in = source.model is not None and source.model.stands_in
-    if stands_in and (name in (*kd_keys.PREDICT, "mean") or re.fullmatch(r"s\d+", name)):
-        raise UserError(f"sources: '{name}' is the name of an answer already (kd.predict). Choose another name.")
-
-
-def _require_map_keys() -> None:
-    """The keys of fixed layer maps stand in every group that compares layers, beside the keys that are there."""
-    layered = [axes.knowledge[word] for word in axes.knowledge if axes.knowledge[word].layered]
-    taken = {key.name: "all groups" for key in kd_keys.COMMON}
-    taken |= {key.name: f"kd_{kind.name}" for kind in layered for key in kind.keys}
-    owners: dict[str, str] = {}
-    for word in axes.layer_maps:
-        for key in () if axes.layer_maps[word].learned else axes.layer_maps[word].keys:
-            holder = taken.get(key.name) or owners.get(key.name)
-            if holder is not None:
-                raise UserError(
-                    f"layer_maps: '{word}' declares the key '{key.name}', which {holder} has already. It needs another name."
-                )
-            owners[key.name] = f"layer map '{word}'"
-
-
-def _require_parts(name: str, knowledge: Any) -> None:
-    """A knowledge under its own name, whose parts are weighed by keys that exist."""
-    if knowledge.name != name:
-        raise UserError(f"knowledge: '{name}' is registered, but the class is called '{knowledge.name}'. Use one name.")
-    known = {key.name for key in kd_keys.keys_of(knowledge)}
-    for part in knowledge.parts:
-        for key in (part.weight, part.source):
-            if key is not None and key not in known:
-                raise UserError(f"knowledge: '{name}' has a part with the key '{key}', which it does not declare.")
+    check_answer(axis, name, answer)
 
 
 def _describe_error(error: BaseException) -> str:

@@ -25,6 +25,7 @@ LAYERS = [
 BESIDE = {  # what stands outside the layers, each with the parts that may import it
     "hookspecs": {"gkd_plugin", "builtin", "plugins"},
     "builtin": {"plugins"},
+    "plugin_checks": {"plugins"},
     "plugins": {"gkd_plugin", "registration", "commands", "testing"},
     "registration": {"gkd_plugin"},
     "testing": set(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -20,10 +22,10 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.host import cfg
 from gkd_plugin.plugins import Loaded
-from gkd_plugin.schema import Key, Number
+from gkd_plugin.schema import Choice, Flag, Key, Kind, Number
 from gkd_plugin.space import axes
-from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Source
-from gkd_plugin.space.knowledge.base import LayerTerm
+from gkd_plugin.space.answers import Divergence, Kernel, LayerMap, Preset, Schedule, Source
+from gkd_plugin.space.knowledge.base import LayerTerm, Term
 from gkd_plugin.space.observation import Observation
 from tests.toy import config, values
 
@@ -169,6 +171,38 @@ class NotAKey(Energy):
     keys: ClassVar[Any] = ("power",)
 
 
+class OneKey(Energy):
+    keys: ClassVar[Any] = Key("power", 1.0, Number(), "not in a tuple")
+
+
+class TwiceTheKey(Energy):
+    keys: ClassVar[tuple[Key, ...]] = (Key("power", 1.0, Number(), "one"), Key("power", 2.0, Number(), "another"))
+
+
+class Nothing(LayerTerm):
+    name, summary, reference = "nothing", "compares nothing", "a test"
+
+
+class NothingOfLogits(Term):
+    name, summary, reference = "nothing", "compares nothing", "a test"
+
+
+class Nameless(Nothing):
+    name = None  # type: ignore[assignment]
+
+
+def with_default(default: Any, kind: Kind) -> type[Energy]:
+    return type("WithDefault", (Energy,), {"keys": (Key("power", default, kind, "an exponent"),)})
+
+
+def schedule(pattern: Any, factor: Any, valid: Any = None) -> Schedule:
+    return Schedule(pattern, factor, "a schedule", "a test", valid)
+
+
+def layer_map(**functions: Any) -> LayerMap:
+    return LayerMap("a map", "a test", **functions)
+
+
 @pytest.mark.parametrize(
     ("axis", "name", "answer", "message"),
     [
@@ -180,6 +214,44 @@ class NotAKey(Energy):
         ("knowledge", "energy", KERNEL, r"Allowed: .*knowledge\.base\.Term"),
         ("knowledge", "attention", Energy, "'attention' is in use already"),
         ("knowledge", "energy", NotAKey, "declares the key 'power'"),
+        ("knowledge", "energy", OneKey, r"the keys of 'energy' are Key.* keys=\(Key\(...\),\)"),
+        ("knowledge", "energy", TwiceTheKey, "declares the key 'power' twice"),
+        ("knowledge", "nothing", Nameless, "the class is called None. Set name = 'nothing'"),
+        ("knowledge", "energy", with_default("x", Number()), "'power' with the default 'x'.* a number of at least 0"),
+        ("knowledge", "energy", with_default(-1.0, Number(0)), "'power' with the default -1.0"),
+        ("knowledge", "energy", with_default("no", Flag()), "'power' with the default 'no'.* true or false"),
+        ("knowledge", "energy", with_default("z", Choice(("a", "b"))), "'power' with the default 'z'.* one of a, b"),
+        (
+            "kernels",
+            "two",
+            Kernel(lambda x, y: x[:, 0], "two", "a test"),
+            "function of 'two' is called with 3 arguments",
+        ),
+        (
+            "divergences",
+            "one",
+            Divergence(lambda x: x, "one", "a test"),
+            "function of 'one' is called with 2 arguments",
+        ),
+        ("schedules", "bad_n", schedule(r"bad_(\d+", lambda e, n: 1.0), "is no regular expression"),
+        ("schedules", "bad_n", schedule(r"bad_(\d+)", lambda e: 1.0), "factor of 'bad_n' is called with 2 arguments"),
+        ("schedules", "bad_n", schedule(r"bad_(\d+)", 1.0), "factor of 'bad_n' is 1.0. Allowed: a function of 2"),
+        (
+            "schedules",
+            "bad_n",
+            schedule(r"bad_(\d+)", lambda e, n: 1.0, lambda: None),
+            "valid of 'bad_n' is called with 1",
+        ),
+        ("layer_maps", "none", layer_map(), "'none' needs weights .* or module .*, and not both"),
+        ("layer_maps", "both", layer_map(weights=backwards, module=lambda *given: None), "'both' needs weights"),
+        (
+            "layer_maps",
+            "few",
+            layer_map(weights=lambda rows, columns: 1),
+            "weights of 'few' is called with 4 arguments",
+        ),
+        ("presets", "list", Preset("a list", "a test", ["kd_response"]), r"groups of 'list' is \['kd_response'\]"),
+        ("presets", "flat", Preset("flat", "a test", {"kd_response": 1}), "groups of 'flat' is"),
     ],
 )
 def test_what_is_no_answer_is_refused_and_nothing_of_the_plugin_stays(
@@ -198,6 +270,106 @@ def test_what_is_no_answer_is_refused_and_nothing_of_the_plugin_stays(
         gkd_plugin.register_plugin(wrong, "wrong")
     assert {each.name: list(each) for each in axes.ALL} == before
     assert "wrong" not in [p.name for p in plugins.loaded()] and not plugins.manager.has_plugin("wrong")
+
+
+def test_an_exit_inside_a_hook_is_refused_as_well() -> None:
+    class Leaving:
+        @hookimpl
+        def gkd_register_kernels(self, register: Any) -> None:
+            raise SystemExit(1)
+
+    with pytest.raises(UserError, match="plugin 'leaving' was not loaded: SystemExit: 1"):
+        gkd_plugin.register_plugin(Leaving(), "leaving")
+
+
+@pytest.mark.parametrize("default", [1.0, 2, None, "1"])
+def test_a_default_may_be_written_as_a_file_has_it(default: Any) -> None:
+    class Fine:
+        @hookimpl
+        def gkd_register_knowledge(self, register: Any) -> None:
+            register("energy", with_default(default, Number()))
+
+    wanted = pytest.raises(UserError, match="default '1'") if default == "1" else contextlib.nullcontext()
+    with wanted:
+        gkd_plugin.register_plugin(Fine(), "fine")
+    gkd_plugin.unregister_plugin("fine")
+
+
+class Misbehaving(LayerTerm):
+    """Writes where others read."""
+
+    name, summary, reference = "misbehaving", "writes where others read", "a test"
+    keys: ClassVar[tuple[Key, ...]] = (
+        Key("how", "x", Choice(("x", "labels", "edges", "source", "grad")), "what it does"),
+        Key("extra", 0.0, Number(), "fails where it is asked", unless=lambda values: values["no such key"]),
+    )
+
+    def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
+        ours, theirs = learner.layer(self.tap, row), source.layer(self.tap, column)
+        how = self.group["how"]
+        assert learner.labels is not None
+        with torch.no_grad():
+            if how == "x":
+                ours.mul_(1)
+            elif how == "labels":
+                learner.labels.mul_(1)
+            elif how == "edges":
+                learner.graph.edge_index.mul_(1)
+            elif how == "source":
+                theirs.mul_(1)
+        if how == "grad":
+            torch.set_grad_enabled(False)
+        return (ours - theirs).square().mean()
+
+
+@pytest.mark.usefixtures("toy_data")
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("x", r"writes into the student's hidden states \(conv 2\)"),
+        ("labels", "writes into the student's labels"),
+        ("edges", "writes into the student's edge_index"),
+        ("source", r"writes into the source's hidden states \(conv 2\)"),
+        ("grad", r"leaves torch.set_grad_enabled\(False\) behind"),
+    ],
+)
+def test_a_term_that_writes_where_others_read_is_refused(
+    how: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Misbehaving, "keys", Misbehaving.keys[:1])
+    with registered(Misbehaving):
+        groups = {"kd": {"students": 2}, "kd_misbehaving": {"weight": 1, "how": how}}
+        with pytest.raises(UserError, match=rf"knowledge 'misbehaving': forward {told}"):
+            run(config(tmp_path, "one", optim={"max_epoch": 1}, **groups), quiet=True)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.usefixtures("toy_data")
+@pytest.mark.parametrize(("term", "method"), [(Nothing, "distance"), (NothingOfLogits, "forward")])
+def test_a_term_that_compares_nothing_is_named(term: type[Term], method: str, tmp_path: Path) -> None:
+    with registered(term), pytest.raises(UserError, match=rf"knowledge 'nothing': {term.__name__} defines no {method}"):
+        run(config(tmp_path, "one", kd={"students": 2}, kd_nothing={"weight": 1}), quiet=True)
+
+
+def test_a_function_of_a_key_that_fails_is_named(tmp_path: Path) -> None:
+    with registered(Misbehaving):
+        groups = {"kd": {"students": 2}, "kd_misbehaving": {"weight": 1, "extra": 2}}
+        with pytest.raises(UserError, match=r"kd_misbehaving\.extra: the function .* failed: KeyError: 'no such key'"):
+            read_config(values(**groups))
+
+
+@contextlib.contextmanager
+def registered(term: type[Term]) -> Iterator[None]:
+    class Plugin:
+        @hookimpl
+        def gkd_register_knowledge(self, register: Any) -> None:
+            register(term.name, term)
+
+    gkd_plugin.register_plugin(Plugin(), "one_term")
+    try:
+        yield
+    finally:
+        gkd_plugin.unregister_plugin("one_term")
 
 
 def test_a_plugin_without_hooks_is_refused() -> None:

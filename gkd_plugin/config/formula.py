@@ -75,7 +75,7 @@ class _Writer:
         symbols += self._explain_sources()
         for word in dict.fromkeys(str(group["schedule"]) for group in self.plan.active):
             if word != "constant":
-                symbols.append((word, f"{schedules.parse(word)[0].summary}; epochs count from 0"))
+                symbols.append((word, f"{schedules.describe(word)}; epochs count from 0"))
         return Formula(f"L{self.me}", tuple(parts), tuple(dict.fromkeys(symbols)))
 
     # ------------------------------------------------------------------------------------------------------ parts

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 from torch import Tensor, nn
 
@@ -166,7 +167,21 @@ class Schedule:
     def numbers(self, word: str) -> tuple[int, ...] | None:
         """The numbers in ``word``, or ``None`` where it is not of this schedule."""
         match = re.fullmatch(self.pattern, word)
-        return tuple(int(part) for part in match.groups()) if match else None
+        try:
+            return tuple(int(part) for part in match.groups()) if match else None
+        except (TypeError, ValueError):  # a group that took something else than a number
+            return None
+
+    def measure(self, epoch: int, numbers: tuple[int, ...]) -> float:
+        """The factor in one epoch.
+
+        Raises:
+            ValueError: If it is no number of at least 0.
+        """
+        found = self.factor(epoch, *numbers)
+        if isinstance(found, (bool, str)) or not isinstance(found, SupportsFloat) or not 0 <= float(found) < math.inf:
+            raise ValueError(f"its factor in epoch {epoch} is {found!r}, and not a number of at least 0")
+        return float(found)
 
 
 @dataclass(frozen=True)

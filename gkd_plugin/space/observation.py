@@ -115,6 +115,17 @@ class Observation:
         """
         return compute() if self.keep is None else self.keep(parts, compute)
 
+    def count_writes(self) -> dict[str, int]:
+        """How often each of its tensors was written into, where torch counts that."""
+        graph = self.graph
+        found = {"logits": self.logits, "labels": self.labels, "edge_index": graph.edge_index, "batch": graph.batch}
+        found |= {"train_mask": graph.train_mask, "edge_type": graph.edge_type}
+        for tap, states in self.hidden.items():
+            found |= {f"hidden states ({tap} {layer})": state for layer, state in enumerate(states, 1)}
+        return {
+            name: each._version for name, each in found.items() if isinstance(each, Tensor) and not each.is_inference()
+        }
+
     def detached(self) -> Observation:
         """The same values without gradient and with a memo of their own."""
         hidden = {tap: tuple(h.detach() for h in states) for tap, states in self.hidden.items()}

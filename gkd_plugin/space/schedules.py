@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gkd_plugin.errors import nearest
+from gkd_plugin.errors import describe_error, nearest
 from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Schedule
@@ -67,10 +67,28 @@ def parse(word: str) -> tuple[Schedule, tuple[int, ...]]:
         wrong = schedule.valid(*numbers) if schedule.valid else None
         if wrong:
             raise BadValue(f"In {name}, {wrong}.")
+        try:
+            schedule.measure(0, numbers)
+        except Exception as error:  # a plugin's own function
+            raise BadValue(f"In {name}, {error if type(error) is ValueError else describe_error(error)}.") from error
         return schedule, numbers
     raise BadValue(
         f"{nearest(word, axes.schedules)}Allowed: {', '.join(axes.schedules)}, with whole numbers for the letters."
     )
+
+
+def describe(word: str) -> str:
+    """What a schedule such as ``rampup_80`` does, with its numbers under the letters of its registered name.
+
+    Args:
+        word (str): The schedule as the configuration names it.
+    """
+    schedule, numbers = parse(word)
+    name = next(name for name in axes.schedules if axes.schedules[name] is schedule)
+    letters = [part for part in name.split("_") if len(part) == 1]
+    if not numbers or len(letters) != len(numbers):
+        return schedule.summary
+    return f"{schedule.summary} ({', '.join(f'{letter} = {n}' for letter, n in zip(letters, numbers, strict=True))})"
 
 
 def factor(word: str, epoch: int) -> float:
@@ -81,4 +99,4 @@ def factor(word: str, epoch: int) -> float:
         epoch (int): The epoch, from 0.
     """
     schedule, numbers = parse(word)
-    return float(schedule.factor(epoch, *numbers))
+    return schedule.measure(epoch, numbers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -72,7 +73,10 @@ class _Group:
 
     def factor(self, epoch: int) -> float:
         schedule, numbers = self._schedule
-        return float(schedule.factor(epoch, *numbers))
+        try:
+            return schedule.measure(epoch, numbers)
+        except ValueError as error:
+            raise UserError(f"kd_{self.group.name}.schedule {self.group['schedule']}: {error}.") from error
 
 
 class Objective(nn.Module):
@@ -216,7 +220,9 @@ class Objective(nn.Module):
         for member in group.sides:
             source = self._read_side(group, member, learner, sources)
             matrix = self._weigh_layers(group, member, learner, source, weights)
-            value = self.terms[self._key(group.group, member)](learner, source, matrix)
+            term = self.terms[self._key(group.group, member)]
+            with _leaving_untouched(group.group.name, learner, source):
+                value = term(learner, source, matrix)
             found[member] = value if isinstance(value, Mapping) else {group.parts[0].part.weight: value}
             self._require_values(group, found[member])
         return {**found, LEARNER: next(iter(found.values()))} if found else found
@@ -263,6 +269,34 @@ class Objective(nn.Module):
         if missing:
             raise UserError(f"knowledge '{name}': reports names '{missing[0]}', but forward leaves no such number.")
         return {f"kd_{name}_{n}": torch.stack([term.reported[n].detach() for term in terms]).mean() for n in numbers}
+
+
+@contextmanager
+def _leaving_untouched(name: str, learner: Observation, source: Observation) -> Iterator[None]:
+    """Refuses a term of a plugin that writes into what it is given, or leaves torch's gradients switched.
+
+    Raises:
+        UserError: With the term, and what it has written into.
+    """
+    if axes.knowledge.origin(name) == "gkd_plugin":
+        yield
+        return
+    sides = {"student's": learner, "source's": source}
+    before = {side: seen.count_writes() for side, seen in sides.items()}
+    enabled = torch.is_grad_enabled()
+    yield
+    if torch.is_grad_enabled() != enabled:
+        torch.set_grad_enabled(enabled)
+        raise UserError(
+            f"knowledge '{name}': forward leaves torch.set_grad_enabled({not enabled}) behind. Use `with torch.no_grad():`."
+        )
+    for side, seen in sides.items():
+        written = [what for what, count in seen.count_writes().items() if before[side].get(what, count) != count]
+        if written:
+            raise UserError(
+                f"knowledge '{name}': forward writes into the {side} {', '.join(written)} (such as x.mul_(2)), which others read, "
+                "too. Compute new tensors: x = x * 2."
+            )
 
 
 def _sides(parts: Iterable[_Weighed]) -> tuple[Member, ...]:

@@ -256,4 +256,9 @@ class Updates:
             f"{'are' if len(broken) > 1 else 'is'} not finite "
             f"(task loss {loss:g}{''.join(f', {n} {v:g}' for n, v in numbers.items())}). Nothing finished is lost; "
             "try a smaller optim.base_lr, kd.clip_grad_norm 1, or a smaller weight of that term."
+            + (
+                " Or the term itself gives no number: 0 / 0, or a root or logarithm of 0."
+                if math.isfinite(loss) and broken
+                else ""
+            )
         )

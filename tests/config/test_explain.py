@@ -89,7 +89,7 @@ def test_weights_of_layer_maps():
 def test_schedules_stand_in_the_formula():
     groups = {"kd_structure": {"weight": 1, "schedule": "window_0_30"}}
     assert loss(**groups)[1].startswith("1 · window_0_30 · D_structure")
-    assert "epochs count from 0" in meaning("window_0_30", **groups)
+    assert meaning("window_0_30", **groups) == "1 for a <= epoch < b, else 0 (a = 0, b = 30); epochs count from 0"
 
 
 def test_label_losses_follow_the_task():

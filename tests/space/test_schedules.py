@@ -70,3 +70,30 @@ def test_every_answer_tells_what_it_is() -> None:
         assert schedule.summary
         assert schedule.reference
         assert "\n" not in schedule.summary
+
+
+@pytest.mark.parametrize("found", [None, -1.0, float("nan"), float("inf"), "1", True])
+def test_a_factor_that_is_no_number_of_at_least_0_is_refused(found: object) -> None:
+    axes.schedules.add("odd_n", Schedule(r"odd_(\w+)", lambda e, n: found, "odd", "-"), "test")  # type: ignore[arg-type, return-value]
+    try:
+        with pytest.raises(BadValue, match=r"In odd_n, its factor in epoch 0 is .*, and not a number of at least 0"):
+            schedules.parse("odd_3")
+        with pytest.raises(BadValue, match="Allowed: "):
+            schedules.parse("odd_word")  # its group is no number
+    finally:
+        axes.schedules.discard("test")
+
+
+def test_a_factor_that_fails_is_told() -> None:
+    axes.schedules.add("odd_n", Schedule(r"odd_(\d+)", lambda e, n: 1 / n, "odd", "-"), "test")
+    try:
+        assert schedules.factor("odd_4", 0) == 0.25
+        with pytest.raises(BadValue, match="In odd_n, ZeroDivisionError"):
+            schedules.parse("odd_0")
+    finally:
+        axes.schedules.discard("test")
+
+
+def test_the_numbers_are_told_with_their_letters() -> None:
+    assert schedules.describe("window_0_30") == "1 for a <= epoch < b, else 0 (a = 0, b = 30)"
+    assert schedules.describe("constant") == "always"

@@ -135,7 +135,7 @@ class Term(nn.Module):
         self, learner: Observation, source: Observation, weights: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:
         """The value of the term; a mapping from weight keys to values where it has several :attr:`parts`."""
-        raise NotImplementedError
+        raise UserError(f"knowledge '{self.group.name}': {type(self).__name__} defines no forward.")
 
     def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
         """Columns that it adds to the rows of validation.
@@ -180,7 +180,7 @@ class LayerTerm(Term):
 
     def distance(self, learner: Observation, source: Observation, row: int, column: int) -> Tensor:
         """The distance between layer ``row`` of the learner and layer ``column`` of the source (both from 1), a scalar."""
-        raise NotImplementedError
+        raise UserError(f"knowledge '{self.group.name}': {type(self).__name__} defines no distance.")
 
     def distances(self, learner: Observation, source: Observation, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """The distances of some layer pairs, ``[len(pairs)]``; terms that know a faster way than one by one give it."""
