@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 from torch import Tensor, nn
 
+from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.ops.edges import EdgeSet
 from gkd_plugin.schema import Key, show
 
@@ -176,11 +177,14 @@ class Schedule:
         """The factor in one epoch.
 
         Raises:
-            ValueError: If it is no number of at least 0.
+            UserError: If it is no number of at least 0, or the function fails.
         """
-        found = self.factor(epoch, *numbers)
+        try:
+            found = self.factor(epoch, *numbers)
+        except Exception as error:  # a plugin's own function
+            raise UserError(f"the factor in epoch {epoch} cannot be computed: {describe_error(error)}") from error
         if isinstance(found, (bool, str)) or not isinstance(found, SupportsFloat) or not 0 <= float(found) < math.inf:
-            raise ValueError(f"its factor in epoch {epoch} is {found!r}, and not a number of at least 0")
+            raise UserError(f"the factor in epoch {epoch} is {found!r}, and not a number of at least 0")
         return float(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gkd_plugin.errors import describe_error, nearest
+from gkd_plugin.errors import UserError, nearest
 from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes
 from gkd_plugin.space.answers import Schedule
@@ -69,8 +69,8 @@ def parse(word: str) -> tuple[Schedule, tuple[int, ...]]:
             raise BadValue(f"In {name}, {wrong}.")
         try:
             schedule.measure(0, numbers)
-        except Exception as error:  # a plugin's own function
-            raise BadValue(f"In {name}, {error if type(error) is ValueError else describe_error(error)}.") from error
+        except UserError as error:
+            raise BadValue(f"In {name}, {error}.") from error
         return schedule, numbers
     raise BadValue(
         f"{nearest(word, axes.schedules)}Allowed: {', '.join(axes.schedules)}, with whole numbers for the letters."
@@ -97,6 +97,12 @@ def factor(word: str, epoch: int) -> float:
     Args:
         word (str): The schedule as the configuration names it, e.g. ``warmup_10``.
         epoch (int): The epoch, from 0.
+
+    Raises:
+        UserError: If it is no number of at least 0.
     """
     schedule, numbers = parse(word)
-    return schedule.measure(epoch, numbers)
+    try:
+        return schedule.measure(epoch, numbers)
+    except UserError as error:
+        raise UserError(f"schedule {word}: {error}.") from error

@@ -75,7 +75,7 @@ class _Group:
         schedule, numbers = self._schedule
         try:
             return schedule.measure(epoch, numbers)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"kd_{self.group.name}.schedule {self.group['schedule']}: {error}.") from error
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from gkd_plugin import plugins
+from gkd_plugin.errors import UserError
 from gkd_plugin.schema import BadValue
 from gkd_plugin.space import axes, schedules
 from gkd_plugin.space.answers import Schedule
@@ -76,7 +77,7 @@ def test_every_answer_tells_what_it_is() -> None:
 def test_a_factor_that_is_no_number_of_at_least_0_is_refused(found: object) -> None:
     axes.schedules.add("odd_n", Schedule(r"odd_(\w+)", lambda e, n: found, "odd", "-"), "test")  # type: ignore[arg-type, return-value]
     try:
-        with pytest.raises(BadValue, match=r"In odd_n, its factor in epoch 0 is .*, and not a number of at least 0"):
+        with pytest.raises(BadValue, match=r"In odd_n, the factor in epoch 0 is .*, and not a number of at least 0"):
             schedules.parse("odd_3")
         with pytest.raises(BadValue, match="Allowed: "):
             schedules.parse("odd_word")  # its group is no number
@@ -88,8 +89,18 @@ def test_a_factor_that_fails_is_told() -> None:
     axes.schedules.add("odd_n", Schedule(r"odd_(\d+)", lambda e, n: 1 / n, "odd", "-"), "test")
     try:
         assert schedules.factor("odd_4", 0) == 0.25
-        with pytest.raises(BadValue, match="In odd_n, ZeroDivisionError"):
+        with pytest.raises(BadValue, match="In odd_n, the factor in epoch 0 cannot be computed: ZeroDivisionError"):
             schedules.parse("odd_0")
+    finally:
+        axes.schedules.discard("test")
+
+
+def test_a_factor_that_fails_later_is_told_then() -> None:
+    axes.schedules.add("odd_n", Schedule(r"odd_(\d+)", lambda e, n: n - e, "odd", "-"), "test")
+    try:
+        assert schedules.factor("odd_4", 4) == 0
+        with pytest.raises(UserError, match="schedule odd_4: the factor in epoch 5 is -1, and not a number"):
+            schedules.factor("odd_4", 5)
     finally:
         axes.schedules.discard("test")
 
