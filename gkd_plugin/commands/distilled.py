@@ -14,9 +14,10 @@ from rich.table import Table
 from torch import nn
 
 from gkd_plugin.commands.progress import merge_warnings
-from gkd_plugin.commands.report import PERCENT, RunReport, format_spread
+from gkd_plugin.commands.report import RunReport, format_spread
 from gkd_plugin.data.handed import NAME
 from gkd_plugin.printing import Printable
+from gkd_plugin.training.metrics import PERCENT
 
 _WORDS = {
     f"dataset.name: '{NAME}': ": "data=: ",

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from gkd_plugin.plan import Plan
 from gkd_plugin.printing import Printable
+from gkd_plugin.training.metrics import PERCENT
 from gkd_plugin.training.result import RunResult
 
 COMPARISON = "comparison.json"
-PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")
 INTERVAL_SEEDS = 3  # of two, the interval is 12.7 times as wide as their difference, or nothing at all
 EQUAL = 1e-9  # differences of equal scores differ in their last digits
 

@@ -260,7 +260,7 @@ def _check_classes(source: Served, own: CfgNode) -> Iterator[str]:
             f"{real}). They are in no split, so set any class: data.y[data.y < 0] = 0 in the loader"
             + (" (after data.y.nan_to_num(-1))." if y.is_floating_point() else ".")
         )
-    elif y.is_floating_point() and own.share.dim_out > 2:
+    elif y.dtype not in (torch.long, torch.uint8) and own.share.dim_out > 2:  # torch's cross-entropy takes no others
         yield f"y holds classes as {_name_type(y)}. Write data.y = data.y.long() in the loader."
 
 

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
+from torch_geometric.graphgym import register
 from yacs.config import CfgNode
 
 from gkd_plugin.data.handed import NAME, WORDS
 from gkd_plugin.data.own import names_function
 from gkd_plugin.data.served import ITEMS, Served, read_labels
 from gkd_plugin.data.split_graphs import PARTS, SplitGraphs
+from gkd_plugin.models.aux_layers import PREFIX
+from gkd_plugin.models.networks import NETWORKS
 
 _CONSEQUENCES = {  # of items that two splits share
     ("train", "val"): "validation selects by what was trained on",
@@ -36,7 +39,27 @@ def find_doubts(loaders: Sequence[Any], own: CfgNode) -> list[str]:
     """
     done: tuple[str, ...] = getattr(getattr(loaders[0], "dataset", None), "gkd_notes", ())
     done = tuple(note.replace(f"dataset.name: '{NAME}'", WORDS) for note in done)
-    return [*done, *find_shared_items(loaders, own), *_find_unseen_classes(loaders, own)]
+    found = (find_shared_items(loaders, own), _find_unseen_classes(loaders, own), _find_unread_weights(loaders, own))
+    return [*done, *(text for texts in found for text in texts)]
+
+
+def _find_unread_weights(loaders: Sequence[Any], own: CfgNode) -> Iterator[str]:
+    """A warning where edges have weights that no layer of the student reads: a teacher of another origin may."""
+    weights = Served(loaders[0]).get("edge_weight")
+    if weights is None or not bool((weights != 1).any()):
+        return
+    word = str(own.model.type)
+    if word == "gnn":
+        word = str(own.gnn.layer_type).removeprefix(PREFIX)
+        layer = register.layer_dict.get(word)
+        if layer is not None and not layer.__module__.startswith("torch_geometric."):
+            return
+    elif word not in NETWORKS:
+        return
+    yield (
+        f"{_call(own)}: edge_weight: {word} does not read it, so that to the students all edges count alike. A teacher of "
+        "your own may read it. A layer or network of your own can, too (docs/run.md)."
+    )
 
 
 def _find_unseen_classes(loaders: Sequence[Any], own: CfgNode) -> Iterator[str]:

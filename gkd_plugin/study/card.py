@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch_geometric.data import Data
 
-from gkd_plugin.commands.report import PERCENT, Paired
+from gkd_plugin.commands.report import Paired
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.deploy.chosen import Chosen, choose_seed, read_folder
 from gkd_plugin.deploy.cost import Timing, Work, count_bytes, count_work, measure_peak, time_in_turns
@@ -31,6 +31,7 @@ from gkd_plugin.printing import Printable
 from gkd_plugin.study.front import StudyCard, make_study_card
 from gkd_plugin.study.run_files import is_run
 from gkd_plugin.study.statistics import Spread
+from gkd_plugin.training.metrics import PERCENT
 from gkd_plugin.training.result import RESULT, replace_nan
 from gkd_plugin.training.run_folder import is_seed
 from gkd_plugin.training.teachers.search import find_folder, list_places

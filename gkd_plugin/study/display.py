@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.ledger import DONE, FAILED, Entry
+from gkd_plugin.training.metrics import PERCENT
 
 _SHOWN = 8  # running runs on the terminal
 _PATIENCE = 3.0  # seconds without a terminal in which nothing needs to be said

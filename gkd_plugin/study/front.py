@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 from torch_geometric.data import Data
 
-from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.deploy.chosen import choose_seed
 from gkd_plugin.deploy.cost import Timing, time_in_turns
@@ -26,6 +25,7 @@ from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.records import StudyResults, read_study
 from gkd_plugin.study.tables import list_data_sets, pareto
+from gkd_plugin.training.metrics import PERCENT
 from gkd_plugin.training.result import replace_nan
 
 

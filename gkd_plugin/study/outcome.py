@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
-from gkd_plugin.commands.report import PERCENT, Paired
+from gkd_plugin.commands.report import Paired
 from gkd_plugin.errors import describe_error
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.host_tables import write_host_tables
@@ -23,6 +23,7 @@ from gkd_plugin.study.records import read_study
 from gkd_plugin.study.report.write import write_report
 from gkd_plugin.study.study import Study
 from gkd_plugin.study.tables import compare, list_candidates, summarise
+from gkd_plugin.training.metrics import PERCENT
 
 _SHOWN = 10
 

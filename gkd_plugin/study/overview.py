@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.effects import interact, rank
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.records import StudyResults, read_study
 from gkd_plugin.study.tables import compare, pareto, select, summarise
+from gkd_plugin.training.metrics import PERCENT
 
 if TYPE_CHECKING:
     import pandas as pd

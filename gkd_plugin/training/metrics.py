@@ -23,6 +23,7 @@ HOST_METRICS = {
     "regression": ("mae", "mse", "rmse"),
 }
 ERRORS = ("mae", "mse", "rmse", "loss")  # less is better
+PERCENT = ("accuracy", "auc", "f1", "f1_micro", "precision", "recall")  # more is better; shown in per cent
 _NO_METRIC = (
     "epoch",
     "eta",
@@ -149,6 +150,8 @@ def choose_metric(names: Sequence[str]) -> tuple[str, bool]:
             )
         if cfg.metric_best in ERRORS and cfg.metric_agg != "argmin":
             raise UserError(f"metric_agg: argmax selects the epoch with the largest {cfg.metric_best}. Write argmin.")
+        if cfg.metric_best in PERCENT and cfg.metric_agg == "argmin":
+            raise UserError(f"metric_agg: argmin selects the epoch with the smallest {cfg.metric_best}. Write argmax.")
         return cfg.metric_best, cfg.metric_agg != "argmin"
     for name in ("auc", "accuracy"):
         if name in names:

@@ -133,6 +133,7 @@ NODES: dict[str, tuple[int, Edit, str]] = {
         r"2 of 16 nodes of the val split have a label that is not a number",
     ),
     "label_between": (2, label("val", 0.5, torch.float), r"0\.5 are not classes.*task_type: regression"),
+    "classes_as_int32": (3, put("y", lambda d: d.y.int()), r"y holds classes as int32.*data\.y\.long\(\)"),
     "classes_as_floats": (3, put("y", lambda d: d.y.float()), r"y holds classes as float32.*data\.y\.long\(\)"),
     "classes_with_a_gap": (3, put("y", lambda d: d.y * 2), r"label of 3 or more \(up to 4\).*counts 3 classes"),
     "classes_from_1": (3, put("y", lambda d: d.y + 1), r"Number them from 0"),
@@ -497,3 +498,35 @@ def test_a_class_that_is_tested_and_was_never_trained_on() -> None:
     assert "class 1: in the test split, and no item of the train split has it" in told
     cfg.dataset.task_type = "regression"
     assert find_doubts(create_loader(), cfg) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "told"),
+    [
+        ("gnn", "gcnconv", "gcnconv"),
+        ("gnn", "aux_gcnconv", "gcnconv"),
+        ("gcn", "gcnconv", "gcn"),
+        ("mine", "gcnconv", ""),
+    ],
+)
+def test_weights_of_edges_that_no_student_reads(model: str, layer: str, told: str) -> None:
+    data = toy.community(0)
+    data.edge_weight = torch.ones(data.num_edges)
+    serve([data])
+    cfg.model.type, cfg.gnn.layer_type = model, layer
+    assert find_doubts(create_loader(), cfg) == []  # all alike
+    data.edge_weight[0] = 2
+    found = find_doubts(create_loader(), cfg)
+    assert [f"edge_weight: {told} does not read it" in each for each in found] == ([True] if told else [])
+
+
+def test_a_layer_of_ones_own_may_read_weights_of_edges() -> None:
+    data = toy.community(0)
+    data.edge_weight = torch.rand(data.num_edges)
+    serve([data])
+    cfg.model.type, cfg.gnn.layer_type = "gnn", "weighted"
+    register.layer_dict["weighted"] = type("Weighted", (torch.nn.Module,), {"__module__": "mine"})
+    try:
+        assert find_doubts(create_loader(), cfg) == []
+    finally:
+        del register.layer_dict["weighted"]

@@ -143,6 +143,15 @@ def test_an_error_is_not_maximised() -> None:
         choose_metric(["mae", "mse", "rmse"])
 
 
+@pytest.mark.parametrize("name", ["accuracy", "auc", "f1_micro"])
+def test_a_share_is_not_minimised(name: str) -> None:
+    cfg.metric_best, cfg.metric_agg = name, "argmin"
+    with pytest.raises(
+        UserError, match=rf"metric_agg: argmin selects the epoch with the smallest {name}. Write argmax"
+    ):
+        choose_metric(["accuracy", "auc", "f1_micro"])
+
+
 @pytest.mark.parametrize("names", [["accuracy"], ["accuracy", "auc"], ["err", "accuracy"]])
 def test_the_worst_epoch_is_not_selected_by_accuracy(names: list[str]) -> None:
     cfg.metric_agg = "argmin"  # metric_best is the host's default, auto

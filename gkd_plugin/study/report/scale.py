@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gkd_plugin.commands.report import PERCENT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.facts import read_group
 from gkd_plugin.study.report.parts import DASH, Cell, format_number, format_value, is_missing, number_cell
+from gkd_plugin.training.metrics import PERCENT
 
 NO_BREAK = "\u00a0"
 
