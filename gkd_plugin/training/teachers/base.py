@@ -22,6 +22,10 @@ from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Outline
 
+_SURE = (
+    0.15  # below this share of the way from all classes alike to certainty, students of soft targets fall behind labels
+)
+
 
 class Teacher(Protocol):
     """What the loop asks of a teacher."""
@@ -223,6 +227,25 @@ def doubt_logits(name: str, logits: Tensor, kind: str) -> str:
     return (
         f"kd.teacher: the logits of {name} look like probabilities p: {signs}. What comes before any softmax or sigmoid is "
         f"expected; {inverse} gives it back."
+    )
+
+
+def doubt_sureness(name: str, logits: Tensor, kind: str) -> str:
+    """What is to be said where a teacher's probabilities are nearly the same for all classes: such targets teach little.
+
+    Args:
+        name (str): The teacher's name.
+        logits (Tensor): What it gives for logits.
+        kind (str): What is predicted, such as ``multiclass``.
+    """
+    if kind != "multiclass" or not len(logits):
+        return ""
+    largest, even = float(logits.softmax(dim=-1).max(dim=-1).values.mean()), 1 / logits.size(-1)
+    if largest - even >= _SURE * (1 - even):
+        return ""
+    return (
+        f"kd.teacher: {name} is sure of nothing: its largest probability is {largest:.2f} on average, where {even:.2f} would be "
+        f"all {logits.size(-1)} classes alike. Such soft targets teach little. Sharpen them: kd_response.sharpen 0.1 or less."
     )
 
 

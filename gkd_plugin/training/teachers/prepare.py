@@ -26,6 +26,7 @@ from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.plan import Plan
 from gkd_plugin.printing import tell
 from gkd_plugin.space.observation import Graph, Observation, Outline
+from gkd_plugin.space.sources import listening
 from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_graph
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
@@ -38,6 +39,7 @@ from gkd_plugin.training.teachers.base import (
     Teacher,
     build_teacher,
     doubt_logits,
+    doubt_sureness,
     list_content,
     load_weights,
 )
@@ -57,13 +59,22 @@ class PreparedTeacher:
             edges that are hidden from them.
         own_edges (bool): Whether the graph has other edges than the students'.
         store (Store, optional): Keeps its observations for later runs.
+        soft (bool): Whether its probabilities teach as they are.
+
+    Attributes:
+        doubt (str): What is probably wrong with its logits, once they are known.
     """
 
     def __init__(
-        self, teacher: Teacher, graph: Sample | None = None, own_edges: bool = False, store: Store | None = None
+        self,
+        teacher: Teacher,
+        graph: Sample | None = None,
+        own_edges: bool = False,
+        store: Store | None = None,
+        soft: bool = False,
     ) -> None:
         self.teacher, self.graph, self.own_edges, self.store = teacher, graph, own_edges, store
-        self.doubt = ""  # what its logits look like, where they are probably none
+        self.soft, self.doubt = soft, ""
         self._last: tuple[Sample, frozenset[str], Observation] | None = None
 
     def observe(self, sample: Sample, taps: Iterable[str]) -> Observation:
@@ -72,11 +83,16 @@ class PreparedTeacher:
         if self._last is None or self._last[0] is not its or not wanted <= self._last[1]:
             first, self._last = self._last is None, (its, wanted, self._read(its, wanted))
             if first and not isinstance(self.teacher, ModelTeacher):
-                self.doubt = doubt_logits(self.name, self._last[2].logits, sample.task.kind)
-                if self.doubt:
-                    tell(self.doubt)
+                self._take_doubt(doubt_logits(self.name, self._last[2].logits, sample.task.kind))
+            if first and self.soft and not self.doubt:
+                self._take_doubt(doubt_sureness(self.name, self._last[2].logits, sample.task.kind))
         seen, ids = self._last[2], sample.graph("train").node_id
         return seen if self.graph is None or ids is None else self._take_part(seen, sample, ids)
+
+    def _take_doubt(self, text: str) -> None:
+        self.doubt = text
+        if text:
+            tell(text)
 
     def outline(self, sample: Sample, taps: Iterable[str]) -> Outline:
         """Depth and widths of the teacher."""
@@ -152,10 +168,10 @@ def find_teacher(
     Raises:
         UserError: If it is missing, unfinished, of other data or classes, unreadable, or does not reproduce its score.
     """
-    graph = whole_graph(feeds)
+    graph, soft = whole_graph(feeds), _teaches_softly(plan)
     whole = graph.whole or graph if graph is not None else None
     if given is not None:
-        return PreparedTeacher(ModuleTeacher(given, streams), whole)
+        return PreparedTeacher(ModuleTeacher(given, streams), whole, soft=soft)
     target = search.find_folder(name, run_folder)
     if target is None:
         raise _report_missing(plan, name, run_folder)
@@ -165,7 +181,7 @@ def find_teacher(
                 f"kd.teacher: {target} holds rows by node, and under splits.protocol some nodes come after training: nobody can "
                 "tell whether its rows were computed without them. Name a run that was trained under the same protocol."
             )
-        return PreparedTeacher(StoredTeacher(target), whole)
+        return PreparedTeacher(StoredTeacher(target), whole, soft=soft)
     store = Store.from_environment()
     found = search.choose(target, plan["teacher_seed"], seed_folder)
     own = own_cfg(found.config)
@@ -180,8 +196,17 @@ def find_teacher(
     teacher.model.eval_memory = float(plan["eval_memory"])
     _measure_again(teacher, theirs)
     if not other:
-        return PreparedTeacher(teacher, whole, store=store)
-    return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store)
+        return PreparedTeacher(teacher, whole, store=store, soft=soft)
+    return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store, soft=soft)
+
+
+def _teaches_softly(plan: Plan) -> bool:
+    """Whether a term compares with the teacher's probabilities, and does not make them more certain first."""
+    groups = [group for group, _ in listening(plan, "teacher") if group.name == "response"]
+    return any(
+        (group.get("loss") in ("kl", None) and group.get("target") == "soft") and float(group.get("sharpen", 1)) >= 1
+        for group in groups
+    )
 
 
 def digest_teachers(plan: Plan, run_folder: Path, seed_folder: int, given: nn.Module | None = None) -> dict[str, str]:

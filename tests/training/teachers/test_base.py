@@ -28,6 +28,7 @@ from gkd_plugin.training.teachers.base import (
     Record,
     check_observation,
     doubt_logits,
+    doubt_sureness,
 )
 from gkd_plugin.training.teachers.file import StoredTeacher
 from tests import toy
@@ -257,6 +258,43 @@ def test_probabilities_are_noticed(kind: str, logits: list[list[float]], inverse
     found = doubt_logits("said.npz", torch.tensor(logits), kind)
     assert ("said.npz look like probabilities" in found) == bool(inverse)
     assert f"; {inverse} gives it back" in found or not inverse
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest", "doubted"),
+    [  # of three classes: 1/3 is all alike, and 0.15 of the way from there to 1 is 0.4333
+        ("multiclass", [0.43, 0.43], True),
+        ("multiclass", [0.44, 0.44], False),
+        ("multiclass", [0.34, 0.52], True),
+        ("multiclass", [0.36, 0.52], False),
+        ("multilabel", [0.34, 0.34], False),
+        ("multiclass", [], False),
+    ],
+)
+def test_a_teacher_that_is_sure_of_nothing(kind: str, largest: list[float], doubted: bool) -> None:
+    rows = torch.tensor([[p, (1 - p) / 2, (1 - p) / 2] for p in largest]).view(-1, 3)
+    found = doubt_sureness("deep", rows.log() + 5, kind)
+    assert bool(found) == doubted
+    assert not doubted or "deep is sure of nothing: its largest probability is 0.43 on average, where 0.33" in found
+
+
+@pytest.mark.usefixtures("work_folder")
+@pytest.mark.parametrize(
+    ("response", "doubted"),
+    [
+        ({}, True),
+        ({"sharpen": 0.1}, False),
+        ({"target": "hard"}, False),
+        ({"loss": "mse"}, False),
+        ({"weight": 0}, False),
+    ],
+)
+def test_it_is_said_where_its_probabilities_teach(tmp_path: Path, response: dict[str, Any], doubted: bool) -> None:
+    np.savez("flat.npz", logits=np.random.default_rng(0).normal(scale=0.01, size=(48, 3)))
+    groups = {"kd": {"teacher": "flat.npz"}, "kd_feature": {"weight": 0}, "kd_response": {"weight": 1, **response}}
+    report = run(toy.config(tmp_path, "narrow", **groups), quiet=True)
+    found = [each for each in report.results[0].warnings if "flat.npz is sure of nothing" in each]
+    assert len(found) == doubted
 
 
 @pytest.mark.usefixtures("work_folder")
