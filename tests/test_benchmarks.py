@@ -87,6 +87,19 @@ def test_paired_difference_and_gap(load):
     assert studies.validation(student) == pytest.approx(0.275)
 
 
+def test_how_sure_a_teacher_is(load, work_folder, monkeypatch, capsys):
+    module, data = load("sureness"), toy.community(0)
+    folder = run(toy.values(), repeat=2, name="teacher", quiet=True).folder
+    expected = []
+    for seed in "01":
+        logits, _ = forward(load_student(folder / seed), data)
+        expected.append(sum(max(row) for row in logits.softmax(1).tolist()) / 48)
+    monkeypatch.setattr(sys, "argv", ["sureness.py", str(folder)])
+    module.main()
+    low, high = sorted(expected)
+    assert f"| teacher | 2 | 0.33 | {low:.2f} {high:.2f} |" in capsys.readouterr().out
+
+
 def test_where_learned_maps_end(load, monkeypatch, tmp_path, capsys):
     module = load("learned_maps")
     # two learner layers, three source layers; the last line counts, and student 1's alone
