@@ -71,7 +71,8 @@ def _accepts(key: Key) -> bool:
     """Whether a key's kind gives its default for its default, as it is or as a file has it."""
     for raw in (key.default, show(key.default)):
         try:
-            if key.kind.parse(raw) == key.default:
+            found = key.kind.parse(raw)
+            if found == key.default or (found is None and key.default == "none"):
                 return True
         except BadValue:
             continue

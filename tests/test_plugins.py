@@ -282,12 +282,12 @@ def test_an_exit_inside_a_hook_is_refused_as_well() -> None:
         gkd_plugin.register_plugin(Leaving(), "leaving")
 
 
-@pytest.mark.parametrize("default", [1.0, 2, None, "1"])
+@pytest.mark.parametrize("default", [1.0, 2, None, "none", "1"])
 def test_a_default_may_be_written_as_a_file_has_it(default: Any) -> None:
     class Fine:
         @hookimpl
         def gkd_register_knowledge(self, register: Any) -> None:
-            register("energy", with_default(default, Number()))
+            register("energy", with_default(default, Number(words=("none",))))
 
     wanted = pytest.raises(UserError, match="default '1'") if default == "1" else contextlib.nullcontext()
     with wanted:
