@@ -183,7 +183,7 @@ class Schedule:
             found = self.factor(epoch, *numbers)
         except Exception as error:  # a plugin's own function
             raise UserError(f"the factor in epoch {epoch} cannot be computed: {describe_error(error)}") from error
-        if isinstance(found, str) or not isinstance(found, SupportsFloat) or not 0 <= float(found) < math.inf:
+        if not isinstance(found, SupportsFloat) or not 0 <= float(found) < math.inf:
             raise UserError(f"the factor in epoch {epoch} is {found!r}, and not a number of at least 0")
         return float(found)
 
