@@ -22,9 +22,8 @@ from gkd_plugin.models.rng import RandomStreams, has_drawn, random_state
 from gkd_plugin.models.sample import Sample
 from gkd_plugin.space.observation import Observation, Outline
 
-_SURE = (
-    0.15  # below this share of the way from all classes alike to certainty, students of soft targets fall behind labels
-)
+# a share of the way from all classes alike to certainty; students of less sure teachers fell behind labels only (CiteSeer)
+_SURE = 0.15
 
 
 class Teacher(Protocol):
