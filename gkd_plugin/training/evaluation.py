@@ -12,6 +12,7 @@ from torch import Tensor
 from gkd_plugin import host
 from gkd_plugin.models.observed import ObservedModel
 from gkd_plugin.models.sample import Sample
+from gkd_plugin.space.knowledge.base import Judged
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.metrics import measure
 from gkd_plugin.training.selection import mean_score
@@ -24,15 +25,15 @@ class Predictions:
     Args:
         true, score (list of Tensor): Labels and scores.
         losses (list of float): The task loss of each batch.
-        extras (list of dict): Further numbers of each batch.
+        extras (list of dict): Further numbers of each batch, and answers that are scored over all batches.
     """
 
     true: list[Tensor] = field(default_factory=list)
     score: list[Tensor] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    extras: list[dict[str, float]] = field(default_factory=list)
+    extras: list[dict[str, float | Judged]] = field(default_factory=list)
 
-    def add(self, true: Tensor, score: Tensor, loss: float, extras: Mapping[str, float] | None = None) -> None:
+    def add(self, true: Tensor, score: Tensor, loss: float, extras: Mapping[str, float | Judged] | None = None) -> None:
         """Adds one batch."""
         self.true.append(true.detach().cpu())
         self.score.append(score.detach().cpu())
@@ -50,18 +51,27 @@ class Predictions:
         return measure(self.true, self.score, kind)
 
     def mean_extras(self) -> dict[str, float]:
-        """Further numbers, averaged by size over the batches that have them.
+        """Further numbers, averaged by size over the batches that have them; answers are scored over all batches at once.
 
         A number that no batch has (the distance to neighbours in a graph without edges) is left out: readers of a row
         may refuse NaN, and the host's aggregation a value that is no number.
         """
         found = {}
         for name in self.extras[0] if self.extras else ():
-            pairs = [(extra[name], len(true)) for extra, true in zip(self.extras, self.true, strict=True) if len(true)]
-            pairs = [(value, size) for value, size in pairs if not math.isnan(value)]
-            if pairs:
-                found[name] = sum(value * size for value, size in pairs) / sum(size for _, size in pairs)
+            value = self._combine([extra[name] for extra in self.extras])
+            if not math.isnan(value):
+                found[name] = value
         return found
+
+    def _combine(self, values: Sequence[float | Judged]) -> float:
+        judged = [value for value in values if isinstance(value, Judged)]
+        if judged:
+            first = judged[0]
+            return measure([j.true for j in judged], [j.score for j in judged], first.kind).get(first.metric, math.nan)
+        numbers = [value for value in values if not isinstance(value, Judged)]
+        sizes = [0 if math.isnan(value) else len(true) for value, true in zip(numbers, self.true, strict=True)]
+        total = sum(v * size for v, size in zip(numbers, sizes, strict=True) if size)
+        return total / sum(sizes) if sum(sizes) else math.nan
 
 
 def score(model: ObservedModel, sample: Sample, seen: Observation, split: str) -> tuple[Tensor, Tensor, float]:

@@ -23,6 +23,11 @@ class Log(Protocol):
     def write_epoch(self, epoch: int) -> Any: ...
 
 
+def shorten(value: float) -> float:
+    """A number of a row with six digits; rounding error below 0 is 0, and no -0.0."""
+    return round(value, 6) + 0.0
+
+
 class SplitRows:
     """Writes the rows of a cohort through the program's loggers.
 
@@ -53,8 +58,8 @@ class SplitRows:
         extras = self.mark(0.0)
         for student, outcome in zip(self.students, trained, strict=True):
             if len(trained) > 1:
-                extras[f"s{student.number}_loss"] = round(outcome.loss, 6)
-            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in outcome.mean_extras().items()}
+                extras[f"s{student.number}_loss"] = shorten(outcome.loss)
+            extras |= {f"s{student.number}_{name}": shorten(v) for name, v in outcome.mean_extras().items()}
         self.write(0, epoch, trained[self.selection.leader - 1], extras, seconds)
 
     def write(

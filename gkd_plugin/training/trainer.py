@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from gkd_plugin.errors import RunFailed, UserError
-from gkd_plugin.host import cfg, scoped, task_loss
+from gkd_plugin.host import cfg, scoped
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.models.sample import Sample
 from gkd_plugin.plan import Plan
-from gkd_plugin.space.knowledge.base import Term
+from gkd_plugin.space.knowledge.base import Judged, Term
 from gkd_plugin.space.observation import Observation
 from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
@@ -28,7 +28,7 @@ from gkd_plugin.training.rows import find_gap
 from gkd_plugin.training.scoring import TeacherScores, score_tests
 from gkd_plugin.training.selection import ENSEMBLE, Selection, State, copy_state, name_of
 from gkd_plugin.training.sources.base import Sources, fitting
-from gkd_plugin.training.split_rows import Log, SplitRows
+from gkd_plugin.training.split_rows import Log, SplitRows, shorten
 from gkd_plugin.training.step import Updates
 from gkd_plugin.training.students import Student
 from gkd_plugin.training.turns import clock
@@ -155,14 +155,14 @@ class Trainer:
         extras: dict[str, float] = self.rows.mark(0.0)
         if together is not None:
             extras |= {f"{name}_{selection.metric}": value for name, value in scores.items()}
-            extras |= {f"s{s.number}_loss": round(o.loss, 6) for s, o in zip(self.students, outcomes, strict=True)}
+            extras |= {f"s{s.number}_loss": shorten(o.loss) for s, o in zip(self.students, outcomes, strict=True)}
             mean = sum(scores[name_of(s.number)] for s in self.students) / len(self.students)
             extras |= {f"mean_{selection.metric}": mean, "student": float(0 if asks_ensemble else selection.leader)}
         for student, outcome in zip(self.students, outcomes, strict=True):
             found = self._recall(epoch, student, dict(outcome.mean_extras()))
             for recorder in self.recorders:
                 found |= recorder.columns(student)
-            extras |= {f"s{student.number}_{name}": round(v, 6) for name, v in found.items()}
+            extras |= {f"s{student.number}_{name}": shorten(v) for name, v in found.items()}
         if self._measures(epoch):
             self._measured_at = epoch
         for recorder in self.recorders:
@@ -212,17 +212,15 @@ class Trainer:
         instead = self.sources.stand_in(student.number)
         return self.sources.run.readings.evaluate(student.number, sample, student.objective.evaluated_taps, instead)
 
-    def _measure_terms(self, student: Student, sample: Sample, seen: Observation) -> dict[str, float]:
+    def _measure_terms(self, student: Student, sample: Sample, seen: Observation) -> dict[str, float | Judged]:
         """What the terms themselves add to a row of validation."""
+        metric = self.selection.metric or choose_metric(list(measure([], [], self.kind)))[0]
 
-        def judge(logits: Tensor) -> dict[str, float]:
-            instead = Observation(logits, {}, seen.graph, seen.labels)
-            pred, true = sample.answers(instead, "val")
-            metrics = measure([true.cpu()], [task_loss(pred, true)[1].cpu()], self.kind)
-            name = self.selection.metric or choose_metric(list(metrics))[0]
-            return {name: metrics[name]}
+        def judge(logits: Tensor) -> dict[str, Judged]:
+            true, scores, _ = score(student.model, sample, Observation(logits, {}, seen.graph, seen.labels), "val")
+            return {metric: Judged(true.cpu(), scores.cpu(), self.kind, metric)}
 
-        found: dict[str, float] = {}
+        found: dict[str, float | Judged] = {}
         with torch.no_grad(), scoped(student.model.own):
             for term in student.objective.each_term():
                 found |= term.measure(seen, judge)

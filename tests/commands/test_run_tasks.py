@@ -18,7 +18,7 @@ from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import run
 from gkd_plugin.errors import UserError
 from tests.running import outcome, rows, stop_in
-from tests.toy import SETS, config
+from tests.toy import SETS, community, config
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
@@ -98,6 +98,26 @@ def test_columns_of_heads_stand_in_every_row_whatever_the_schedule(task: str, tm
     assert wanted <= rows(report.folder / "0", "val")[0].keys()
     values = [row["s1_kd_auxiliary"] for row in rows(report.folder / "0", "train")]
     assert [value > 0 for value in values] == [False, True, False, False]
+
+
+def test_heads_are_scored_over_all_batches_of_a_split_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AUC of a split is no mean of the AUCs of its batches. Nothing moves, so batches may differ in size alone."""
+    monkeypatch.setitem(SETS, "pairs", lambda: [community(seed, nodes=10, classes=2) for seed in range(6)])
+    found = []
+    for size in (6, 4, 1):
+        path = config(
+            tmp_path,
+            f"of_{size}",
+            dataset={"name": "pairs"},
+            train={"batch_size": size},
+            gnn={"dropout": 0.0},
+            optim={"base_lr": 0.0, "max_epoch": 2},
+            kd_auxiliary={"weight": 0.3, "layers": "all"},
+        )
+        last = rows(run(path, quiet=True).folder / "0", "val")[-1]
+        found.append({name: value for name, value in last.items() if "auc" in name})
+    assert found[0].keys() == {"auc", "s1_aux1_auc", "s1_aux2_auc"}
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_custom_metric_selects_and_an_unknown_one_is_named(tmp_path: Path) -> None:

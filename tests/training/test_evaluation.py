@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from gkd_plugin.space.knowledge.base import Judged
 from gkd_plugin.training.evaluation import Predictions, ensemble
 
 NONE = math.nan
@@ -33,6 +34,20 @@ def test_means_leave_out_what_has_no_number(sizes: list[int], values: list[float
     assert found.mean_extras() == wanted
     if not any(map(math.isnan, values)):
         assert found.loss == wanted.get("number", 0.0)
+
+
+def test_judged_answers_are_scored_together_and_batches_without_items_change_nothing() -> None:
+    """Two batches of unlike size: RMSE is the root of the mean of all squares, and no mean of roots."""
+    found = Predictions()
+    for errors in ([3.0], [], [0.0, 0.0, 4.0]):
+        true = torch.zeros(len(errors))
+        found.add(true, true, 0.0, {"head_rmse": Judged(true, torch.tensor(errors), "regression", "rmse")})
+    assert found.mean_extras() == {"head_rmse": 2.5}
+    nothing = Predictions()
+    nothing.add(
+        torch.zeros(0), torch.zeros(0), 0.0, {"rmse": Judged(torch.zeros(0), torch.zeros(0), "regression", "rmse")}
+    )
+    assert nothing.mean_extras() == {}
 
 
 @pytest.mark.parametrize("kind", ["classification_multi", "regression"])

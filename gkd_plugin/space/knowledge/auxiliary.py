@@ -15,7 +15,7 @@ from gkd_plugin.ops.oversmoothing import Links, dirichlet_energy, mad
 from gkd_plugin.plan import MARKED, GroupPlan, Part
 from gkd_plugin.schema import Choice, Key, Number, show
 from gkd_plugin.space import axes
-from gkd_plugin.space.knowledge.base import Symbols, Term
+from gkd_plugin.space.knowledge.base import Judged, Symbols, Term
 from gkd_plugin.space.knowledge.response import LOSS_BY_TASK, make_goal, response_loss
 from gkd_plugin.space.knowledge.rows import select
 from gkd_plugin.space.observation import Graph, Observation, Outline, Task
@@ -187,9 +187,11 @@ class AuxiliaryTerm(Term):
             soft = soft + self.factors[number] * response_loss(_take(rows, index), goal, loss, temperature)
         return {"weight": label / self.mass, "soft_weight": soft / self.mass}
 
-    def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
+    def measure(
+        self, seen: Observation, judge: Callable[[Tensor], Mapping[str, Judged]]
+    ) -> Mapping[str, float | Judged]:
         """Each head's score, and how alike the nodes of each layer have become."""
-        found = measure_smoothing(seen)
+        found: dict[str, float | Judged] = {**measure_smoothing(seen)}
         self.eval()
         for number, logits in self.logits(seen).items():
             found |= {f"aux{number}_{name}": value for name, value in judge(logits).items()}

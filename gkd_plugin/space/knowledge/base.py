@@ -40,6 +40,22 @@ class Symbols:
     pairs: Callable[[GroupPlan, str], tuple[str, str, str, str]]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What logits answer in one batch of a split; its batches are scored together, as a network's own answers are.
+
+    Args:
+        true, score (Tensor): Labels and scores of the batch's items.
+        kind (str): The host's task type.
+        metric (str): The number that is wanted.
+    """
+
+    true: Tensor
+    score: Tensor
+    kind: str
+    metric: str
+
+
 class Term(nn.Module):
     r"""One comparison of a learner with one source.
 
@@ -137,12 +153,17 @@ class Term(nn.Module):
         """The value of the term; a mapping from weight keys to values where it has several :attr:`parts`."""
         raise UserError(f"knowledge '{self.group.name}': {type(self).__name__} defines no forward.")
 
-    def measure(self, seen: Observation, judge: Callable[[Tensor], Mapping[str, float]]) -> dict[str, float]:
+    def measure(
+        self, seen: Observation, judge: Callable[[Tensor], Mapping[str, Judged]]
+    ) -> Mapping[str, float | Judged]:
         """Columns that it adds to the rows of validation.
 
         Args:
-            seen (Observation): The learner in evaluation mode.
-            judge (callable): ``judge(logits)`` gives the selecting metric of the split's items, by its name.
+            seen (Observation): The learner in evaluation mode, on one batch.
+            judge (callable): ``judge(logits)`` gives what the selecting metric takes, by the metric's name.
+
+        Returns:
+            dict: Numbers, which are averaged over batches by items, and what ``judge`` gave, which is scored over all of them.
         """
         return {}
 
