@@ -3,7 +3,8 @@
 Everything here compares points that differ in one dimension (or two) only. A group is such a set of points; it is
 complete where it has every value of the dimension. Where some groups are complete, only these count, so that no value is
 judged by other company than the rest; otherwise groups of two or more count, and ``balanced`` is false. Dimensions that
-only some values have (keys of one preset, say) do not separate groups: their points are averaged.
+only some values have (keys of one preset, say) do not separate groups: their points are averaged. Points of which a seed is
+missing are left out, as in selection: seeds differ, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from gkd_plugin.commands.report import EQUAL
 from gkd_plugin.study.extras import load_extra
 from gkd_plugin.study.records import StudyResults
-from gkd_plugin.study.tables import list_candidates, list_data_sets
+from gkd_plugin.study.tables import keep_whole, list_candidates, list_data_sets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,8 @@ def _make_groups(results: StudyResults, varied: Sequence[str], answer: str, scor
     scores = results.scores[results.scores["answer"] == answer].groupby("name")[score].mean()
     points = list_candidates(results.points)
     points = points.assign(_score=points["name"].map(scores))
-    points = points[points["_score"].notna() & points[list(varied)].notna().all(axis=1)]
+    points = keep_whole(results, points[points["_score"].notna()])
+    points = points[points[list(varied)].notna().all(axis=1)]
     kept = [
         name
         for name in results.dimensions

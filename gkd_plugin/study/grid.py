@@ -95,7 +95,12 @@ def run_grid(
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
             points, configs = match_earlier(study, points, configs)
-            warnings = (*_find_warnings(study, configs), *(find_strays(read, base) if read else ()))
+            fewer = (f"--repeat {repeat}: the study has {study.repeat} seeds from an earlier start, and keeps them",)
+            warnings = (
+                *(fewer if repeat < study.repeat else ()),
+                *_find_warnings(study, configs),
+                *(find_strays(read, base) if read else ()),
+            )
             if placebo:
                 points, more, refused = add_placebos(points, configs)
                 configs |= more

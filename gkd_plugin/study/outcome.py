@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from gkd_plugin.errors import describe_error
 from gkd_plugin.printing import Printable
 from gkd_plugin.study.host_tables import write_host_tables
 from gkd_plugin.study.ledger import DONE, FAILED, Entry, group_failures
-from gkd_plugin.study.records import read_study
+from gkd_plugin.study.records import StudyResults, read_study
 from gkd_plugin.study.report.write import write_report
+from gkd_plugin.study.run_files import DAMAGED, MISSING
 from gkd_plugin.study.study import Study
 from gkd_plugin.study.tables import compare, list_candidates, summarise
 from gkd_plugin.training.metrics import PERCENT
@@ -35,8 +36,8 @@ class Outcome(Printable):
     Args:
         study (Study): The study.
         entries (list of Entry): The state of each run.
-        rows (list of dict): The best points by validation: ``name``, ``val``, ``test`` and, beside a control, ``difference``,
-            ``low``, ``high`` and ``seeds``.
+        rows (list of dict): The best points by validation, whole ones first: ``name``, ``val``, ``test``, ``seeds_known``
+            and, beside a control, ``difference``, ``low``, ``high`` and ``seeds``.
         metric (str): The metric that selects; empty where nothing is finished.
         total (int): How many points have scores.
         page (Path, optional): The report.
@@ -53,8 +54,8 @@ class Outcome(Printable):
 
     @property
     def failed(self) -> list[Entry]:
-        """The runs that failed."""
-        return [entry for entry in self.entries if entry.state == FAILED]
+        """The runs that failed, or are damaged or gone."""
+        return [entry for entry in self.entries if entry.state in (FAILED, DAMAGED, MISSING)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from (f"[yellow]warning:[/] {escape(warning)}" for warning in self.warnings)
@@ -69,6 +70,13 @@ class Outcome(Printable):
             yield f"[bold red]failed[/] {escape(entry.name)}{others}: {escape(str(entry.reason))}"
         if len(groups) > _SHOWN:
             yield f"and for {len(groups) - _SHOWN} more reasons (gkd status {escape(str(self.study.folder))})"
+        lost = [entry for entry in self.failed if entry.state != FAILED]
+        for entry in lost[:_SHOWN]:
+            yield f"[bold red]{entry.state}[/] {escape(entry.name)}: {escape(str(entry.reason))}"
+        if lost:
+            yield "remove the folder of a damaged seed, and the same command trains it again"
+        if len(lost) > _SHOWN:
+            yield f"and {len(lost) - _SHOWN} more (gkd status {escape(str(self.study.folder))})"
         yield f"runs in {escape(str(self.study.folder))}, tables in {escape(str(self.study.beside / 'tables'))}"
         if self.page is not None:
             yield f"report in {escape(str(self.page))}"
@@ -86,7 +94,12 @@ class Outcome(Printable):
         if controlled:
             table.add_column("difference to its control [95 %]", min_width=24)
         for row in self.rows:
-            cells = [escape(str(row["name"])), *(_format(row[key], scale) for key in ("val", "test"))]
+            some = (
+                f" ({row['seeds_known']} of {self.study.repeat} seeds)"
+                if row["seeds_known"] < self.study.repeat
+                else ""
+            )
+            cells = [f"{escape(str(row['name']))}{some}", *(_format(row[key], scale) for key in ("val", "test"))]
             if controlled:
                 cells.append(_describe_difference(row, scale))
             table.add_row(*cells)
@@ -117,6 +130,7 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
     rows: list[dict[str, Any]] = []
     metric, total, page = "", 0, None
     results = read_study(study.beside)
+    entries = [_look(entry, results) for entry in entries]
     if len(results.scores):  # a run of which one seed failed has others
         metric = results.metric
         problem = write_host_tables(study.folder, results.metric, results.better)
@@ -124,17 +138,28 @@ def summarize(study: Study, entries: Sequence[Entry], warnings: Sequence[str] = 
             found.append(problem)
         scored = list_candidates(summarise(results))
         scored = scored[scored["val"].notna()]
+        scored = scored.sort_values("state", key=lambda states: states != DONE, kind="stable")
         total = len(scored)
         differences = {row["name"]: row for row in compare(results).to_dict("records")}
         keys = ("difference", "low", "high", "seeds")
         for row in scored.head(_SHOWN).to_dict("records"):
             beside = differences.get(row["name"])
             more = {key: beside[key] for key in keys} if beside is not None else {}
-            rows.append({key: row[key] for key in ("name", "val", "test")} | more)
+            rows.append({key: row[key] for key in ("name", "val", "test")} | {"seeds_known": int(row["seeds"])} | more)
     try:
         page = write_report(study.beside).page
     except Exception as error:  # the runs are finished: what they say is still to be told
         found.append(
             f"the report could not be written ({describe_error(error)}); gkd report {study.folder} tries again"
         )
-    return Outcome(study, list(entries), rows, metric, total, page, tuple(found))
+    return Outcome(study, entries, rows, metric, total, page, tuple(found))
+
+
+def _look(entry: Entry, results: StudyResults) -> Entry:
+    """The entry of a finished run as its folder shows it: what was finished once may be damaged by now."""
+    points = results.points
+    state = points.loc[points["name"] == entry.name, "state"]
+    if entry.state != DONE or not state.isin([DAMAGED, MISSING]).any():
+        return entry
+    reasons = results.failures.loc[results.failures["name"] == entry.name, "reason"]
+    return replace(entry, state=str(state.iloc[0]), reason=next(iter(reasons), None))

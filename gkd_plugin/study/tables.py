@@ -121,17 +121,24 @@ def list_candidates(points: pd.DataFrame) -> pd.DataFrame:
     return points[(points["role"] == POINT) & points["epochs"].isna()]
 
 
-# --------------------------------------------------------------------------------------------------------------- parts
-def _select_scored(results: StudyResults, answer: str) -> pd.DataFrame:
-    """The candidates whose runs are whole: one that has lost its worst seeds would win by that.
+def keep_whole(results: StudyResults, points: pd.DataFrame) -> pd.DataFrame:
+    """The points whose runs are whole: one that has lost its worst seeds would win by that.
 
     Where none of a data set is whole, all of them.
+
+    Args:
+        results (StudyResults): The study.
+        points (DataFrame): Points with scores.
     """
+    data, whole = list_data_sets(results), points["state"] == DONE
+    some = whole.groupby([points[alias] for alias in data], dropna=False).transform("any") if data else whole.any()
+    return points[whole | ~some]
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+def _select_scored(results: StudyResults, answer: str) -> pd.DataFrame:
     runs = list_candidates(summarise(results, answer))
-    runs, data = runs[runs["val"].notna()], list_data_sets(results)
-    whole = runs["state"] == DONE
-    some = whole.groupby([runs[alias] for alias in data], dropna=False).transform("any") if data else whole.any()
-    return runs[whole | ~some]
+    return keep_whole(results, runs[runs["val"].notna()])
 
 
 def _group(results: StudyResults, answer: str) -> dict[str, Seeds]:
@@ -187,12 +194,13 @@ def _compare(results: StudyResults, pairs: Iterable[tuple[str, str]], answer: st
 
 
 def count_lost(rows: Iterable[Mapping[str, Any]]) -> int:
-    """How many comparisons have too few seeds for a test, where others have enough.
+    """How many comparisons have too few seeds for a test, or scores that are no numbers, where others have enough.
 
     Args:
         rows (iterable of mapping): Rows of a comparison.
     """
-    return sum(math.isnan(row["p"]) and row["seeds"] < INTERVAL_SEEDS for row in rows)
+    lost = [row for row in rows if math.isnan(row["p"])]
+    return sum(row["seeds"] < INTERVAL_SEEDS or math.isnan(row["difference"]) for row in lost)
 
 
 def _same_epochs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

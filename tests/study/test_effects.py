@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,21 @@ def test_incomplete_groups_say_so(tmp_path: Path) -> None:
     width = table[table["dimension"] == "width"]
     assert not width["balanced"].any() and width["groups"].tolist() == [1, 2, 1]
     assert width["effect"].tolist() == pytest.approx([-0.05, 0.05, -0.05])
+
+
+def test_points_without_all_their_seeds_are_not_ranked(tmp_path: Path) -> None:
+    """b lost the seed on which every point is bad: by its other one it would be first."""
+    home = tmp_path / "s"
+    points = [{"name": name, "choices": {"act": name}} for name in ("a", "b", "c")]
+    folder = write_study(home, points, {"act": "gnn.act"})
+    meta = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**meta, "repeat": 2}))
+    for name, score in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        write_run(home / name, {1: (score - 0.2, 0.5), 2: (score + 0.2, 0.5)})
+    assert rank(read_study(home))["mean_rank"].tolist() == [3, 2, 1]
+    shutil.rmtree(home / "b" / "0")
+    left = rank(read_study(home))
+    assert left["value"].tolist() == ["a", "c"] and left["mean_rank"].tolist() == [2, 1]
 
 
 def test_conditional_dimensions_are_compared_where_they_apply(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_the_same_command_trains_only_what_is_new(base: Path, monkeypatch: pytes
     assert changed.exit_code == 2 and "begun with other configurations" in changed.output and not begun
     assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
     assert "optim.base_lr" in changed.output
+
+
+def test_a_seed_that_is_damaged_since_is_said_and_does_not_lead(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has lost a seed would be ranked by the others."""
+    assert grid().exit_code == 0
+    scores = [json.loads(Path(STUDY, SUPERVISED, seed, "result.json").read_text()) for seed in "01"]
+    worse = min((0, 1), key=lambda seed: scores[seed]["answers"]["mean"]["val"])
+    Path(STUDY, SUPERVISED, str(worse), "val", "stats.json").write_text("garbage")
+    begun = trained(monkeypatch)
+    for more in ((), ("--retry-failed",)):
+        done = grid(*more)
+        assert done.exit_code == 1 and not begun, done.output
+        lines = " ".join(done.output.split())
+        assert "1 done, 1 damaged" in lines and f"damaged {SUPERVISED}: " in lines
+        assert lines.index(OC) < lines.index(f"{SUPERVISED} (1 of 2 seeds)")
+        assert "remove the folder of a damaged seed" in lines
+    shutil.rmtree(Path(STUDY, SUPERVISED, str(worse)))
+    assert grid(repeat=1).exit_code == 0 and begun == [f"{SUPERVISED}/{worse}"]
 
 
 def test_a_dry_run_counts_and_estimates_and_trains_nothing_there(base: Path) -> None:

@@ -158,3 +158,20 @@ def test_a_point_that_lost_its_worst_seeds_is_not_selected(tmp_path: Path) -> No
     assert select(lost)["name"].tolist() == ["a"] == pareto(lost)["name"].tolist()
     shutil.rmtree(home / "a")
     assert select(read_study(home))["name"].tolist() == ["b"]  # nobody is whole
+
+
+def test_a_comparison_whose_scores_are_no_numbers_still_counts_in_the_correction(tmp_path: Path) -> None:
+    home = tmp_path / "s"
+    names = ("a", "b")
+    points = [{"name": name, "choices": {"act": name}, "control": "plain"} for name in names]
+    write_study(home, [*points, {"name": "plain", "role": "control"}], {"act": "gnn.act"})
+    scores = {1: (0.5, 0.50), 2: (0.5, 0.52), 3: (0.5, 0.51)}
+    write_run(tmp_path / "s.gkd" / "controls" / "plain", scores)
+    for name in names:
+        write_run(home / name, {seed: (val, test + 0.1 * seed) for seed, (val, test) in scores.items()})
+    both = compare(read_study(home)).set_index("name")
+    shutil.rmtree(home / "b")
+    write_run(home / "b", {**{seed: (0.5, 0.6) for seed in (2, 3)}, 1: (0.5, float("nan"))})
+    lost = compare(read_study(home)).set_index("name")
+    assert math.isnan(lost.loc["b", "p"]) and lost.loc["b", "seeds"] == 3
+    assert lost.loc["a", "p_holm"] == pytest.approx(both.loc["a", "p_holm"]) == pytest.approx(2 * lost.loc["a", "p"])

@@ -146,7 +146,7 @@ def _explain(
             f"{format_count(tested + lost, 'comparison')}{more}, at a corrected p below {LEVEL}."
         )
     if judged[UNTESTED]:
-        yield "A test needs at least 3 seeds that the point and its control have both finished, and differences that vary."
+        yield "A test needs at least 3 seeds that the point and its control have both finished with scores, and differences that vary."
     if tested and seeds[-1] <= _FEW:
         yield (
             f"With {span} a paired test finds only differences that are large beside their variation from seed to seed: "
