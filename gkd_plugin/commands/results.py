@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gkd_plugin.deploy.chosen import choose_seed, read_folder
-from gkd_plugin.deploy.folder import is_export, read_export
+from gkd_plugin.deploy.folder import is_export, read_export, require_both
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.trained import TrainedStudent, build_student
 from gkd_plugin.training.result import read_result
@@ -35,6 +35,7 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
                 f"{folder} is an exported student, the only one in its folder: leave student={student} out."
             )
         return read_export(folder)
+    require_both(folder)
     result = read_result(folder)
     if result is None:
         chosen = choose_seed(folder)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -17,6 +21,7 @@ from gkd_plugin.models.trained import TrainedStudent, build_student
 from gkd_plugin.training.stored_config import own_cfg
 
 WEIGHTS, CONFIG, CARD, PROGRAM, ONNX = "weights.safetensors", "cfg.yaml", "card.md", "model.pt2", "model.onnx"
+_DIGEST = "gkd_sha256"  # in the notes of the file of weights
 _PLACES = {
     "out_dir": "results",
     "run_dir": "results",
@@ -27,6 +32,23 @@ _PLACES = {
 def is_export(folder: Path) -> bool:
     """Whether ``gkd export`` wrote a folder."""
     return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
+
+
+def require_both(folder: Path) -> None:
+    """Says which file a folder lacks that ``gkd export`` has written, where it has one of two.
+
+    Args:
+        folder (Path): A folder.
+
+    Raises:
+        UserError: If one of the two is there.
+    """
+    there = [name for name in (WEIGHTS, CONFIG) if (folder / name).is_file()]
+    if len(there) == 1:
+        gone = CONFIG if there == [WEIGHTS] else WEIGHTS
+        raise UserError(
+            f"{folder} contains no finished run, and no whole export: it has {there[0]} and no {gone}. Export the run again."
+        )
 
 
 def load_safetensors() -> Any:
@@ -52,13 +74,15 @@ def write_student(folder: Path, student: TrainedStudent) -> None:
         student (TrainedStudent): The student.
     """
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in student.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(load_safetensors().save(weights, {"format": "pt"}))
     own = student.kd_cfg.clone()
     for key, value in _PLACES.items():
         if key in own:
             own[key] = value
     own.dataset.dir = "./datasets"
-    (folder / CONFIG).write_text(own.dump())
+    text = own.dump()
+    (folder / CONFIG).write_text(text)
+    notes = {"format": "pt", _DIGEST: _digest(text, weights)}
+    (folder / WEIGHTS).write_bytes(load_safetensors().save(weights, notes))
 
 
 def read_export(folder: Path) -> TrainedStudent:
@@ -68,17 +92,37 @@ def read_export(folder: Path) -> TrainedStudent:
         folder (Path): What ``gkd export`` wrote.
 
     Raises:
-        UserError: If safetensors is missing, a file is damaged, or the network cannot be built here.
+        UserError: If safetensors is missing, a file is damaged or changed, or the network cannot be built here.
     """
     own: CfgNode = own_cfg(folder / CONFIG)
-    package = load_safetensors()
+    load_safetensors()
+    from safetensors import safe_open
+
     try:
-        weights: dict[str, Tensor] = package.load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
+            known = (file.metadata() or {}).get(_DIGEST)
     except Exception as error:  # its own class of errors, and those of files
         raise UserError(
             f"{folder / WEIGHTS} cannot be read ({describe_error(error)}). Export the run again to another folder."
         ) from None
-    return build_student(own, weights, folder)
+    student = build_student(own, weights, folder)
+    if known is not None and known != _digest((folder / CONFIG).read_text(), weights):
+        raise UserError(
+            f"{folder} is damaged or was changed: {CONFIG} and {WEIGHTS} are not what gkd export wrote together. Export the run "
+            "again to another folder."
+        )
+    return student
+
+
+def _digest(text: str, weights: Mapping[str, Tensor]) -> str:
+    """The hash of a configuration, however it is laid out, and of every weight."""
+    found = hashlib.sha256(json.dumps(yaml.safe_load(text), sort_keys=True, default=str).encode())
+    for name in sorted(weights):
+        value = weights[name].contiguous()
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from gkd_plugin import host
 from gkd_plugin.data import handed
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
+from gkd_plugin.models.inputs import PAIRS
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.models.sample import infer_task
 from gkd_plugin.models.trained import TrainedStudent
 from gkd_plugin.training.batches import make_split_loaders
 
-PAIRS = "edge_label_index"
 _PAIRS = ("edge_index", "edge_label", PAIRS)  # as train_edge_index
 BATCH = 64  # graphs in a batch, and pairs, where these are predicted
 _EDGES = 300  # of an example: enough to be a graph, few enough to be quick

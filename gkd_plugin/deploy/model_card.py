@@ -12,8 +12,10 @@ from torch_geometric.data import Data
 from yacs.config import CfgNode
 
 from gkd_plugin.data.handed import NAME, WORDS
+from gkd_plugin.data.keys import SPLITS
 from gkd_plugin.deploy.chosen import Chosen
 from gkd_plugin.deploy.folder import CONFIG, ONNX, PROGRAM, WEIGHTS
+from gkd_plugin.models.networks import GROUP, NETWORKS
 from gkd_plugin.training.run_folder import list_active_terms
 
 _UNKNOWN = "unknown"
@@ -84,8 +86,9 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
         "network": f"`model.type: {own.model.type}` ({kind}`gnn.layers_mp: {own.gnn.layers_mp}`, `gnn.dim_inner: {own.gnn.dim_inner}`); all keys: `{CONFIG}`",
         "task": f"{own.dataset.task}, {own.dataset.task_type}, {_tell_outputs(own)}",
         "data": f"{data}: {several}{nodes:,} nodes, {edges:,} edges",
-        "reads": ", ".join(f"`{name}`" for name in contents.inputs)
+        "arguments": ", ".join(f"`{name}`" for name in contents.inputs)
         + (f"; `x` has {own.share.dim_in} columns" if "x" in contents.inputs else ""),
+        **_tell_conditions(own),
         "size": f"{contents.parameters:,} parameters, {contents.bytes:,} bytes",
         "from": f"run {chosen.run.name}, seed folder {chosen.folder.name} (seed {chosen.result.seed}), student {chosen.number} of "
         f"{len(chosen.result.parameters)}, epoch {chosen.score.epoch:g} of {chosen.result.epochs}",
@@ -93,9 +96,25 @@ def _list_facts(chosen: Chosen, own: CfgNode, graphs: Sequence[Data], contents: 
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
 
 
+def _tell_conditions(own: CfgNode) -> dict[str, str]:
+    """What was done to the data before the network saw them, and what its answers depend on beside weights and input."""
+    found = {}
+    if (own.get(SPLITS) or {}).get("row_normalize"):
+        found["prepare"] = (
+            "**divide each row of `x` by its sum first, as in training (`splits.row_normalize`); the network does not**: "
+            "`sums = x.sum(1, keepdim=True)`, `x = x / sums.where(sums > 0, 1)`"
+        )
+    if own.gnn.batchnorm and (own.get(GROUP) or {}).get("batchnorm") == "plain" and own.model.type in NETWORKS:
+        found["depends on"] = (
+            "all nodes that are given at once: `gkd_model.batchnorm: plain` takes mean and variance of these, and needs two "
+            "nodes at least"
+        )
+    return found
+
+
 def _tell_outputs(own: CfgNode) -> str:
     count = int(own.share.dim_out)
-    if count == 1 and own.dataset.task_type == "classification":
+    if count <= 2 and own.dataset.task_type == "classification":  # the host makes one logit of two classes
         return "1 output: the logit of class 1 of the two classes (above 0: class 1)"
     return f"{count} output{'s' if count > 1 else ''}"
 

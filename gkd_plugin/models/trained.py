@@ -14,7 +14,8 @@ from torch_geometric.graphgym.model_builder import create_model
 from yacs.config import CfgNode
 
 from gkd_plugin import host
-from gkd_plugin.errors import UserError, describe_error
+from gkd_plugin.errors import UserError, cut, describe_error
+from gkd_plugin.models.inputs import check_graph, check_names
 from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.models.own import OWN
 from gkd_plugin.models.sample import infer_task
@@ -42,12 +43,19 @@ class TrainedStudent(nn.Module):
                 node), ``edge_label_index`` (the pairs of an edge task), ...
 
         Raises:
-            UserError: If edges are missing, or the pairs of an edge task.
+            UserError: If edges are missing, or the pairs of an edge task, or what is given cannot be read: features of
+                another width or type, edges to nodes that are not there, a misspelt name.
         """
         if isinstance(data, Tensor):
             if edge_index is None:
                 raise UserError("a student is called with a graph, or with x and edge_index; edge_index is missing.")
             data = Data(x=data)
+        elif not isinstance(data, Data):
+            raise UserError(
+                f"a student is called with a graph (torch_geometric.data.Data), or with x and edge_index, not with a "
+                f"{type(data).__name__}."
+            )
+        check_names(further)
         data = copy.copy(data)  # the host's layers write into theirs
         own, x = self.kd_cfg, data.get("x")
         takes_floats = own.model.type in ("gnn", *NETWORKS) and not own.dataset.node_encoder
@@ -56,6 +64,10 @@ class TrainedStudent(nn.Module):
         for name, value in {"edge_index": edge_index, **further}.items():
             if value is not None:
                 data[name] = value
+        weights = next(self.model.parameters(), None)
+        check_graph(
+            data, int(own.share.dim_in) if takes_floats else None, weights.dtype if weights is not None else None
+        )
         if infer_task(self.kd_cfg).level == "edge":
             _name_pairs(data)
         elif "split" in data:
@@ -93,9 +105,12 @@ def build_student(own: CfgNode, weights: Mapping[str, Tensor], where: Path) -> T
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
+        first = next(
+            (line.strip() for line in str(error).splitlines()[1:]), str(error)
+        )  # the first line names our class only
         raise UserError(
             f"{where}: its weights are not those of the network that its configuration describes (model.type: "
-            f"{own.model.type}; {describe_error(error)})."
+            f"{own.model.type}; {cut(first).rstrip('.')})."
         ) from error
     return module.eval()
 
