@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gkd_plugin.errors import RunFailed, UserError
 from gkd_plugin.hookspecs import hookimpl
+from gkd_plugin.host import alone
 from gkd_plugin.plugins import register_plugin, unregister_plugin
 from gkd_plugin.registration import register_all
 
@@ -106,27 +107,28 @@ def distill(
     """Trains a small network to do what a trained one does; see :func:`gkd_plugin.commands.distill.distill`."""
     from gkd_plugin.commands.distill import distill as command
 
-    return command(
-        teacher,
-        data,
-        student,
-        preset,
-        width=width,
-        depth=depth,
-        dropout=dropout,
-        epochs=epochs,
-        lr=lr,
-        weight_decay=weight_decay,
-        seeds=seeds,
-        control=control,
-        task=task,
-        layers=layers,
-        teacher_layers=teacher_layers,
-        out=out,
-        fresh=fresh,
-        quiet=quiet,
-        **keys,
-    )
+    with alone:
+        return command(
+            teacher,
+            data,
+            student,
+            preset,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            epochs=epochs,
+            lr=lr,
+            weight_decay=weight_decay,
+            seeds=seeds,
+            control=control,
+            task=task,
+            layers=layers,
+            teacher_layers=teacher_layers,
+            out=out,
+            fresh=fresh,
+            quiet=quiet,
+            **keys,
+        )
 
 
 def explain(cfg: Source, overrides: Sequence[Any] = ()) -> Explanation:
@@ -165,7 +167,8 @@ def grid(
     from gkd_plugin.study.execute import Resources
     from gkd_plugin.study.grid import run_grid
 
-    return run_grid(config, grid, overrides=overrides, repeat=repeat, resources=Resources(workers), **options)
+    with alone:
+        return run_grid(config, grid, overrides=overrides, repeat=repeat, resources=Resources(workers), **options)
 
 
 def list(axis: str | None = None) -> Listing:
@@ -190,17 +193,18 @@ def run(
     """Trains a configuration; see :func:`gkd_plugin.commands.run.run`."""
     from gkd_plugin.commands.run import run as command
 
-    return command(
-        cfg,
-        repeat=repeat,
-        overrides=overrides,
-        name=name,
-        control=control,
-        fresh=fresh,
-        quiet=quiet,
-        teacher=teacher,
-        watch=watch,
-    )
+    with alone:
+        return command(
+            cfg,
+            repeat=repeat,
+            overrides=overrides,
+            name=name,
+            control=control,
+            fresh=fresh,
+            quiet=quiet,
+            teacher=teacher,
+            watch=watch,
+        )
 
 
 def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:

@@ -6,6 +6,7 @@ values it was made from, whatever the global object holds meanwhile.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,10 @@ from torch_geometric.graphgym.config import cfg
 from torch_geometric.graphgym.loss import compute_loss
 from yacs.config import CfgNode
 
-__all__ = ["cfg", "scoped", "snapshot", "task_loss"]
+__all__ = ["alone", "cfg", "scoped", "snapshot", "task_loss"]
+
+alone = threading.RLock()
+"""Held by a call from Python that trains: there is one global ``cfg``, so a call in another thread waits."""
 
 
 def snapshot() -> CfgNode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 import re
 import tempfile
 import time
@@ -19,14 +20,24 @@ from torch import Tensor, nn
 from gkd_plugin.commands.distilled import Distilled, say_arguments
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
-from gkd_plugin.commands.run import run
+from gkd_plugin.commands.run import ordinary_numbers, run
 from gkd_plugin.config.files import merge
 from gkd_plugin.config.host_keys import fresh
 from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
 from gkd_plugin.errors import RunFailed, UserError, nearest, quote
 from gkd_plugin.models.aux_layers import has_layer
 from gkd_plugin.models.networks import NETWORKS
-from gkd_plugin.models.own import OWN, OwnNetwork, TwoLogits, find_lasting, match_parts, offering, require_whole
+from gkd_plugin.models.own import (
+    OWN,
+    OwnNetwork,
+    TwoLogits,
+    find_cached,
+    find_lasting,
+    keeping_caches,
+    match_parts,
+    offering,
+    require_whole,
+)
 from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.printing import warn
 from gkd_plugin.space import axes
@@ -50,6 +61,10 @@ FIXED = {  # what an argument decides, by group or key
     "optim.max_epoch": "epochs=",
     "optim.base_lr": "lr=",
     "optim.weight_decay": "weight_decay=",
+    **dict.fromkeys(
+        [f"splits.{key}" for key in ("kind", "train", "val", "largest_component", "row_normalize")],
+        "data=: a split drawn anew would test on nodes that the teacher was trained on, and other nodes or features are not its own",
+    ),
 }
 ELSEWHERE = {  # what PyG and others call our arguments
     **dict.fromkeys(("hidden", "hidden_dim", "hidden_channels", "dim", "dim_inner", "channels"), "width"),
@@ -59,6 +74,7 @@ ELSEWHERE = {  # what PyG and others call our arguments
 }
 
 
+@ordinary_numbers()  # a caller may be measuring his model just now
 def distill(
     teacher: nn.Module | Tensor | str | Path,
     data: Any,
@@ -126,7 +142,19 @@ def distill(
         logits = result.student(data.x, data.edge_index)
     """
     began = time.perf_counter()
+    _check_types({"seeds": seeds, "epochs": epochs}, {"control": control, "fresh": fresh, "quiet": quiet})
+    for name, pattern in (("layers", layers), ("teacher_layers", teacher_layers)):
+        if pattern is not None and not isinstance(pattern, str):
+            raise UserError(f"{name}={quote(pattern)} is a {type(pattern).__name__}, not a pattern such as 'convs.*'.")
+    if out is not None and not isinstance(out, (str, os.PathLike)):
+        raise UserError(f"out={quote(out)} is a {type(out).__name__}, not a folder.")
     handed = read_handed(data, task)
+    for whose, module in (("teacher=", teacher), ("student=", student)):
+        if isinstance(module, nn.Module) and handed.several and (cached := find_cached(module)):
+            raise UserError(
+                f"{whose}: {', '.join(cached[:3])} of {type(module).__name__} keep the normalised edges of the first graph that "
+                "they see (cached=True), and data= has several graphs. Build these layers with cached=False."
+            )
     kind = handed.kind
     needs_layers = _check_preset(preset)
     taught = make_teacher(teacher, kind, pattern=teacher_layers, needs_layers=needs_layers)
@@ -142,15 +170,16 @@ def distill(
         values = _make_values(handed, chosen, preset, folder, epochs, lr, weight_decay, keys)
         stack.callback(set_global_random_state, state)
         stack.enter_context(handing(handed.make))
+        if isinstance(teacher, nn.Module):
+            stack.enter_context(keeping_caches(teacher))
         if chosen.module is not None:
             stack.enter_context(offering(chosen.type, chosen.module, kind.level, kind.binary))
-        stack.enter_context(torch.inference_mode(False))  # a caller may be measuring his model just now
-        stack.enter_context(torch.enable_grad())
         stack.enter_context(_in_words_of_arguments(folder if out is None else None))
         report = run(values, repeat=seeds, name=RUN, control=control, fresh=fresh, quiet=quiet, teacher=taught)
         if out is not None:
             handed.keep(folder)  # now that they are known to be those of its runs
         best = _find_best(report)
+        number = report.results[[each.seed for each in report.results].index(best)].best_student
         small: nn.Module = load_student(report.folder / str(best - 1))
     if chosen.module is not None:
         assert isinstance(small.model, OwnNetwork)
@@ -161,6 +190,7 @@ def distill(
         student=small,
         report=report,
         seed=best,
+        number=number,
         task=kind.describe(),
         student_name=chosen.name,
         preset=preset,
@@ -170,6 +200,17 @@ def distill(
         seconds=time.perf_counter() - began,
         kept=out is not None,
     )
+
+
+def _check_types(numbers: Mapping[str, Any], switches: Mapping[str, Any]) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise UserError(f"{name}={quote(number)}: must be a whole number.")
+        if number < 1:
+            raise UserError(f"{name}={number}: must be at least 1.")
+    for name, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise UserError(f"{name}={quote(switch)} must be True or False.")
 
 
 # ------------------------------------------------------------------------------------------------------------ students

@@ -46,6 +46,7 @@ class Distilled(Printable):
         student (nn.Module): The trained module, in evaluation mode; ``student(x, edge_index)`` gives logits.
         report (RunReport): Every seed, with the control beside it.
         seed (int): The seed of ``student``: the best on validation.
+        number (int): Which of several students of that seed it is.
         task (str): What is predicted.
         student_name (str): What was trained.
         preset (str): How.
@@ -57,6 +58,7 @@ class Distilled(Printable):
     student: nn.Module
     report: RunReport
     seed: int
+    number: int
     task: str
     student_name: str
     preset: str
@@ -89,6 +91,8 @@ class Distilled(Printable):
                 yield f"seed {seed} failed: {escape(why)}"
         for text in merge_warnings({result.seed: result.warnings for result in self.report.results}):
             yield f"warning: {escape(say_arguments(text))}"
+        if self._many:
+            yield escape(self._tell_which())
         if self.kept:
             yield f"written to {escape(str(self.report.folder))}"
 
@@ -97,8 +101,19 @@ class Distilled(Printable):
         return 100.0 if self.report.results[0].metric in PERCENT else 1.0
 
     @property
+    def _many(self) -> bool:
+        return self.report.plan.students > 1
+
+    @property
     def _answer(self) -> str:
-        return "mean" if self.report.plan.students > 1 else "first"
+        return "mean" if self._many else "first"
+
+    def _tell_which(self) -> str:
+        """Which of several students ``.student`` is; the table has their mean."""
+        result = next(each for each in self.report.results if each.seed == self.seed)
+        own = result.answers[f"s{self.number}"].test * self._scale
+        count = self.report.plan.students
+        return f".student is student {self.number} of {count} (test {own:.2f}); the table has the mean over students"
 
     def _make_table(self) -> Table:
         report, control = self.report, self.report.control

@@ -68,7 +68,7 @@ def export(run: str | Path, out: str | Path, seed: int | None = None) -> Exporte
     load_safetensors()  # before the work, not after it
     chosen, place = choose_seed(run, seed), Path(out).expanduser()
     with writing(place) as folder:
-        student = load_student(chosen.folder, chosen.number)
+        student = load_student(chosen.folder)
         graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
         write_student(folder, student)
         contents = _write_programs(folder, student, graphs)

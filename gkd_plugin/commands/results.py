@@ -9,6 +9,7 @@ from gkd_plugin.deploy.folder import is_export, read_export, require_both
 from gkd_plugin.errors import UserError
 from gkd_plugin.models.trained import TrainedStudent, build_student
 from gkd_plugin.training.result import read_result
+from gkd_plugin.training.seed_files import SINGLE
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers.base import load_weights
 
@@ -20,7 +21,8 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     Args:
         run (str or Path): A run's folder, of whose seeds the best by validation is taken, as ``gkd export`` does; the folder
             of one seed, e.g. ``results/cora_alignahead_pp/0``; or what ``gkd export`` wrote.
-        student (int, optional): Its number. (default: the one that answers; of an ensemble, the best)
+        student (int, optional): Its number. (default: the one that answers; of an ensemble, the best one with the weights of its
+            own best epoch, while each number names a part of the ensemble)
 
     Returns:
         TrainedStudent: The network; ``student.kd_cfg`` is the configuration it was made from.
@@ -44,6 +46,8 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
         student if student is not None else (result.answering[0] if len(result.answering) == 1 else result.best_student)
     )
     path = folder / f"student_{number}.pt"
+    if student is None and len(result.answering) > 1 and (folder / SINGLE).is_file():
+        path = folder / SINGLE
     if not path.is_file():
         kept = ", ".join(sorted(p.stem.removeprefix("student_") for p in folder.glob("student_*.pt")))
         raise UserError(f"{folder} has no student {number}; it has: {kept}.")

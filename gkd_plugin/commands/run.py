@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import filterfalse
 from pathlib import Path
@@ -41,6 +41,22 @@ from gkd_plugin.training.trainer import Progress as EpochProgress
 from gkd_plugin.training.turns import staying
 
 
+@contextlib.contextmanager
+def ordinary_numbers() -> Iterator[None]:
+    """Within, gradients are on and numbers have their full precision, wherever the caller is just now.
+
+    Autocast keeps rounded copies of weights, which would be those of the epoch before.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@ordinary_numbers()
 def run(
     config: Source,
     *,

@@ -76,7 +76,7 @@ def train_seed(
         )
         result = trainer.run(seed)
         configs = {student.number: student.model.own for student in trainer.students}
-        write_outcome(folder, result, trainer.answering(result), configs)
+        write_outcome(folder, result, trainer.answering(result), configs, trainer.single(result))
         if checkpoints is not None:
             checkpoints.clear()
     return result

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
 from torch_geometric.utils import index_to_mask
 
@@ -98,6 +99,12 @@ class HandedData:
     kind: LabelKind
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one graph."""
+        parts = self.graphs.values() if isinstance(self.graphs, dict) else [self.graphs]
+        return sum(map(len, parts)) > 1
 
     def make(self) -> InMemoryDataset:
         """The data set anew."""
@@ -259,7 +266,11 @@ def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:
     """The graphs in what a caller gave, and the batch size of a loader."""
     size = getattr(found, "batch_size", None)
     if hasattr(found, "batch_sampler"):  # a loader of graphs, or one that samples a graph
-        found = inner if isinstance(inner := getattr(found, "data", None), Data) else found.dataset
+        if isinstance(inner := getattr(found, "data", None), Data):
+            found = inner
+        else:
+            _require_whole_loader(found, where)
+            found = found.dataset
     if isinstance(found, Data):
         graphs: list[Any] = [found]
     elif isinstance(found, Sequence) and not isinstance(found, str):
@@ -280,7 +291,23 @@ def _list_graphs(found: Any, where: str) -> tuple[list[Data], int | None]:
     return graphs, int(size) if isinstance(size, int) else None
 
 
+def _require_whole_loader(loader: Any, where: str) -> None:
+    """The graphs of a loader's data set are read, in whatever order: a sampler that chooses some of them is not asked."""
+    for name, usual in (("sampler", (SequentialSampler, RandomSampler)), ("batch_sampler", (BatchSampler, type(None)))):
+        found = getattr(loader, name, None)
+        if type(found) not in usual and not (name == "sampler" and getattr(loader, "batch_size", None) is None):
+            raise UserError(
+                f"{where} the loader chooses its graphs by a {type(found).__name__} ({name}=), which is not read. Give the graphs of "
+                "each split: torch.utils.data.Subset(dataset, positions), or a list of them."
+            )
+
+
 def _require_inputs(graph: Data, where: str) -> None:
+    if isinstance(x := graph.get("x"), Tensor) and x.dtype == torch.float64:
+        raise UserError(
+            f"{where}: x is float64, and students are float32. Write data.x = data.x.float(); a teacher in float64 then needs "
+            "teacher.float(), too."
+        )
     for name in ("x", "edge_index"):
         if not isinstance(graph.get(name), Tensor):
             held = ", ".join(graph.keys()) or "nothing"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gkd_plugin.errors import UserError, quote
 from gkd_plugin.training.result import RESULT, RunResult, Score, read_result
 from gkd_plugin.training.run_folder import FAILED, finished_seeds, is_seed, read_reason, seed_folders
-from gkd_plugin.training.seed_files import find_damage
+from gkd_plugin.training.seed_files import SINGLE, find_damage
 
 _AGAIN = "The same gkd run command again finishes it."
 
@@ -24,6 +25,7 @@ class Chosen:
         folder (Path): The seed's folder.
         result (RunResult): Its result.
         results (tuple of RunResult): Those of all finished seeds, this one among them.
+        folders (tuple of Path): Their folders.
         named (bool): Whether the user named the seed, by its folder or its number.
     """
 
@@ -31,6 +33,7 @@ class Chosen:
     folder: Path
     result: RunResult
     results: tuple[RunResult, ...]
+    folders: tuple[Path, ...]
     named: bool
 
     @property
@@ -41,12 +44,22 @@ class Chosen:
 
     @property
     def score(self) -> Score:
-        """That student's own score."""
-        return self.result.answers[f"s{self.number}"]
+        """That student's own score; of an ensemble of earlier versions, which kept its weights of another epoch, none."""
+        own = self.result.answers[f"s{self.number}"]
+        if self.is_known:
+            return own
+        return Score(self.result.answer.epoch, math.nan, math.nan)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the weights that are kept are those of its score."""
+        own, whole = self.result.answers[f"s{self.number}"], self.result.answer
+        return len(self.result.answering) == 1 or own.epoch == whole.epoch or (self.folder / SINGLE).is_file()
 
     def tests(self) -> list[float]:
         """The test score, in each finished seed, of the student that would be kept of it."""
-        return [Chosen(self.run, self.folder, result, self.results, True).score.test for result in self.results]
+        seeds = zip(self.folders, self.results, strict=True)
+        return [replace(self, folder=folder, result=result).score.test for folder, result in seeds]
 
 
 def read_folder(run: str | Path) -> Path:
@@ -103,7 +116,8 @@ def choose_seed(run: str | Path, seed: int | None = None) -> Chosen:
 def _choose(run: Path, folder: Path, named: bool) -> Chosen:
     if damage := find_damage(folder):
         raise UserError(damage)
-    return Chosen(run, folder, _read(folder), tuple(_read(path) for path in finished_seeds(run)), named)
+    folders = tuple(finished_seeds(run))
+    return Chosen(run, folder, _read(folder), tuple(_read(path) for path in folders), folders, named)
 
 
 def _read(folder: Path) -> RunResult:

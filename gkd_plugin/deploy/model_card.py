@@ -153,10 +153,12 @@ def _tell_scores(chosen: Chosen) -> str:
             "validation raises the score by itself."
         )
     if chosen.result.predict == "ensemble":
-        notes.append(
-            f"The run answers as an ensemble (test {_show(chosen.result.answer.test)}); this is its best single student, with a "
-            "score of its own."
+        own = (
+            "this is its best single student, with the weights and the score of its own best epoch"
+            if chosen.is_known
+            else "this is its best single student, with its weights of the ensemble's epoch, at which its score is not known"
         )
+        notes.append(f"The run answers as an ensemble (test {_show(chosen.result.answer.test)}); {own}.")
     return f"## Scores\n\n{text}\n\n" + " ".join(notes)
 
 

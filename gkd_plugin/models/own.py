@@ -30,7 +30,8 @@ def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=
     """What a module of any origin returns on a batch.
 
     A module whose forward starts with ``x``, or asks for more than one argument, is called as PyG's models are: each
-    argument is what the batch holds under its name. Any other gets the batch itself.
+    argument is what the batch holds under its name. torch's own (``nn.Linear``, ``nn.Sequential``) get ``x``, and any other
+    the batch itself.
 
     Args:
         module (nn.Module): The module.
@@ -42,6 +43,9 @@ def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=
         UserError: If it asks for something that the batch does not have.
     """
     batch = copy.copy(batch)
+    module = module.module if isinstance(module, nn.DataParallel) else module
+    if type(module).__module__.startswith("torch.nn."):
+        return module(batch.x)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [each for each in inspect.signature(module.forward).parameters.values() if each.kind in kinds]
     needed = [each.name for each in named if each.default is each.empty]
@@ -173,6 +177,29 @@ def require_whole(module: nn.Module) -> None:
         )
     if not any(each.requires_grad for each in module.parameters()):
         raise UserError(f"student=: {type(module).__name__} has no parameter to train.")
+
+
+def find_cached(module: nn.Module) -> list[str]:
+    """The parts of a module that keep what they derived from the first graph they saw (PyG's ``cached=True``)."""
+    return [
+        name or type(part).__name__ for name, part in module.named_modules() if getattr(part, "cached", None) is True
+    ]
+
+
+@contextmanager
+def keeping_caches(module: nn.Module) -> Iterator[None]:
+    """Within, parts of a module may keep what they derive from a graph; afterwards it is as before."""
+    before = [
+        (part, name, value)
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name.startswith("_cached_")
+    ]
+    try:
+        yield
+    finally:
+        for part, name, value in before:
+            setattr(part, name, value)
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def write_numbers(card: RunCard | StudyCard, out: str | Path) -> None:
 
 
 def _make_run_card(chosen: Chosen, named: str | None) -> RunCard:
-    student = load_student(chosen.folder, chosen.number)
+    student = load_student(chosen.folder)
     graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
     level = infer_task(student.kd_cfg).level
     graph, text = choose_graph(graphs, level)
@@ -218,7 +218,7 @@ def _make_run_card(chosen: Chosen, named: str | None) -> RunCard:
     students, runs = {"student": student}, {"student": chosen}
     taught = _find_teacher(chosen, named, notes)
     if taught is not None:
-        teacher = load_student(taught.folder, taught.number)
+        teacher = load_student(taught.folder)
         try:
             with torch.no_grad():
                 teacher(graph)

@@ -167,7 +167,7 @@ def _time(results: StudyResults, names: Sequence[str], device: torch.device, not
     for name in names:
         try:
             chosen = choose_seed(folders[name])
-            student = load_student(chosen.folder, chosen.number)
+            student = load_student(chosen.folder)
             if graph is None:
                 graphs = read_graphs(student.kd_cfg, chosen.result.seed, chosen.run)
                 graph = choose_graph(graphs, infer_task(student.kd_cfg).level)[0].to(device)

@@ -147,7 +147,7 @@ def distill(
             result = trainer.run(int(cfg.seed))
             if loggers:
                 configs = {student.number: student.model.own for student in trainer.students}
-                write_outcome(folder, result, trainer.answering(result), configs)
+                write_outcome(folder, result, trainer.answering(result), configs, trainer.single(result))
                 aggregate_tests(Path(cfg.out_dir))
         for warning in filterfalse(was_told, result.warnings):
             logging.warning("gkd_plugin: %s", warning)

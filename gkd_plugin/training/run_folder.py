@@ -20,7 +20,7 @@ from gkd_plugin.training.checkpoint import write_atomically, write_tensors
 from gkd_plugin.training.provenance import describe_origin
 from gkd_plugin.training.result import RESULT, RunResult
 from gkd_plugin.training.rows import read_rows
-from gkd_plugin.training.seed_files import FILES, LISTED, find_damage, list_files
+from gkd_plugin.training.seed_files import FILES, LISTED, SINGLE, find_damage, list_files
 
 PLAN = "plan.yaml"
 DATED = re.compile(r".+\.\d{8}-\d{6}(-\d+)?")  # the names under which --fresh keeps runs
@@ -81,7 +81,11 @@ def clear_earlier(folder: Path, logs: Sequence[Any]) -> None:
 
 
 def write_outcome(
-    folder: Path, result: RunResult, weights: Mapping[int, Mapping[str, Tensor]], configs: Mapping[int, CfgNode]
+    folder: Path,
+    result: RunResult,
+    weights: Mapping[int, Mapping[str, Tensor]],
+    configs: Mapping[int, CfgNode],
+    single: Mapping[str, Tensor] | None = None,
 ) -> None:
     """The answering students' weights and cfg, versions, and last of all the result, which marks the run as finished.
 
@@ -90,10 +94,13 @@ def write_outcome(
         result (RunResult): Its result.
         weights (mapping): The weights to keep, by student number.
         configs (mapping): The configuration of each student by number.
+        single (mapping, optional): Of an ensemble, the weights of its best student at that student's own best epoch.
     """
     for number, state in weights.items():
         write_tensors(folder / f"student_{number}.pt", {name: value.cpu() for name, value in state.items()})
         write_text(folder / f"student_{number}.yaml", configs[number].dump())
+    if single is not None:
+        write_tensors(folder / SINGLE, {name: value.cpu() for name, value in single.items()})
     values = {**result.as_dict(), **describe_origin(), "threads": torch.get_num_threads(), FILES: list_files(folder)}
     write_text(folder / RESULT, json.dumps(values, indent=1) + "\n")
 

@@ -15,7 +15,8 @@ from gkd_plugin.training.rows import read_rows
 SPLITS = ("train", "val", "test")
 FILES = "files"  # the key in result.json
 _ROUNDED = 1e-3  # what rounding may take from a score
-LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", "diagnostics.json", "attention.json")
+SINGLE = "best_single.pt"  # of an ensemble's best student, at its own epoch; student_<n>.pt are those of the ensemble's
+LISTED = (*(f"{split}/stats.json" for split in SPLITS), "student_*.*", SINGLE, "diagnostics.json", "attention.json")
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

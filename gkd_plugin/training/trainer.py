@@ -323,6 +323,10 @@ class Trainer:
         states = self.selection.answer.states
         return dict(zip(result.answering, states, strict=True))
 
+    def single(self, result: RunResult) -> State | None:
+        """Of an ensemble, the weights of its best student at that student's own epoch, whose scores ``result`` has."""
+        return self.selection.bests[name_of(result.best_student)].states[0] if len(result.answering) > 1 else None
+
     # -- resume -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

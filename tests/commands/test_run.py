@@ -22,8 +22,10 @@ from gkd_plugin import host
 from gkd_plugin.commands.results import load_student
 from gkd_plugin.commands.run import control_overrides, run
 from gkd_plugin.config.load import read_config
+from gkd_plugin.deploy.chosen import choose_seed
 from gkd_plugin.errors import ConfigError, RunFailed, UserError
 from gkd_plugin.models.sample import Sample
+from gkd_plugin.training.seed_files import SINGLE
 from gkd_plugin.training.trainer import Trainer
 from tests import toy
 from tests.running import gkd, rows, snapshot, trained
@@ -128,6 +130,23 @@ def test_the_loaded_students_of_an_ensemble_give_its_scores(tmp_path: Path) -> N
         assert right(mean, split) == pytest.approx(expected, abs=1e-4)
     (test,) = rows(folder, "test")
     assert (test["accuracy"], test["student"]) == (result.answer.test, 0.0)
+
+
+def test_the_best_student_of_an_ensemble_alone_has_the_weights_of_its_scores(tmp_path: Path) -> None:
+    """It is what is exported; the ensemble's own parts are those of another epoch."""
+    keys = {"preset": "mutual", "students": 3, "predict": "ensemble"}
+    (result,) = run(config(tmp_path, kd=keys, optim={"max_epoch": 12}), quiet=True).results
+    own = result.answers[f"s{result.best_student}"]
+    assert own.epoch != result.answer.epoch, "choose another length: both were selected at one epoch"
+    folder = tmp_path / "results" / "study"
+    found = scores(load_student(folder / "0"))
+    assert (found["val"], found["test"]) == pytest.approx((own.val, own.test), abs=1e-4)
+    assert choose_seed(folder).score == own and choose_seed(folder).tests() == [own.test]
+    (folder / "0" / SINGLE).unlink()  # as earlier versions left it
+    told = json.loads((folder / "0" / "result.json").read_text())
+    del told["files"][SINGLE]
+    (folder / "0" / "result.json").write_text(json.dumps(told))
+    assert not choose_seed(folder).is_known and math.isnan(choose_seed(folder).score.test)
 
 
 def test_load_student_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
