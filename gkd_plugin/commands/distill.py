@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import logging
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,7 @@ def distill(
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gkd-")))
         values = _make_values(handed, chosen, preset, folder, epochs, lr, weight_decay, keys)
         stack.callback(set_global_random_state, state)
+        stack.callback(_restore_handlers, tuple(logging.root.handlers))
         stack.enter_context(handing(handed.make))
         if isinstance(teacher, nn.Module):
             stack.enter_context(keeping_caches(teacher))
@@ -200,6 +202,11 @@ def distill(
         seconds=time.perf_counter() - began,
         kept=out is not None,
     )
+
+
+def _restore_handlers(before: Sequence[logging.Handler]) -> None:
+    """The host's loggers give the root logger a handler where it has none, and a caller's messages would be shown twice."""
+    logging.root.handlers[:] = [each for each in logging.root.handlers if each in before]
 
 
 def _check_types(numbers: Mapping[str, Any], switches: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -38,7 +39,12 @@ def test_threads_wait_for_one_another(model: GCN, data: Data) -> None:
         result = gkd_plugin.distill(model, data, width=4, epochs=3, control=False, quiet=True)
         return result.report.results[0].answer.val, result.report.results[0].answer.test
 
-    alone = call()
+    logging.root.handlers, before = [], logging.root.handlers
+    try:
+        alone = call()
+        assert logging.root.handlers == [], "the host's loggers add one"
+    finally:
+        logging.root.handlers = before
     with ThreadPoolExecutor(2) as pool:
         assert [found.result() for found in [pool.submit(call) for _ in range(2)]] == [alone, alone]
 
