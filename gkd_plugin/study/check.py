@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gkd_plugin.config.host_keys import fresh
 from gkd_plugin.config.load import Config, HostParts, read_config
 from gkd_plugin.config.warnings import describe_unused
 from gkd_plugin.errors import ConfigError, UserError
 from gkd_plugin.space import axes
 from gkd_plugin.space.sources import listening
+from gkd_plugin.study.expand import sort_keys
 from gkd_plugin.study.points import Point
 
 _SHOWN = 20
@@ -40,6 +43,34 @@ def check_points(points: Sequence[Point], path: Path | None) -> dict[str, Config
     if found:
         raise UserError(_report(found, len(points)))
     return configs
+
+
+def drop_equal(points: Sequence[Point], configs: Mapping[str, Config]) -> list[Point]:
+    """The points without those whose configuration is that of an earlier one, however it is written: ``2``, ``2.0``, ``"2"``.
+
+    Args:
+        points (sequence of Point): The points.
+        configs (mapping): Their configurations by name.
+    """
+    known: dict[str, Point] = {}
+    defaults = fresh()
+    for point in points:
+        config = configs[point.name]
+        groups = {name: value for name, value in config.cfg.items() if not name.startswith("kd")}
+        known.setdefault(repr((sort_keys(_as_read(groups, defaults)), sort_keys(config.plan.as_dict()))), point)
+    return list(known.values())
+
+
+def _as_read(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers as the host reads them where its default has a fraction; elsewhere they may mean something else."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping):
+            found[name] = _as_read(value, default if isinstance(default, Mapping) else {})
+        else:
+            found[name] = float(value) if type(value) is int and isinstance(default, float) else value
+    return found
 
 
 def count_warnings(configs: Collection[Config]) -> tuple[str, ...]:

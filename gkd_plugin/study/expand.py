@@ -86,12 +86,17 @@ def expand(
 
 def make_digest(values: Mapping[str, Any]) -> str:
     """The same text for the same configuration, in whatever order it is written; ``1`` and ``1.0`` are not the same."""
-    return repr(_sort(values))
+    return repr(sort_keys(values))
 
 
-def _sort(value: Any) -> Any:
+def sort_keys(value: Any) -> Any:
+    """Nested mappings with their keys in order.
+
+    Args:
+        value (Any): A mapping, or anything else, which stays as it is.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _sort(value[key]) for key in sorted(value, key=str)}
+        return {str(key): sort_keys(value[key]) for key in sorted(value, key=str)}
     return value
 
 

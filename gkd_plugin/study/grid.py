@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gkd_plugin.commands.lock import hold_lock
+from gkd_plugin.config.host_keys import fresh
 from gkd_plugin.config.load import Config, read_values
 from gkd_plugin.errors import UserError
 from gkd_plugin.printing import warn
 from gkd_plugin.study.budget import find_budget, match_budgets
 from gkd_plugin.study.bundles import find_differences
-from gkd_plugin.study.check import check_points, count_warnings
+from gkd_plugin.study.check import check_points, count_warnings, drop_equal
 from gkd_plugin.study.configs import read_folder, write_configs
 from gkd_plugin.study.controls import add_controls
 from gkd_plugin.study.display import say
@@ -87,10 +88,14 @@ def run_grid(
         with say("checking every configuration", quiet):
             earlier = read_study_file(study.beside) if (study.beside / FILE).is_file() else None
             if earlier is not None:
+                _require_same_seed(earlier, study)
                 study = study.continue_from(earlier)
             study.require_free()
-            points = [study.settle(point) for point in expansion.points]
-            configs = check_points(points, path)
+            settled = [study.settle(point) for point in expansion.points]
+            configs = check_points(settled, path)
+            points = drop_equal(settled, configs)
+            configs = {point.name: configs[point.name] for point in points}
+            duplicates = expansion.duplicates + len(settled) - len(points)
             if budget is not None:
                 points = match_budgets(points, find_budget(budget, overrides), configs, expansion.dimensions)
                 configs = check_points(points, path)
@@ -116,7 +121,7 @@ def run_grid(
             return DryRun(
                 replace(study, points=tuple(points)),
                 study.beside / "configs",
-                expansion.duplicates,
+                duplicates,
                 seconds,
                 trial,
                 resources.processes,
@@ -133,6 +138,17 @@ def run_grid(
             _say_what_is_not_stacked(configs, resources.stack)
         entries = run_study(study, points, configs, resources, retry_failed=retry_failed, quiet=quiet)
         return summarize(study, entries, warnings)
+
+
+def _require_same_seed(earlier: Study, study: Study) -> None:
+    """A study's points, controls and teachers have the same seeds, or they could not be paired."""
+    bases = [each.base.get("values") for each in (earlier, study)]
+    before, now = (base.get("seed", fresh()["seed"]) if base else None for base in bases)
+    if before != now and None not in (before, now) and "seed" not in study.dimensions.values():
+        raise UserError(
+            f"seed: {study.beside} was begun with seed {before}, and this is {now}: points would have seeds that their controls have "
+            f"not. For more seeds raise --repeat; for others choose another --name or out_dir. Nothing was changed."
+        )
 
 
 def _say_what_is_not_stacked(configs: Mapping[str, Config], stack: int) -> None:

@@ -249,7 +249,10 @@ def _summarise(job: Job, begun: Entry, report: RunReport) -> Entry:
         }
     missing = job.repeat - len(report.results)
     if missing:
-        reasons = [f"seed {seed}: {_join_lines(why)}" for seed, why in failures.items()]
+        alike: dict[str, list[str]] = {}
+        for seed, why in failures.items():
+            alike.setdefault(_join_lines(why), []).append(seed)
+        reasons = [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {why}" for why, seeds in alike.items()]
         return begun.end(FAILED, "; ".join([f"{missing} of {job.repeat} seeds failed", *reasons]), **values)
     return begun.end(DONE, **values)
 

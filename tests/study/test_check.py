@@ -4,7 +4,7 @@ import pytest
 
 from gkd_plugin.config.load import read_config
 from gkd_plugin.errors import UserError
-from gkd_plugin.study.check import check_points, count_warnings
+from gkd_plugin.study.check import check_points, count_warnings, drop_equal
 from gkd_plugin.study.expand import expand
 from gkd_plugin.study.grid_file import read_grid
 from gkd_plugin.study.points import Point
@@ -32,6 +32,21 @@ def test_each_configuration_is_what_reading_it_alone_gives(work_folder):
     first.share.dim_in = 99
     first.gnn.act = "tanh"
     assert second.share.dim_in != 99 and second.gnn.act != "tanh", "no two share what a run writes into"
+
+
+def test_equal_configurations_are_dropped_however_they_are_written(work_folder):
+    points = make_points(
+        work_folder,
+        'kd.preset preset [mutual]\nkd.students n [2, 2.0, "2", 3]\ngnn.dropout d [0, 0.0]\nkd_response.weight w [1, 1.0]',
+    )
+    left = drop_equal(points, check_points(points, None))
+    assert [point.choices["n"] for point in left] == [2, 3] and left[0] is points[0]
+    shares = make_points(
+        work_folder,
+        "splits.train share [1, 1.0]\nsplits.kind kind [random]",
+        dataset={"format": "gkd", "name": "digits"},
+    )
+    assert len(drop_equal(shares, check_points(shares, None))) == 2, "one node, and all of them"
 
 
 def test_a_mistake_of_many_is_said_once_with_their_number(work_folder):

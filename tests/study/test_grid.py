@@ -90,10 +90,23 @@ def test_the_same_command_trains_only_what_is_new(base: Path, monkeypatch: pytes
     assert len(begun) == 4 and all(path.endswith("/2") for path in begun)
     begun.clear()
     before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+    other = grid("seed", "5", repeat=3)
+    assert other.exit_code == 2 and "was begun with seed 0, and this is 5" in other.output and not begun
     changed = grid("optim.base_lr", "0.5", repeat=3)
     assert changed.exit_code == 2 and "begun with other configurations" in changed.output and not begun
     assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
     assert "optim.base_lr" in changed.output
+
+
+def test_equal_configurations_count_once_however_they_are_written(base: Path) -> None:
+    """As two points they would count twice in Holm's correction."""
+    Path("grid.txt").write_text(
+        'kd.preset preset [mutual]\nkd.students students [2, 2.0, "2"]\nkd_response.temperature t [1, 1.0]\n'
+        "gnn.dropout dropout [0, 0.0]\ngnn.batchnorm norm [true, True]\noptim.max_epoch epochs [2, 2.0]\n"
+    )
+    done = grid("--dry-run")
+    assert done.exit_code == 0 and "(1 point, 1 control)" in done.output, done.output
+    assert "24 left out: the same as another" in done.output  # 23 points, and one value that is written twice
 
 
 def test_a_seed_that_is_damaged_since_is_said_and_does_not_lead(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
