@@ -44,7 +44,7 @@ def call_module(module: nn.Module, batch: Any, level: str, what: str = "teacher=
     """
     batch = copy.copy(batch)
     module = module.module if isinstance(module, nn.DataParallel) else module
-    if type(module).__module__.startswith("torch.nn."):
+    if type(module).__module__.startswith("torch.nn.") and "forward" not in vars(module):
         return module(batch.x)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [each for each in inspect.signature(module.forward).parameters.values() if each.kind in kinds]

@@ -31,7 +31,7 @@ from gkd_plugin.plan import Plan
 from gkd_plugin.printing import was_told
 from gkd_plugin.training.batches import make_split_loaders, offer_sparse
 from gkd_plugin.training.checkpoint import Checkpoints
-from gkd_plugin.training.depends import find_depends
+from gkd_plugin.training.depends import DATA, TEACHERS, find_depends
 from gkd_plugin.training.disk import guarded
 from gkd_plugin.training.protocol import sees_part
 from gkd_plugin.training.readings import Readings
@@ -45,6 +45,7 @@ from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, read_
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.stack import find_together
 from gkd_plugin.training.students import build_models, build_students
+from gkd_plugin.training.teachers.prepare import list_other_data
 from gkd_plugin.training.trainer import Progress, Trainer
 
 MODE = "distill"
@@ -103,6 +104,8 @@ def make_trainer(
     if logs and plan["tracker"] != "none":
         recorders.append(Tracking(str(plan["tracker"]), cfg))
     depends = find_depends(plan, loaders, run.folder, run.seed_folder, teacher)
+    if TEACHERS in depends and teacher is None:
+        recorders.append(Notes([*list_other_data(plan, run.folder, run.seed_folder, depends[DATA])]))
     return Trainer(
         plan, students, split_loaders, logs, streams, infer_task(), sources, checkpoints, progress, recorders, depends
     )

@@ -124,10 +124,22 @@ def require_metric(kind: str) -> None:
     Raises:
         UserError: If nothing is measured, ``metric_best`` is not, or ``metric_agg`` asks for the worst epoch.
     """
-    names = cfg.custom_metrics or HOST_METRICS.get(kind)
+    choose_metric(list_metrics(kind))
+
+
+def list_metrics(kind: str) -> Sequence[str]:
+    """What is measured for a task.
+
+    Args:
+        kind (str): The host's task type.
+
+    Raises:
+        UserError: If nothing is.
+    """
+    names: Sequence[str] | None = cfg.custom_metrics or HOST_METRICS.get(kind)
     if not names:
         raise _report_no_metric(kind)
-    choose_metric(names)
+    return names
 
 
 def choose_metric(names: Sequence[str]) -> tuple[str, bool]:

@@ -51,6 +51,20 @@ def find_damage(folder: Path) -> str | None:
     return f"{found.rstrip('.')}. The seed is left out of every table. Remove {folder} and run the same command again."
 
 
+def is_as_written(path: Path) -> bool:
+    """Whether a file of a seed's folder has the content that its result lists; true where it lists none.
+
+    Args:
+        path (Path): The file, whose folder has a result or is one of the host's own program.
+    """
+    try:
+        listed = json.loads((path.parent / RESULT).read_text()).get(FILES)
+    except (OSError, ValueError, AttributeError):
+        return True
+    known = listed.get(path.name) if isinstance(listed, dict) else None
+    return known is None or known == _measure(path)
+
+
 def _measure(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -20,7 +20,7 @@ from gkd_plugin.training.batches import SplitLoader
 from gkd_plugin.training.checkpoint import Checkpoints, global_random_state, set_global_random_state
 from gkd_plugin.training.depends import ADVICE, describe_change
 from gkd_plugin.training.evaluation import Predictions, ensemble, score
-from gkd_plugin.training.metrics import choose_metric, measure
+from gkd_plugin.training.metrics import choose_metric, list_metrics
 from gkd_plugin.training.protocol import describe_protocol
 from gkd_plugin.training.recorders.base import Recorder
 from gkd_plugin.training.result import RunResult, Score
@@ -214,7 +214,7 @@ class Trainer:
 
     def _measure_terms(self, student: Student, sample: Sample, seen: Observation) -> dict[str, float | Judged]:
         """What the terms themselves add to a row of validation."""
-        metric = self.selection.metric or choose_metric(list(measure([], [], self.kind)))[0]
+        metric = self.selection.metric or choose_metric(list_metrics(self.kind))[0]
 
         def judge(logits: Tensor) -> dict[str, Judged]:
             true, scores, _ = score(student.model, sample, Observation(logits, {}, seen.graph, seen.labels), "val")

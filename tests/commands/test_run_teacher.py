@@ -215,6 +215,40 @@ def test_data_that_changed_under_the_same_name(tmp_path: Path, monkeypatch: pyte
     assert "wide has accuracy" in text and "result.json says" in text
 
 
+def test_data_that_changed_without_a_trace_in_validation_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training and test nodes that changed places: the teacher is tested on what it was trained on."""
+    teach(tmp_path)
+
+    def swapped() -> list[Any]:
+        data = toy.community(0)
+        data.train_mask, data.test_mask = data.test_mask, data.train_mask
+        return [data]
+
+    (same,) = run(student(tmp_path, "same"), quiet=True).results
+    assert not any("other features, labels" in text for text in same.warnings)
+    monkeypatch.setitem(toy.SETS, "nodes", swapped)
+    (result,) = run(student(tmp_path), quiet=True).results
+    assert any("trained on other features, labels, edges or splits" in text for text in result.warnings)
+
+
+def test_weights_that_are_sharper_than_what_the_run_wrote_are_refused(tmp_path: Path) -> None:
+    """They decide alike, so that the score is the same, and teach something else."""
+    path = teach(tmp_path) / "0" / "student_1.pt"
+    good = torch.load(path, weights_only=True)
+    last = [name for name in good if name.startswith("post_mp")] or list(good)[-2:]
+    torch.save({name: value * 2 if name in last else value for name, value in good.items()}, path)
+    assert "is not what its run wrote: its sha256 is not that of result.json" in refused(student(tmp_path))
+
+
+def test_several_labels_without_a_metric_are_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(toy.SETS, "several", multilabel)
+    dataset = {"name": "several", "task_type": "classification_multilabel"}
+    with pytest.raises(UserError, match=r"no metric for 'classification_multilabel'.*custom_metrics.*f1_micro"):
+        run(toy.config(tmp_path, dataset=dataset), quiet=True)
+
+
 def test_weights_that_are_other_ones(tmp_path: Path) -> None:
     teacher = teach(tmp_path)
     path = teacher / "0" / "student_1.pt"

@@ -50,6 +50,8 @@ class StoredTeacher:
                 raise UserError(f"kd.teacher: {name} in {path} has the shape {shape}; it must be [nodes, numbers].")
         if len(arrays["logits"]) == 0:
             raise UserError(f"kd.teacher: logits in {path} has no rows. Every node needs one.")
+        unread = {name: each for name, each in arrays.items() if name not in ("logits", "node_id", *names)}
+        self._refuse_numbers(unread, len(arrays["logits"]))
         order = self._find_order(arrays.get("node_id"), len(arrays["logits"]))
         count = len(arrays["logits"])
         self.logits = self._read_rows("logits", arrays["logits"], order, count)
@@ -90,6 +92,16 @@ class StoredTeacher:
             )
         return names
 
+    def _refuse_numbers(self, arrays: dict[str, Tensor], rows: int) -> None:
+        """Node numbers under another name would not be read, and every row would teach another node."""
+        for name, array in arrays.items():
+            whole = not array.is_floating_point() and not array.is_complex() and array.dtype != torch.bool
+            if whole and array.shape == (rows,) and rows > 1 and array.unique().numel() == rows:
+                raise UserError(
+                    f"kd.teacher: {name} in {self.path} has a whole number of its own for each row. If these are the nodes' "
+                    "numbers, call it node_id; otherwise take it out, for nothing reads it."
+                )
+
     def _find_order(self, ids: Tensor | None, rows: int) -> Tensor | None:
         """The place of each node's row; ``None`` where that is the node's number."""
         if ids is None:
@@ -98,7 +110,14 @@ class StoredTeacher:
         whole = not ids.is_floating_point() and not ids.is_complex() and ids.dtype != torch.bool
         order = torch.argsort(ids.long()) if whole and ids.shape == (rows,) else None
         if order is None or not torch.equal(ids.long()[order], torch.arange(rows)):
-            raise UserError(f"kd.teacher: node_id in {self.path} must name each of the nodes 0 to {rows - 1} once.")
+            beyond = (
+                f" It goes up to {int(ids.max())}: a row is needed for every node."
+                if whole and int(ids.max()) >= rows
+                else ""
+            )
+            raise UserError(
+                f"kd.teacher: node_id in {self.path} must name each of the nodes 0 to {rows - 1} once.{beyond}"
+            )
         return order
 
     def _read_rows(self, name: str, array: Tensor, order: Tensor | None, count: int) -> Tensor:

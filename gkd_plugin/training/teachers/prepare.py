@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from gkd_plugin.training.batches import SplitLoader, make_split_loaders, whole_g
 from gkd_plugin.training.evaluation import evaluate
 from gkd_plugin.training.metrics import ERRORS
 from gkd_plugin.training.protocol import sees_part
+from gkd_plugin.training.result import RESULT
+from gkd_plugin.training.seed_files import is_as_written
 from gkd_plugin.training.stored_config import own_cfg
 from gkd_plugin.training.teachers import search
 from gkd_plugin.training.teachers.base import (
@@ -195,6 +197,11 @@ def find_teacher(
     teacher = build_teacher(found.name, own, found.weights, found.record, streams, feeds[0].device, layers)
     teacher.model.eval_memory = float(plan["eval_memory"])
     _measure_again(teacher, theirs)
+    if not is_as_written(found.weights):  # sharper probabilities, say, which decide alike
+        raise UserError(
+            f"kd.teacher: {found.weights} is not what its run wrote: its sha256 is not that of {RESULT}. Train it again under "
+            "another name."
+        )
     if not other:
         return PreparedTeacher(teacher, whole, store=store, soft=soft)
     return PreparedTeacher(teacher, theirs[0].single, own_edges=True, store=store, soft=soft)
@@ -235,6 +242,33 @@ def digest_teachers(plan: Plan, run_folder: Path, seed_folder: int, given: nn.Mo
             content = load_weights(search.choose(target, plan["teacher_seed"], seed_folder).weights)
         found[name] = compute_digest(content)
     return found
+
+
+def list_other_data(plan: Plan, run_folder: Path, seed_folder: int, data: str) -> Iterator[str]:
+    """A warning of each teacher that was trained on other data under the names of these, where it may have seen what is tested.
+
+    Its score alone does not tell, where validation is the same.
+
+    Args:
+        plan (Plan): The plan.
+        run_folder (Path): The folder of the student's run, above which names are looked up.
+        seed_folder (int): Number of the student's seed folder.
+        data (str): The sha256 of the students' data.
+    """
+    for name in list_names(plan):
+        target = search.find_folder(name, run_folder)
+        if target is None or search.is_file(target):
+            continue
+        found = search.choose(target, plan["teacher_seed"], seed_folder)
+        own = own_cfg(found.config)
+        own.dataset.dir, own.seed = cfg.dataset.dir, found.seed + 1
+        alike = not _describe_differences(own) and own.seed == cfg.seed and own.train.sampler == cfg.train.sampler
+        if alike and own.get("splits") == cfg.get("splits") and found.data not in (None, data):
+            yield (
+                f"kd.teacher: {found.name} was trained on other features, labels, edges or splits than those of dataset.name: "
+                f"{cfg.dataset.name} here (its sha256 of the data is another one). It may have been trained on nodes that are tested "
+                "here; if they have changed since, train it again"
+            )
 
 
 def _report_missing(plan: Plan, name: str, run_folder: Path) -> UserError:

@@ -29,6 +29,7 @@ class FoundRun:
         seed (int): The number of its seed folder.
         weights, config (Path): Its files.
         record (Record): Its validation score.
+        data (str, optional): The sha256 of the data it was trained on, where it was recorded.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FoundRun:
     weights: Path
     config: Path
     record: Record
+    data: str | None = None
 
 
 def teacher_name(plan: Plan) -> str:
@@ -167,7 +169,8 @@ def _read_ours(folder: Path, seed: Path) -> FoundRun | None:
         )
     (number,) = result.answering
     record = Record(result.metric, result.answers[f"s{number}"].val, seed / RESULT, result.better)
-    return FoundRun(folder.name, int(seed.name), seed / f"student_{number}.pt", seed / f"student_{number}.yaml", record)
+    files = (seed / f"student_{number}.pt", seed / f"student_{number}.yaml")
+    return FoundRun(folder.name, int(seed.name), *files, record, result.depends.get("data"))
 
 
 def _read_stock(folder: Path, seed: Path) -> FoundRun | None:

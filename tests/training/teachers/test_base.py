@@ -149,6 +149,17 @@ def test_numbers_of_one_value_for_each_node(tmp_path: Path) -> None:
     assert found.outline(found.observe(sample(), ())).dim_out == 1
 
 
+def test_node_numbers_under_another_name_are_refused_and_other_arrays_are_not(tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(size=(48, 3))
+    with pytest.raises(
+        UserError, match=r"n_id in .*said\.npz has a whole number of its own for each row.*call it node_id"
+    ):
+        file(tmp_path, logits=logits, n_id=np.arange(48)[::-1].copy())
+    file(tmp_path, logits=logits, y=np.arange(48) % 3, seed=np.array(7))
+    with pytest.raises(UserError, match="nodes 0 to 47 once. It goes up to 95: a row is needed for every node"):
+        file(tmp_path, logits=logits, node_id=np.arange(48) * 2 + 1)
+
+
 @pytest.mark.usefixtures("work_folder")
 @pytest.mark.parametrize(
     ("answer", "words"),
