@@ -96,7 +96,7 @@ class StoredTeacher:
         """Node numbers under another name would not be read, and every row would teach another node."""
         for name, array in arrays.items():
             whole = not array.is_floating_point() and not array.is_complex() and array.dtype != torch.bool
-            if whole and array.shape == (rows,) and rows > 1 and array.unique().numel() == rows:
+            if whole and array.shape == (rows,) and rows > 1 and array.long().unique().numel() == rows:
                 raise UserError(
                     f"kd.teacher: {name} in {self.path} has a whole number of its own for each row. If these are the nodes' "
                     "numbers, call it node_id; otherwise take it out, for nothing reads it."
@@ -111,8 +111,8 @@ class StoredTeacher:
         order = torch.argsort(ids.long()) if whole and ids.shape == (rows,) else None
         if order is None or not torch.equal(ids.long()[order], torch.arange(rows)):
             beyond = (
-                f" It goes up to {int(ids.max())}: a row is needed for every node."
-                if whole and int(ids.max()) >= rows
+                f" It goes up to {int(ids.long().max())}: a row is needed for every node."
+                if whole and int(ids.long().max()) >= rows
                 else ""
             )
             raise UserError(
