@@ -112,7 +112,7 @@ class StoredTeacher:
         if order is None or not torch.equal(ids.long()[order], torch.arange(rows)):
             beyond = (
                 f" It goes up to {int(ids.long().max())}: a row is needed for every node."
-                if whole and int(ids.long().max()) >= rows
+                if whole and ids.numel() and int(ids.long().max()) >= rows
                 else ""
             )
             raise UserError(

@@ -158,6 +158,8 @@ def test_node_numbers_under_another_name_are_refused_and_other_arrays_are_not(tm
     file(tmp_path, logits=logits, y=np.arange(48) % 3, seed=np.array(7))
     with pytest.raises(UserError, match="nodes 0 to 47 once. It goes up to 95: a row is needed for every node"):
         file(tmp_path, logits=logits, node_id=np.arange(48) * 2 + 1)
+    with pytest.raises(UserError, match="nodes 0 to 47 once"):
+        file(tmp_path, logits=logits, node_id=np.arange(0))
 
 
 @pytest.mark.usefixtures("work_folder")
