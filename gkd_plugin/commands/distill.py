@@ -181,7 +181,7 @@ def distill(
         if out is not None:
             handed.keep(folder)  # now that they are known to be those of its runs
         best = _find_best(report)
-        number = report.results[[each.seed for each in report.results].index(best)].best_student
+        number = next(each for each in report.results if each.seed == best).single
         small: nn.Module = load_student(report.folder / str(best - 1))
     if chosen.module is not None:
         assert isinstance(small.model, OwnNetwork)

@@ -42,9 +42,7 @@ def load_student(run: str | Path, student: int | None = None) -> TrainedStudent:
     if result is None:
         chosen = choose_seed(folder)
         folder, result = chosen.folder, chosen.result
-    number = (
-        student if student is not None else (result.answering[0] if len(result.answering) == 1 else result.best_student)
-    )
+    number = result.single if student is None else student
     path = folder / f"student_{number}.pt"
     if student is None and len(result.answering) > 1 and (folder / SINGLE).is_file():
         path = folder / SINGLE

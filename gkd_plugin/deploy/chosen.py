@@ -39,8 +39,7 @@ class Chosen:
     @property
     def number(self) -> int:
         """The student that is kept of a cohort: the one that answers; of an ensemble, the best by validation."""
-        answering = self.result.answering
-        return answering[0] if len(answering) == 1 else self.result.best_student
+        return self.result.single
 
     @property
     def score(self) -> Score:
@@ -128,8 +127,7 @@ def _read(folder: Path) -> RunResult:
 
 def _rank(result: RunResult) -> float:
     """Larger is better; NaN is worst."""
-    number = result.answering[0] if len(result.answering) == 1 else result.best_student
-    value = result.answers[f"s{number}"].val * (1 if result.better else -1)
+    value = result.answers[f"s{result.single}"].val * (1 if result.better else -1)
     return value if value == value else float("-inf")
 
 

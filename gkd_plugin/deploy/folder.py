@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 from yacs.config import CfgNode
 
 from gkd_plugin.errors import UserError, describe_error
 from gkd_plugin.models.trained import TrainedStudent, build_student
+from gkd_plugin.ops.digest import compute_digest
 from gkd_plugin.training.stored_config import own_cfg
 
 WEIGHTS, CONFIG, CARD, PROGRAM, ONNX = "weights.safetensors", "cfg.yaml", "card.md", "model.pt2", "model.onnx"
@@ -117,12 +115,7 @@ def read_export(folder: Path) -> TrainedStudent:
 
 def _digest(text: str, weights: Mapping[str, Tensor]) -> str:
     """The hash of a configuration, however it is laid out, and of every weight."""
-    found = hashlib.sha256(json.dumps(yaml.safe_load(text), sort_keys=True, default=str).encode())
-    for name in sorted(weights):
-        value = weights[name].contiguous()
-        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+    return compute_digest([yaml.safe_load(text), dict(weights)])
 
 
 @contextmanager

@@ -96,6 +96,11 @@ class RunResult:
         return (1,) if self.predict == "first" else (self.best_student,)
 
     @property
+    def single(self) -> int:
+        """The one student that is kept of a cohort: the one that answers; of an ensemble, the best by validation."""
+        return self.answering[0] if len(self.answering) == 1 else self.best_student
+
+    @property
     def teacher_name(self) -> str | None:
         """The teacher as a reader knows it: a run's or file's name, or the class of what was handed over in Python."""
         title = self.teacher.get("class")

@@ -621,7 +621,7 @@ def test_autocast_of_the_caller_changes_nothing(model: GCN, data: Data) -> None:
     assert found.report.results[0].answers == expected.report.results[0].answers
 
 
-@pytest.mark.parametrize("predict", ["best", "ensemble"])
+@pytest.mark.parametrize("predict", ["best", "first", "ensemble"])
 def test_of_several_students_the_returned_one_is_named_with_its_score(predict: str, model: GCN, data: Data) -> None:
     kd = {"students": 2, "predict": predict}
     result = gkd_plugin.distill(model, data, width=4, epochs=12, control=False, quiet=True, kd=kd)
