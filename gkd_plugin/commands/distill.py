@@ -11,13 +11,13 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gkd_plugin.commands.distill_student import ChosenStudent, choose_student
 from gkd_plugin.commands.distilled import Distilled, say_arguments
 from gkd_plugin.commands.report import RunReport
 from gkd_plugin.commands.results import load_student
@@ -26,28 +26,19 @@ from gkd_plugin.config.files import merge
 from gkd_plugin.config.host_keys import fresh
 from gkd_plugin.data.handed import NAME, HandedData, handing, read_handed
 from gkd_plugin.errors import RunFailed, UserError, nearest, quote
-from gkd_plugin.models.aux_layers import has_layer
-from gkd_plugin.models.networks import NETWORKS
 from gkd_plugin.models.own import (
-    OWN,
     OwnNetwork,
     TwoLogits,
     find_cached,
-    find_lasting,
     keeping_caches,
-    match_parts,
     offering,
-    require_whole,
 )
-from gkd_plugin.ops.digest import compute_digest
-from gkd_plugin.printing import warn
 from gkd_plugin.space import axes
 from gkd_plugin.training.checkpoint import global_random_state, set_global_random_state
 from gkd_plugin.training.run_folder import FAILED
 from gkd_plugin.training.teachers.given import make_teacher
 
 RUN = "student"
-SHAPE = {"width": 16, "depth": 2, "dropout": 0.5}  # of a student that is named
 FIXED = {  # what an argument decides, by group or key
     "out_dir": "out=",
     "dataset": "data= and task=",
@@ -164,7 +155,7 @@ def distill(
         raise UserError(
             f"preset='{preset}' compares layers. Name those of your student: layers='convs.*'. There are: {names}."
         )
-    chosen = _choose_student(student, layers, {"width": width, "depth": depth, "dropout": dropout})
+    chosen = choose_student(student, layers, {"width": width, "depth": depth, "dropout": dropout})
     state = global_random_state()
     with contextlib.ExitStack() as stack:
         folder = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gkd-")))
@@ -220,89 +211,12 @@ def _check_types(numbers: Mapping[str, Any], switches: Mapping[str, Any]) -> Non
             raise UserError(f"{name}={quote(switch)} must be True or False.")
 
 
-# ------------------------------------------------------------------------------------------------------------ students
-
-
-@dataclass(frozen=True)
-class _Student:
-    """What is trained.
-
-    Args:
-        type (str): ``model.type``.
-        name (str): How it is called in the table.
-        values (dict): What else of a configuration describes it.
-        module (nn.Module, optional): A module of the user's own.
-    """
-
-    type: str
-    name: str
-    values: dict[str, Any]
-    module: nn.Module | None = None
-
-
-def _choose_student(student: str | nn.Module, layers: str | None, shape: Mapping[str, Any]) -> _Student:
-    given = {name: value for name, value in shape.items() if value is not None}
-    if isinstance(student, nn.Module):
-        if given:
-            raise UserError(
-                f"{', '.join(f'{name}=' for name in given)}: a module of your own has its shape already. Leave it out."
-            )
-        return _take_module(student, layers)
-    if not isinstance(student, str):
-        raise UserError(f"student=: {quote(student)} is a {type(student).__name__}. {_list_students()}")
-    if student not in NETWORKS and not has_layer(student):
-        raise UserError(f"student=: {quote(student)} is unknown. {nearest(student, NETWORKS)}{_list_students()}")
-    if layers is not None:
-        raise UserError(f"layers=: the layers of student '{student}' are known. Leave it out.")
-    shape = {**SHAPE, **given}
-    if not isinstance(shape["depth"], int) or shape["depth"] < 1:
-        raise UserError(
-            f"depth={quote(shape['depth'])}: the number of layers, with the last one, is a whole number from 1 on."
-        )
-    gnn = {
-        "layers_pre_mp": 0,
-        "layers_mp": shape["depth"] - 1,
-        "layers_post_mp": 1,
-        "dim_inner": shape["width"],
-        "dropout": shape["dropout"],
-        "act": "relu",
-        "batchnorm": False,
-        "l2norm": False,
-    }
-    name = f"{student}, {shape['depth']} layer{'s' if shape['depth'] != 1 else ''} of {shape['width']}"
-    if student in NETWORKS:
-        return _Student(student, name, {"gnn": gnn})
-    return _Student("gnn", name, {"gnn": {**gnn, "layer_type": student, "stage_type": "stack"}})
-
-
-def _list_students() -> str:
-    return f"Allowed: {', '.join(NETWORKS)}, a layer of GraphGym such as gcnconv, or a torch.nn.Module of your own."
-
-
-def _take_module(module: nn.Module, layers: str | None) -> _Student:
-    require_whole(module)
-    lasting = find_lasting(module)
-    if lasting:
-        names = ", ".join(lasting[:5]) + (", ..." if len(lasting) > 5 else "")
-        warn(
-            f"student=: {names} have no reset_parameters, so every seed begins with the values that they have now. Give the module "
-            "a method reset_parameters() for new ones."
-        )
-    kd = {}
-    if layers is not None:
-        match_parts(module, layers, "layers=", "the student")
-        kd["layers"] = f"model.{layers}"  # below the frame that makes it a network of the host
-    word = compute_digest([repr(module), {name: list(each.shape) for name, each in module.named_parameters()}])[:8]
-    name = type(module).__name__
-    return _Student(f"{OWN}{name}_{word}", name, {"kd": kd} if kd else {}, module)
-
-
 # ------------------------------------------------------------------------------------------------------- configuration
 
 
 def _make_values(
     handed: HandedData,
-    student: _Student,
+    student: ChosenStudent,
     preset: str,
     folder: Path,
     epochs: int,
