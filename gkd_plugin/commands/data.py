@@ -299,8 +299,8 @@ def _describe_splits(summary: DataSummary) -> str:
         return f"{parts} pairs, linked and not"
     if not summary.splits:
         return "none"
-    things = "graphs" if summary.graphs > 1 else "nodes" if summary.predicted is None else "predicted nodes"
-    total = summary.graphs if summary.graphs > 1 else summary.predicted or summary.nodes
+    things = "graphs" if summary.split_graphs else "nodes" if summary.predicted is None else "predicted nodes"
+    total = summary.graphs if summary.split_graphs else summary.predicted or summary.nodes
     rest = total - sum(summary.splits.values())
     text = ", ".join(f"{part} {count:,}" for part, count in summary.splits.items())
     return f"{text} {things}" + (f"; {rest:,} in none" if rest > 0 else "")

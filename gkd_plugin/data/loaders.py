@@ -87,9 +87,8 @@ def load_gkd(format: str, name: str, dataset_dir: str) -> InMemoryDataset | None
     if len(dataset) == 1:
         data, dataset.gkd_notes = _split_nodes(name, dataset[0], values, seed)
         dataset.data, dataset.slices = dataset.collate([data])
-    else:
-        _split_graphs(name, dataset, values, seed)
-    return dataset
+        return dataset
+    return _split_graphs(name, dataset, values, seed)
 
 
 def _load(name: str, root: str) -> InMemoryDataset:
@@ -206,21 +205,33 @@ def _split_pairs(name: str, data: Data, values: Mapping[str, Any], seed: int) ->
     return split_links(name, data, train, val, seed)
 
 
-def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> None:
-    """Gives graphs the indices that the host's graph tasks read, drawn as nodes are; PPI has its split."""
+def _split_graphs(name: str, dataset: InMemoryDataset, values: Mapping[str, Any], seed: int) -> InMemoryDataset:
+    """Whole graphs are drawn as nodes are, where they have no split: for graph tasks as the indices that the host reads, for
+    tasks on nodes each with all of its nodes. PPI has its split.
+    """
     for key in ("largest_component", "row_normalize"):
         if values[key]:
             raise ConfigError([Problem(f"{SPLITS}.{key}", f"true, but {name} is many graphs", "Remove the key.")])
     if isinstance(dataset, SplitGraphs):
         _require_kind(name, values, ("public",), "has its own split of whole graphs")
-        return
-    keys = MASKS if cfg.dataset.task == "node" else [f"{part}_graph_index" for part in PARTS]
-    if values["kind"] in (None, "public") and all(key in dataset._data for key in keys):
-        return
-    _require_kind(name, values, ("random", "per_class"), "has no split")
-    drawn = _draw(Data(y=dataset._data.y, num_nodes=len(dataset)), values, seed)
-    for part in PARTS:
-        dataset._data[f"{part}_graph_index"] = drawn[f"{part}_mask"].nonzero().view(-1)
+        return dataset
+    nodes, data = cfg.dataset.task == "node", dataset._data
+    keys = {part: f"{part}_graph_index" for part in PARTS}
+    given = values["kind"] in (None, "public")
+    if given and nodes and any(mask in data for mask in MASKS):  # if one is missing, the check says it
+        return dataset
+    if given and all(key in data for key in keys.values()):
+        chosen = {part: torch.as_tensor(data[key]) for part, key in keys.items()}
+    else:
+        kinds = ("random",) if nodes else ("random", "per_class")
+        _require_kind(name, values, kinds, "has no split" + (", and its graphs are of no class" if nodes else ""))
+        drawn = _draw(Data(y=None if nodes else data.y, num_nodes=len(dataset)), values, seed)
+        chosen = {part: drawn[f"{part}_mask"].nonzero().view(-1) for part in PARTS}
+    if nodes:
+        return SplitGraphs({part: [dataset[number] for number in chosen[part].tolist()] for part in PARTS})
+    for part, key in keys.items():
+        data[key] = chosen[part]
+    return dataset
 
 
 def _draw(data: Data, values: Mapping[str, Any], seed: int) -> Data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 import torch_geometric.typing
 from torch_geometric.graphgym import register
 from yacs.config import CfgNode
@@ -61,12 +62,26 @@ def find_sampler_problem(sampler: str, own: CfgNode) -> tuple[str, str] | None:
         own (CfgNode): A configuration of the host.
     """
     sparse = torch_geometric.typing.WITH_TORCH_SPARSE
+    metis = torch_geometric.typing.WITH_METIS or (sparse and not _lacks_metis())
     if sampler != "full_batch" and own.dataset.task in ("edge", "link_pred"):
         return f"serves tasks on nodes, and this is dataset.task: {own.dataset.task}", "Write full_batch."
     if sampler != "full_batch" and groups.read_written(own, SPLITS).get("protocol") not in (None, TRANSDUCTIVE):
         return "gives parts, but splits.protocol holds nodes out of a whole graph", "Write full_batch."
-    if sampler == "cluster" and not (sparse or torch_geometric.typing.WITH_METIS):
-        return "needs a compiled package for METIS", f"{_HELPERS}, {_INSTEAD}"
+    if sampler == "cluster" and not metis:
+        found = ", and the torch-sparse that is installed was built without it" if sparse else ""
+        return f"needs a compiled package for METIS{found}", f"{_HELPERS}, {_INSTEAD}"
     if sampler == "neighbor" and not (sparse or torch_geometric.typing.WITH_PYG_LIB):
         return "needs a compiled package", f"{_HELPERS}, {_INSTEAD}"
     return None
+
+
+def _lacks_metis() -> bool:
+    """Whether torch-sparse was built without METIS, as ``pip`` builds it: its operator is there then, and only raises."""
+    try:
+        partition = torch.ops.torch_sparse.partition
+        partition(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), None, 2, False)
+    except AttributeError:
+        return False
+    except RuntimeError:
+        return True
+    return False

@@ -52,6 +52,7 @@ class DataSummary:
         repeated_rows (int): Nodes with the same features as one before them.
         labels (Labels, optional): What is to be predicted, of the nodes that are predicted at all.
         splits (dict): Nodes or graphs of each split.
+        split_graphs (bool): Whether they are graphs.
         absent (dict): Classes that are in no item of a split, by split.
         homophily (float, optional): Share of edges between nodes of one class (edge homophily, as
             ``torch_geometric.utils.homophily`` counts it), where each node has one class.
@@ -76,6 +77,7 @@ class DataSummary:
     repeated_rows: int
     labels: Labels | None
     splits: dict[str, int]
+    split_graphs: bool
     absent: dict[str, tuple[int, ...]]
     homophily: float | None
     by_type: tuple[tuple[int, int], ...] = ()
@@ -132,6 +134,7 @@ def summarize(dataset: InMemoryDataset) -> DataSummary:
         repeated_rows=0 if x is None else _count_repeated_rows(x),
         labels=labels,
         splits={part: int(mark.sum()) for part, mark in marks.items()},
+        split_graphs=graphs > 1 and all(len(mark) == graphs for mark in marks.values()),
         absent=_find_absent(data.get("y"), labels, marks, predicted),
         homophily=homophily,
         by_type=_describe_types(data),

@@ -15,6 +15,7 @@ from gkd_plugin import host
 from gkd_plugin.data import handed
 from gkd_plugin.data.load import load
 from gkd_plugin.data.loaders import per_split
+from gkd_plugin.data.relations import is_type_table
 from gkd_plugin.models.inputs import PAIRS
 from gkd_plugin.models.rng import RandomStreams
 from gkd_plugin.models.sample import infer_task
@@ -107,6 +108,8 @@ def _take_part(data: Data, random: torch.Generator) -> Data:
         if key == "edge_index":
             place = kept.cumsum(0) - 1
             part.edge_index = place[value[:, chosen]]
+        elif is_type_table(data, key):
+            part[key] = value  # whole: type_row says which rows a part reads
         elif isinstance(value, Tensor) and data.is_node_attr(key):
             part[key] = value[kept]
         elif isinstance(value, Tensor) and data.is_edge_attr(key):

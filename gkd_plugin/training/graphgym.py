@@ -41,7 +41,14 @@ from gkd_plugin.training.recorders.learned_maps import LearnedMaps
 from gkd_plugin.training.recorders.notes import Notes
 from gkd_plugin.training.recorders.sparse_input import SparseInput
 from gkd_plugin.training.recorders.tracking import Tracking
-from gkd_plugin.training.run_folder import aggregate_tests, clear_earlier, read_seed, write_outcome, write_plan
+from gkd_plugin.training.run_folder import (
+    aggregate_tests,
+    clear_earlier,
+    forget_tests,
+    read_seed,
+    write_outcome,
+    write_plan,
+)
 from gkd_plugin.training.sources.base import Run, Sources
 from gkd_plugin.training.stack import find_together
 from gkd_plugin.training.students import build_models, build_students
@@ -146,6 +153,7 @@ def distill(
         with guarded(folder):
             if loggers:
                 clear_earlier(folder, loggers)
+                forget_tests(Path(cfg.out_dir))
                 write_plan(folder, plan)
             result = trainer.run(int(cfg.seed))
             if loggers:

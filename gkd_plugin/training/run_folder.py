@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,16 @@ def aggregate_tests(out_dir: Path, seeds: Sequence[Path] | None = None) -> None:
         line = json.dumps(_plain(agg_dict_list(rows))) + "\n"
         for name in ("stats.json", "best.json"):
             write_text(out_dir / "agg" / "test" / name, line)
+
+
+def forget_tests(out_dir: Path) -> None:
+    """Removes what :func:`aggregate_tests` wrote: a seed begins, and if it is never finished, the host's tables over many runs
+    shall not show the run by the seeds before it. The host itself leaves such a run out.
+
+    Args:
+        out_dir (Path): The run's folder.
+    """
+    shutil.rmtree(out_dir / "agg" / "test", ignore_errors=True)
 
 
 def finished_seeds(out_dir: Path) -> Sequence[Path]:

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gkd_plugin.config.load import read_config
 from gkd_plugin.data.check import check_data
 from gkd_plugin.data.keep import keep_data
 from gkd_plugin.data.keys import SPLIT_KEYS, SPLITS
-from gkd_plugin.data.loaders import LOADERS, MASKS, load_gkd
+from gkd_plugin.data.loaders import LOADERS, MASKS, create_loaders, load_gkd
 from gkd_plugin.data.own import find_file, load_file, load_function, make_dataset, names_function
 from gkd_plugin.data.trust import check_names
 from gkd_plugin.errors import ConfigError, UserError
@@ -60,6 +61,20 @@ several_calls = []
 def several():
     several_calls.append(1)
     return [Data(x=torch.rand(n + 2, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([n % 2])) for n in range(20)]
+
+def labelled_nodes():
+    return [graph(n + 2) for n in range(20)]
+
+def masked_nodes():
+    masks = [{f"{part}_mask": torch.arange(n + 2) % 3 == k for k, part in enumerate(("train", "val", "test"))} for n in range(9)]
+    return [graph(n + 2, **mask) for n, mask in enumerate(masks)]
+
+class Indexed(InMemoryDataset):
+    def __init__(self):
+        super().__init__()
+        self.data, self.slices = self.collate(labelled_nodes())
+        for first, part in enumerate(("train", "val", "test")):
+            self._data[f"{part}_graph_index"] = torch.arange(first, 20, 3)
 
 class Whole(InMemoryDataset):
     def __init__(self):
@@ -203,6 +218,37 @@ def test_no_labels(module: str, configure: Any) -> None:
     configure(f"{module}:unlabelled")
     with pytest.raises(UserError, match="there are no labels: the graphs have no y"):
         check_data(create_loader(), cfg)
+
+
+def test_of_many_graphs_with_labelled_nodes_whole_ones_are_drawn(module: str, configure: Any) -> None:
+    def sizes(name: str, **splits: Any) -> list[list[int]]:
+        configure(f"{module}:{name}", **splits)
+        found = []
+        for part, loader in zip(("train", "val", "test"), create_loaders(), strict=True):
+            graphs = [loader.dataset[number] for number in range(len(loader.dataset))]
+            for graph in graphs:
+                masks = {mask: graph[mask].tolist() for mask in MASKS}
+                assert masks == {mask: [mask == f"{part}_mask"] * graph.num_nodes for mask in MASKS}
+            found.append(sorted(graph.num_nodes for graph in graphs))
+        return found
+
+    parts = sizes("labelled_nodes")
+    assert [len(part) for part in parts] == [10, 5, 5] and sorted(chain(*parts)) == list(range(2, 22))
+    assert sizes("labelled_nodes") == parts != sizes("labelled_nodes", seed=7)
+    assert [len(part) for part in sizes("labelled_nodes", kind="random", train=0.1, val=0.2)] == [2, 4, 14]
+    assert sizes("Indexed") == [list(range(first + 2, 22, 3)) for first in range(3)]
+    configure(f"{module}:masked_nodes")
+    assert [int(graph.train_mask.sum()) for graph in create_loader()[0].dataset] == [1, 1, 2, 2, 2, 3, 3, 3, 4]
+    configure(f"{module}:labelled_nodes", kind="per_class")
+    with pytest.raises(
+        ConfigError, match=r"splits.kind: 'per_class', but .* its graphs are of no class. Allowed: random"
+    ):
+        create_loader()
+
+
+def test_gkd_data_counts_what_a_split_is_of(module: str, tmp_path: Path) -> None:
+    assert "train 21, val 18, test 15 nodes" in str(describe_data(f"{module}:masked_nodes", str(tmp_path)))
+    assert "train 10, val 5, test 5 graphs" in str(describe_data(f"{module}:labelled_nodes", str(tmp_path)))
 
 
 def test_a_configuration_and_gkd_data_take_it(module: str, tmp_path: Path) -> None:

@@ -65,6 +65,33 @@ def test_inputs_are_what_the_network_reads() -> None:
     assert find_inputs(student, make_examples([data], "node")[1], "node") == ["x", "edge_index", "edge_attr"]
 
 
+def test_nodes_of_several_types_keep_their_tables() -> None:
+    data = Data(num_nodes=12, y=torch.zeros(12).long(), edge_index=torch.randint(0, 12, (2, 40)))
+    data.edge_type, data.node_type = torch.arange(40) % 4, torch.tensor([0] * 5 + [1] * 4 + [2] * 3)
+    data.type_row = torch.tensor([*range(5), *range(4), *range(3)])
+    data.x_0, data.x_1 = torch.randn(5, 7), torch.randn(4, 2)  # nodes of the last type have none
+    first, other = make_examples([data], "node")
+    assert torch.equal(first.x_0, data.x_0) and torch.equal(first.x_1, data.x_1)
+    student = build([[7, 5], [2, 4], [0, 3]], model={"type": "rgcn"})
+    read = ["edge_index", "x_0", "x_1", "edge_type", "node_type", "type_row"]
+    assert sorted(find_inputs(student, other, "node")) == sorted(read)
+    whole = student(data)
+    for nodes in (
+        torch.tensor([0, 5, 9]),
+        torch.tensor([11, 6, 1]),
+    ):  # without edges each node is mapped by its own row
+        part = Data(num_nodes=3, edge_index=torch.zeros(2, 0, dtype=torch.long), edge_type=torch.zeros(0).long())
+        part.node_type, part.type_row, part.x_0, part.x_1 = (
+            data.node_type[nodes],
+            data.type_row[nodes],
+            data.x_0,
+            data.x_1,
+        )
+        bare = Data(**{**data.to_dict(), "edge_index": part.edge_index, "edge_type": part.edge_type})
+        torch.testing.assert_close(student(part), student(bare)[nodes])
+    assert whole.shape == (12, 3)
+
+
 def test_the_graphs_are_those_of_the_test_split(tmp_path: Path) -> None:
     own = read_config(toy.values()).cfg
     (graph,) = read_graphs(own, 1, tmp_path)

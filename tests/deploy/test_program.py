@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,10 @@ NETWORKS: dict[str, dict[str, Any]] = {  # by the words of the table in docs/exp
 REFUSED = ("edgeconv",)
 
 
-def build(**groups: Any) -> TrainedStudent:
+def build(node_types: Sequence[list[int]] = (), **groups: Any) -> TrainedStudent:
     own = read_config(toy.values(**groups)).cfg
     own.share.dim_in, own.share.dim_out, own.share.relations = 6, 3, 4
+    own.share.node_types = list(node_types)
     if own.dataset.task == "link_pred":
         own.share.dim_out = 1
     torch.manual_seed(0)
