@@ -318,7 +318,7 @@ def _require_inputs(graph: Data, where: str) -> None:
 
 def _hint(found: Any) -> str:
     if isinstance(found, HeteroData):
-        return " (graphs of several types are trained by gkd_plugin.run, docs/models.md)"
+        return " (graphs of several types are trained by gkd_plugin.run, docs/relations.md)"
     return ""
 
 

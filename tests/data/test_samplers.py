@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 import torch_geometric.typing
 from torch_geometric.graphgym import register
 from torch_geometric.graphgym.config import cfg
@@ -79,3 +82,20 @@ def test_a_run_tells_what_is_missing(sampler, monkeypatch):
     with pytest.raises(UserError, match=rf"^train.sampler: '{sampler}' needs a compiled package.*random_node"):
         load(cfg)
     assert cfg.train.sampler == sampler
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_torch_sparse_may_have_been_built_without_metis(built, monkeypatch):
+    def partition(*_):
+        if not built:
+            raise RuntimeError("Not compiled with METIS support")
+
+    for flag, there in (("WITH_TORCH_SPARSE", True), ("WITH_METIS", False)):
+        monkeypatch.setattr(torch_geometric.typing, flag, there)
+    monkeypatch.setattr(torch.ops, "torch_sparse", SimpleNamespace(partition=partition), raising=False)
+    wrong = find_sampler_problem("cluster", cfg)
+    if built:
+        assert wrong is None
+    else:
+        assert wrong is not None and "the torch-sparse that is installed was built without it" in wrong[0]
+    assert find_sampler_problem("neighbor", cfg) is None

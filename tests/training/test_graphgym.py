@@ -287,6 +287,19 @@ Logger.classification_multi = more
 """
 
 
+CUT = """
+import os
+from torch_geometric.graphgym.logger import Logger
+from torch_geometric.graphgym.config import cfg
+write = Logger.write_epoch
+def cut(self, epoch):
+    write(self, epoch)
+    if 'x=2' in cfg.out_dir and cfg.seed == 2 and epoch == 1:
+        os._exit(9)
+Logger.write_epoch = cut
+"""
+
+
 def test_the_program_aggregates_the_epoch_that_was_selected(host_program: Path) -> None:
     """Where its loggers measure more, ``metric_best: auto`` would pick another one."""
     toy_program(host_program)
@@ -328,6 +341,26 @@ def test_a_seed_folder_used_again_holds_one_run(earlier: str, host_program: Path
     assert len(list(folder.glob("student_*.pt"))) == 1
     agg = json.loads((folder.parent / "agg/test/best.json").read_text())
     assert agg["epoch"] == epochs["test"][0]
+
+
+def test_a_run_that_was_cut_short_is_in_none_of_the_host_s_tables(host_program: Path) -> None:
+    """``agg_batch.py`` reads the folders ``agg`` of all runs; a table of the first seeds alone would be a row among whole ones."""
+    toy_program(host_program)
+    with open(host_program / "custom_graphgym" / "train" / "gkd.py", "a") as file:
+        file.write(CUT)
+    content = toy_values(dataset={"format": "toy", "name": "nodes"}, optim={"max_epoch": 3})
+    for name in ("grid-x=1", "grid-x=2"):
+        (host_program / f"{name}.yaml").write_text(yaml.safe_dump({**content, "out_dir": "grid"}))
+    command = [sys.executable, "main.py", "--repeat", "2", "--cfg"]
+    execute([*command, "grid-x=1.yaml"], host_program)
+    execute([*command, "grid-x=2.yaml"], host_program, expect=9)
+    first, second = (host_program / "grid" / name for name in ("grid-x=1", "grid-x=2"))
+    assert (first / "agg/test/best.json").is_file() and (first / "1/result.json").is_file()
+    assert (second / "0/result.json").is_file() and not (second / "1/result.json").exists()
+    assert not (second / "agg").exists() or not list((second / "agg").iterdir())
+    execute([sys.executable, "agg_batch.py", "--dir", "grid"], host_program)
+    with open(host_program / "grid/agg/test_best.csv") as file:
+        assert [row["x"] for row in csv.DictReader(file)] == ["1"]
 
 
 @pytest.mark.parametrize(
