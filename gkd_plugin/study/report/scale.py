@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from gkd_plugin.study.report.parts import DASH, Cell, format_number, format_valu
 from gkd_plugin.training.metrics import PERCENT
 
 NO_BREAK = "\u00a0"
+SHARED = "further choices"  # the column of those that share one
+MOST_COLUMNS = 6  # of choices; more leave no room for scores in the window of a laptop
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,38 @@ def _guess_metric(meta: Mapping[str, Any]) -> tuple[str, bool]:
     return "score", str(kind).startswith("classification") and not values.get("custom_metrics")
 
 
+def divide_dimensions(
+    rows: Sequence[Mapping[str, Any]], dimensions: Iterable[str]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The dimensions that have a column each, and those that share one.
+
+    Of a grid of several blocks most points have no value of most dimensions; many such columns would push the scores out of
+    sight. Where few dimensions have values, each has a column.
+
+    Args:
+        rows (sequence of dict): Rows with the points' choices.
+        dimensions (iterable of str): All columns of choices.
+    """
+    shown = [alias for alias in dimensions if any(not is_missing(row[alias]) for row in rows)]
+    if len(shown) <= MOST_COLUMNS:
+        return shown, ()
+    shared = [alias for alias in shown if any(is_missing(row[alias]) for row in rows)]
+    return [alias for alias in shown if alias not in shared], shared
+
+
+def list_choices(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
+    """What a point has chosen, ``width=8, preset=lsp``."""
+    return ", ".join(f"{alias}={format_value(row[alias])}" for alias in dimensions if not is_missing(row.get(alias)))
+
+
 def name_point(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
-    """A point by its choices, ``width=8, preset=lsp``; by its name where it has none."""
-    chosen = [f"{alias}={format_value(row[alias])}" for alias in dimensions if not is_missing(row.get(alias))]
-    return ", ".join(chosen) or str(row["name"])
+    """A point by its choices; by its name where it has none."""
+    return list_choices(row, dimensions) or str(row["name"])
 
 
-def list_values(row: Mapping[str, Any], dimensions: Iterable[str]) -> str:
-    """The choices of a point without their names, ``8 · lsp``: what fits on an axis."""
-    return " · ".join(format_value(row[alias]) for alias in dimensions) or str(row["name"])
+def list_values(row: Mapping[str, Any], dimensions: Iterable[str], shared: Iterable[str] = ()) -> str:
+    """The choices of a point without their names, ``8 · lsp``, and those of shared columns with them: what fits on an axis."""
+    further = list_choices(row, shared)
+    return " · ".join([*(format_value(row[alias]) for alias in dimensions), *([further] if further else [])]) or str(
+        row["name"]
+    )

@@ -19,7 +19,7 @@ from gkd_plugin.study.report.parts import (
     Text,
 )
 from gkd_plugin.study.report.run_choice import draw_runs
-from gkd_plugin.study.report.scale import Scale, list_values, name_point
+from gkd_plugin.study.report.scale import SHARED, Scale, divide_dimensions, list_values, name_point
 from gkd_plugin.study.report.study_tables import list_compared, make_comparison, make_failures, make_points
 from gkd_plugin.study.report.verdict import judge, write_verdict
 from gkd_plugin.study.tables import list_data_sets
@@ -77,8 +77,11 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
     if not rows:
         return Section("comparison", "Comparison with controls")
     shown = rows[:SHOWN_DIFFERENCES]
+    alone, shared = divide_dimensions(rows, dimensions)
+    if not shared:
+        alone = dimensions
     differences = [
-        Difference(list_values(row, dimensions), row["difference"], row["low"], row["high"], judge(row, scale.sign))
+        Difference(list_values(row, alone, shared), row["difference"], row["low"], row["high"], judge(row, scale.sign))
         for row in shown
     ]
     left_out = f" The first {len(shown)} of {len(rows)} by validation." if len(rows) > len(shown) else ""
@@ -90,7 +93,7 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
         "Filled: corrected p below 0.05 (circles better, squares worse); hollow: undecided or not tested."
         f"{left_out} From tables/comparison.csv."
     )
-    picture = draw_differences(differences, " · ".join(dimensions), scale, caption)
+    picture = draw_differences(differences, " · ".join([*alone, *([SHARED] if shared else [])]), scale, caption)
     return Section("comparison", "Comparison with controls", text, (make_comparison(rows, scale, dimensions), picture))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gkd_plugin.study.points import POINT
 from gkd_plugin.study.records import StudyResults
 from gkd_plugin.study.report.parts import (
+    DASH,
     Cell,
     Column,
     Table,
@@ -19,7 +20,7 @@ from gkd_plugin.study.report.parts import (
     text_cell,
     value_cell,
 )
-from gkd_plugin.study.report.scale import Scale, name_point
+from gkd_plugin.study.report.scale import SHARED, Scale, divide_dimensions, list_choices, name_point
 from gkd_plugin.study.report.verdict import UNTESTED, judge
 from gkd_plugin.study.tables import count_lost
 
@@ -130,14 +131,17 @@ def _name(points: Mapping[str, Row], name: Any, results: StudyResults) -> Any:
 
 
 def _list_choices(rows: Sequence[Row], dimensions: Sequence[str]) -> list[Column]:
-    """A column for each dimension that any row has a value of; the name where there is none."""
-    shown = [alias for alias in dimensions if any(not is_missing(row[alias]) for row in rows)]
-    if not shown:
+    """A column for each dimension that any row has a value of, or one for many; the name where there is none."""
+    alone, shared = divide_dimensions(rows, dimensions)
+    if not alone and not shared:
         return [Column("run", lambda row: text_cell(row["name"]), False)]
-    return [
+    columns = [
         Column(alias, lambda row, alias=alias: value_cell(row[alias]), _are_numbers(rows, alias))  # type: ignore[misc]
-        for alias in shown
+        for alias in alone
     ]
+    if shared:
+        columns.append(Column(SHARED, lambda row: text_cell(list_choices(row, shared) or DASH), False))
+    return columns
 
 
 def _are_numbers(rows: Sequence[Row], alias: str) -> bool:

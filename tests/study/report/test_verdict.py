@@ -12,7 +12,7 @@ from scipy import stats
 
 from gkd_plugin.study.records import read_study
 from gkd_plugin.study.report.parts import format_number, format_p, value_cell
-from gkd_plugin.study.report.scale import Scale, list_values, name_point
+from gkd_plugin.study.report.scale import Scale, divide_dimensions, list_choices, list_values, name_point
 from gkd_plugin.study.report.verdict import judge, write_verdict
 from gkd_plugin.study.tables import compare, select
 from tests.study.report.made_studies import write_study
@@ -158,6 +158,20 @@ def test_points_are_named_by_their_choices() -> None:
     assert name_point(row, []) == "cora-w=8"
     assert list_values(row, ["w", "preset", "none"]) == "8 · lsp · –"
     assert value_cell(0.1).value == 0.1 and value_cell("lsp").value == "lsp" and value_cell(None).value == ""
+
+
+def test_many_choices_of_few_points_share_a_column() -> None:
+    names = ["preset", "w", "a", "b", "c", "d", "e"]
+    first = dict(zip(names, ["lsp", 8, 1, None, None, None, 0.5], strict=True))
+    second = dict(zip(names, ["gkd", 16, None, True, "last", 3, None], strict=True))
+    rows = [first, second]
+    assert divide_dimensions(rows, names[:6]) == (names[:6], ())  # few enough
+    assert divide_dimensions(rows, [*names, "w"]) == (["preset", "w", "w"], names[2:])
+    assert divide_dimensions([first], names) == (["preset", "w", "a", "e"], ())  # no row has the others
+    assert divide_dimensions([first, first], names * 2)[1] == []  # every row has them
+    assert list_values(first, ["preset", "w"], names[2:]) == "lsp · 8 · a=1, e=0.5"
+    assert list_values(second, ["preset", "w"], ["a"]) == "gkd · 16"
+    assert list_choices(second, names[2:]) == "b=True, c=last, d=3"
 
 
 def test_a_metric_that_is_no_share_has_more_digits_and_no_per_cent() -> None:
