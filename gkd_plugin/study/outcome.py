@@ -70,6 +70,8 @@ class Outcome(Printable):
             yield f"[bold red]failed[/] {escape(entry.name)}{others}: {escape(str(entry.reason))}"
         if len(groups) > _SHOWN:
             yield f"and for {len(groups) - _SHOWN} more reasons (gkd status {escape(str(self.study.folder))})"
+        if groups:
+            yield "the same command with --retry-failed trains again what failed"
         lost = [entry for entry in self.failed if entry.state != FAILED]
         for entry in lost[:_SHOWN]:
             yield f"[bold red]{entry.state}[/] {escape(entry.name)}: {escape(str(entry.reason))}"

@@ -263,6 +263,7 @@ def test_one_failure_stops_nothing_else_and_is_tried_again_on_demand(
     begun = trained(monkeypatch)
     again = grid()
     assert again.exit_code == 1 and not begun, "what failed stays as it is"
+    assert "the same command with --retry-failed trains again what failed" in again.output
     assert grid("--retry-failed").exit_code == 0 and len(begun) == 2
     assert set(states().values()) == {"done"}
 
