@@ -62,12 +62,11 @@ def find_sampler_problem(sampler: str, own: CfgNode) -> tuple[str, str] | None:
         own (CfgNode): A configuration of the host.
     """
     sparse = torch_geometric.typing.WITH_TORCH_SPARSE
-    metis = torch_geometric.typing.WITH_METIS or (sparse and not _lacks_metis())
     if sampler != "full_batch" and own.dataset.task in ("edge", "link_pred"):
         return f"serves tasks on nodes, and this is dataset.task: {own.dataset.task}", "Write full_batch."
     if sampler != "full_batch" and groups.read_written(own, SPLITS).get("protocol") not in (None, TRANSDUCTIVE):
         return "gives parts, but splits.protocol holds nodes out of a whole graph", "Write full_batch."
-    if sampler == "cluster" and not metis:
+    if sampler == "cluster" and not torch_geometric.typing.WITH_METIS and (not sparse or _lacks_metis()):
         found = ", and the torch-sparse that is installed was built without it" if sparse else ""
         return f"needs a compiled package for METIS{found}", f"{_HELPERS}, {_INSTEAD}"
     if sampler == "neighbor" and not (sparse or torch_geometric.typing.WITH_PYG_LIB):

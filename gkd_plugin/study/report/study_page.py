@@ -78,8 +78,6 @@ def _compare(tables: Tables, scale: Scale, dimensions: Sequence[str]) -> Section
         return Section("comparison", "Comparison with controls")
     shown = rows[:SHOWN_DIFFERENCES]
     alone, shared = divide_dimensions(rows, dimensions)
-    if not shared:
-        alone = dimensions
     differences = [
         Difference(list_values(row, alone, shared), row["difference"], row["low"], row["high"], judge(row, scale.sign))
         for row in shown
