@@ -50,7 +50,7 @@ def _drop_places(values: Mapping[str, Any], recipe: Path) -> dict[str, Any]:
 
     kept = {key: value for key, value in values.items() if key not in PLACES}
     kept["dataset"] = {key: value for key, value in values.get("dataset", {}).items() if key != "dir"}
-    if teacher := values.get("kd", {}).get("teacher_cfg"):
+    if (teacher := values.get("kd", {}).get("teacher_cfg", "none")) not in ("none", None):
         kept["teacher"] = _drop_places(yaml.safe_load((recipe / teacher).read_text()), recipe)
     return kept
 
